@@ -1,0 +1,39 @@
+"""Settings of the two programs: what they are, where they come from, what is wrong with them.
+
+`_settings` declares them, `_kinds` and `_addresses` know how values look, `_file` reads
+`avtomatika.toml`, `_load` decides between sources, `_docs` writes the reference page.
+Nothing here reads the process's environment: it is an argument.
+"""
+
+from avtomatika_trio._config._addresses import masked as masked
+from avtomatika_trio._config._docs import settings_markdown as settings_markdown
+from avtomatika_trio._config._file import find_settings_file as find_settings_file
+from avtomatika_trio._config._kinds import Secret as Secret, is_loopback as is_loopback
+from avtomatika_trio._config._load import (
+    Entry as Entry,
+    Loaded as Loaded,
+    Report as Report,
+    check as check,
+    load_orchestrator_settings as load_orchestrator_settings,
+    load_worker_settings as load_worker_settings,
+)
+from avtomatika_trio._config._settings import (
+    OrchestratorSettings as OrchestratorSettings,
+    WorkerSettings as WorkerSettings,
+)
+
+__all__ = [
+    "Entry",
+    "Loaded",
+    "OrchestratorSettings",
+    "Report",
+    "Secret",
+    "WorkerSettings",
+    "check",
+    "find_settings_file",
+    "is_loopback",
+    "load_orchestrator_settings",
+    "load_worker_settings",
+    "masked",
+    "settings_markdown",
+]

@@ -1,0 +1,151 @@
+"""Handing tasks to the workers that ask for them.
+
+Workers pull: an `Offer` says who asks and for what there is room.  Hand-out is one commit
+that records worker, instance, poll number and the fresh wire id of each attempt, before
+the first byte of the answer is sent (rule H2).
+"""
+
+from collections.abc import Sequence
+
+import attrs
+
+from avtomatika_trio._core import task as tasks
+from avtomatika_trio._core.ledger import (
+    HistoryRow,
+    Instance,
+    InstanceKind,
+    Ledger,
+    Timer,
+    TimerKind,
+    by_queue_order,
+)
+from avtomatika_trio._core.rules import Rules
+from avtomatika_trio._core.task import Attempt, Lane, Task
+
+#: How far past the wanted number a queue is looked through for tasks that this worker may
+#: have: bounds the cost of tasks that it should leave to others for a while (rule L9).
+_LOOK_PAST = 16
+
+
+@attrs.frozen(kw_only=True)
+class Offer:
+    """What a worker says when it asks for work."""
+
+    instance: str
+    poll: int
+    """Number of the poll; every request that can carry tasks has a new one."""
+    skills: tuple[str, ...]
+    most: int
+    """How many tasks it has room for."""
+
+
+@attrs.frozen(kw_only=True)
+class HandOut:
+    """A task and the attempt at it that a worker was given."""
+
+    task: Task
+    attempt: Attempt
+    lease_seconds: float
+
+
+def may_have_work(instance: Instance | None, poll: int) -> bool:
+    """Whether tasks may (still) be given to this poll of this instance.
+
+    Not if the process is gone or replaced, if its event loop stands still, or if it has
+    said that it does not listen to this poll any more (rules H3, L5, L6).
+    """
+    return (
+        instance is not None
+        and not instance.gone
+        and instance.blocked_since is None
+        and (poll > instance.last_poll or poll in instance.open_polls)
+    )
+
+
+def lease_seconds(kind: InstanceKind, interval_seconds: float, rules: Rules) -> float:
+    """How long a worker may be silent."""
+    if kind is InstanceKind.OURS:
+        return rules.lease_for(interval_seconds)
+    return rules.foreign_lease_seconds
+
+
+def hand_out(
+    ledger: Ledger, offer: Offer, wire_ids: Sequence[str], rules: Rules
+) -> tuple[HandOut, ...]:
+    """Lease up to `offer.most` queued tasks to a worker.
+
+    Args:
+        ledger: Where.
+        offer: Who asks, and for what.
+        wire_ids: Fresh random ids, at least `offer.most` of them.
+        rules: For the lease.
+    """
+    instance = ledger.instance(offer.instance)
+    if instance is None or not may_have_work(instance, offer.poll):
+        return ()
+    chosen = _choose(ledger, instance, offer)
+    return tuple(
+        _lease(ledger, task, instance, offer.poll, wire_id, rules)
+        for task, wire_id in zip(chosen, wire_ids, strict=False)
+    )
+
+
+def _choose(ledger: Ledger, instance: Instance, offer: Offer) -> list[Task]:
+    """The tasks to hand out: the best of all lanes, and at most one suspect (rule L8)."""
+    found: list[Task] = []
+    for skill in offer.skills:
+        found += ledger.queued(skill, Lane.NORMAL, most=offer.most + _LOOK_PAST)
+    suspects: list[Task] = []
+    for skill in offer.skills:
+        suspects += ledger.queued(skill, Lane.SUSPECT, most=1 + _LOOK_PAST)
+    suspects = [task for task in suspects if _may_take(ledger, instance, task)]
+    if suspects and not any(attempt.suspect for attempt in ledger.leased(instance.id)):
+        found.append(by_queue_order(suspects)[0])
+    return by_queue_order(t for t in found if _may_take(ledger, instance, t))[: offer.most]
+
+
+def _may_take(ledger: Ledger, instance: Instance, task: Task) -> bool:
+    return task.avoid != instance.worker_id or ledger.now >= task.avoid_until
+
+
+def _lease(
+    ledger: Ledger, task: Task, instance: Instance, poll: int, wire_id: str, rules: Rules
+) -> HandOut:
+    now = ledger.now
+    lease = lease_seconds(instance.kind, instance.interval_seconds, rules)
+    ours = instance.kind is InstanceKind.OURS
+    if task.dispatch_timeout is not None:
+        ledger.drop_timer(TimerKind.DISPATCH_TIMEOUT, task.id)
+    leased = tasks.step(task, tasks.HandedOut(wire_id=wire_id))
+    ledger.put_task(leased)
+    attempt = Attempt(
+        wire_id=wire_id,
+        task_id=task.id,
+        job_id=task.job_id,
+        number=leased.attempt,
+        worker_id=instance.worker_id,
+        instance=instance.id,
+        poll=poll,
+        leased_at=now,
+        # A worker of ours is alive if it beats, not if it polls: what it was given does not
+        # outlive its last heartbeat's lease.
+        lease_until=instance.lease_until if ours else now + lease,
+        suspect=task.lane is Lane.SUSPECT,
+    )
+    ledger.put_attempt(attempt)
+    if task.timeout_seconds is not None:
+        due_at = now + task.timeout_seconds
+        ledger.put_timer(Timer(kind=TimerKind.ATTEMPT_TIMEOUT, subject=wire_id, due_at=due_at))
+    ledger.record(
+        HistoryRow(
+            job_id=task.job_id,
+            type="attempt_leased",
+            at=now,
+            revision=task.dispatch,
+            state=task.state,
+            task_id=task.id,
+            attempt=leased.attempt,
+            worker_id=instance.worker_id,
+        )
+    )
+    return HandOut(task=leased, attempt=attempt, lease_seconds=lease)

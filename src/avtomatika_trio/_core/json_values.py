@@ -1,0 +1,129 @@
+"""Is it JSON?  A strict walk over a value, which names the path of everything that is not.
+
+What a blueprint's author hands over crosses processes and disks; it is checked where it is
+handed over, while the line that wrote it is still in the traceback.  The walk makes a copy:
+the author may go on changing the original.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+#: Deeper values cannot be encoded within Python's default recursion limit of 1,000 frames
+#: with room left for the callers; a value that contains itself is found the same way.
+MAX_DEPTH = 200
+
+#: About 4,200 decimal digits: Python itself refuses to read more than 4,300 from a text.
+_MOST_INT_BITS = 14_000
+
+#: A list of faults is for reading: more of the same does not help.
+_MOST_FAULTS = 5
+
+_REMEDIES = {
+    "bytes": "encode it, for example with base64, or pass a file",
+    "bytearray": "encode it, for example with base64, or pass a file",
+    "set": "use a list: sorted(...)",
+    "frozenset": "use a list: sorted(...)",
+    "datetime": "use .isoformat() or .timestamp()",
+    "date": "use .isoformat()",
+    "timedelta": "use .total_seconds()",
+    "Decimal": "use str(...) or float(...)",
+    "UUID": "use str(...)",
+    "PosixPath": "use str(...)",
+    "generator": "use list(...)",
+}
+
+
+class NotJson(ValueError):
+    """A value is not JSON; `faults` names the path, the fault and the remedy of each place."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = tuple(faults)
+        shown = "; ".join(faults[:_MOST_FAULTS])
+        more = len(faults) - _MOST_FAULTS
+        super().__init__(f"{shown}; and {more} more" if more > 0 else shown)
+
+
+def copy_json(value: Any, path: str) -> Any:
+    """A copy of *value* made of dict, list, str, int, float, bool and None alone.
+
+    Mappings become dicts, tuples become lists, members of a `StrEnum` or `IntEnum` their
+    values.  Nothing else is converted, and nothing is dropped.
+
+    Args:
+        value: What the author wrote.
+        path: How to call it in a message, such as `params`.
+
+    Raises:
+        NotJson: somewhere in it is what JSON cannot say: NaN, a set, bytes, a key that is not
+            a string, text with half a surrogate pair, a cycle.
+    """
+    faults: list[str] = []
+    copied = _copy(value, path, 0, faults)
+    if faults:
+        raise NotJson(faults)
+    return copied
+
+
+def _copy(value: Any, path: str, depth: int, faults: list[str]) -> Any:
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, Mapping | list | tuple):
+        if depth >= MAX_DEPTH:
+            faults.append(
+                f"{path[:80]}…: nested deeper than {MAX_DEPTH} levels, or contains itself"
+            )
+            return None
+        if isinstance(value, Mapping):
+            return dict(_copy_items(value, path, depth, faults))
+        return [_copy(item, f"{path}[{n}]", depth + 1, faults) for n, item in enumerate(value)]
+    plain, fault = _scalar(value)
+    if fault is not None:
+        faults.append(f"{path}: {fault}")
+    return plain
+
+
+def _copy_items(
+    value: Mapping[Any, Any], path: str, depth: int, faults: list[str]
+) -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if not isinstance(key, str):
+            faults.append(f"{path}: the key {key!r} is not a string; write {str(key)!r}")
+            continue
+        plain, fault = _scalar(key)
+        inner = f"{path}.{plain}" if key.isidentifier() else f"{path}[{str.__repr__(key)}]"
+        if fault is not None:
+            faults.append(f"{inner}: {fault}")
+        yield plain, _copy(item, inner, depth + 1, faults)
+
+
+def _scalar(value: Any) -> tuple[Any, str | None]:
+    """The plain value and None, or anything and what is wrong with *value*."""
+    fault = None
+    match value:
+        case str():
+            value = str.__str__(value)
+            if not _is_unicode(value):
+                fault = f"{value!r} is not valid Unicode; use .encode(errors='replace').decode()"
+        case int():
+            value = int(value)
+            if value.bit_length() > _MOST_INT_BITS:
+                fault = "an integer of more than 4,200 digits cannot be read back; use a string"
+        case float():
+            value = float(value)
+            if not math.isfinite(value):
+                fault = f"{value} is not a JSON number; use None or a string"
+        case _:
+            kind = type(value).__name__
+            remedy = _REMEDIES.get(kind, "use dict, list, str, int, float, bool or None")
+            fault = f"a {kind} is not JSON; {remedy}"
+    return value, fault
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether *text* can be written as UTF-8: half a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

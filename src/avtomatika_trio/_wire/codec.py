@@ -1,0 +1,139 @@
+"""attrs classes to and from JSON, strictly, with the path of every problem.
+
+msgspec decodes and checks in one pass and stops at the first fault.  Only when there is
+one is the body looked at again, member by member, to tell all of them.
+"""
+
+import types
+import typing
+from functools import cache
+from typing import Any, TypeVar, Union
+
+import attrs
+import msgspec
+
+from avtomatika_trio.errors import InvalidMessage, Problem
+
+T = TypeVar("T")
+
+#: One message tells at most this many problems; a list of 1,000 results may have more.
+_MOST_PROBLEMS = 20
+
+encode = msgspec.json.Encoder().encode
+"""Anything made of attrs classes and JSON values, as bytes."""
+
+
+@cache
+def _decoder(cls: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(cls)
+
+
+def decode(body: bytes, cls: type[T], *, closed: bool = False) -> T:
+    """Read *body* as a *cls*.
+
+    Args:
+        body: JSON text.
+        cls: An attrs class, or a generic such as `list[Result]`.
+        closed: Refuse members that *cls* does not have.
+
+    Raises:
+        InvalidMessage: with the path of every problem.
+    """
+    if not closed:
+        try:
+            return typing.cast("T", _decoder(cls).decode(body))  # type: ignore[arg-type]  # types hash
+        except (msgspec.DecodeError, RecursionError):
+            pass
+    raw = decode_any(body)
+    problems = _problems(raw, cls, "$", closed=closed)
+    if problems:
+        raise InvalidMessage(tuple(problems[:_MOST_PROBLEMS]))
+    try:
+        return msgspec.convert(raw, cls)
+    except msgspec.ValidationError as exc:
+        raise InvalidMessage((_as_problem("$", exc),)) from None
+
+
+def decode_any(body: bytes) -> Any:
+    """Read *body* as JSON of any shape.
+
+    Raises:
+        InvalidMessage: it is not JSON.
+    """
+    try:
+        return _decoder(Any).decode(body)
+    except msgspec.DecodeError as exc:
+        raise InvalidMessage((Problem("$", f"this is not JSON: {exc}"),)) from None
+    except RecursionError:
+        raise InvalidMessage((Problem("$", "this is nested too deeply"),)) from None
+
+
+def _problems(raw: Any, cls: Any, path: str, *, closed: bool) -> list[Problem]:
+    inner = _list_of(cls)
+    if inner is not None and isinstance(raw, list):
+        return [
+            problem
+            for at, item in enumerate(raw)
+            for problem in _problems(item, inner, f"{path}[{at}]", closed=closed)
+        ]
+    record = _record(cls)
+    if record is None or not isinstance(raw, dict):
+        return _convert_problem(raw, cls, path)
+    problems: list[Problem] = []
+    hints = _hints(record)
+    for field in attrs.fields(record):
+        at = f"{path}.{field.name}"
+        if field.name in raw:
+            problems += _problems(raw[field.name], hints[field.name], at, closed=closed)
+        elif field.default is attrs.NOTHING:
+            problems.append(Problem(at, "is missing"))
+    if closed:
+        known = ", ".join(field.name for field in attrs.fields(record))
+        problems += [
+            Problem(f"{path}.{name}", f"is not known here; the members are: {known}")
+            for name in raw
+            if name not in hints
+        ]
+    return problems
+
+
+def _convert_problem(raw: Any, cls: Any, path: str) -> list[Problem]:
+    try:
+        msgspec.convert(raw, cls)
+    except msgspec.ValidationError as exc:
+        return [_as_problem(path, exc)]
+    except RecursionError:
+        return [Problem(path, "is nested too deeply")]
+    return []
+
+
+def _as_problem(path: str, exc: msgspec.ValidationError) -> Problem:
+    text, _, inner = str(exc).partition(" - at `$")
+    return Problem(path + inner.removesuffix("`"), text)
+
+
+def _list_of(cls: Any) -> Any:
+    """The items' type if *cls* is a list (or an optional one)."""
+    for option in _options(cls):
+        if typing.get_origin(option) is list:
+            return typing.get_args(option)[0]
+    return None
+
+
+def _record(cls: Any) -> Any:
+    """The attrs class that *cls* is or may be."""
+    for option in _options(cls):
+        if isinstance(option, type) and attrs.has(option):
+            return option
+    return None
+
+
+def _options(cls: Any) -> tuple[Any, ...]:
+    if typing.get_origin(cls) in (Union, types.UnionType):
+        return typing.get_args(cls)
+    return (cls,)
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)

@@ -1,0 +1,212 @@
+"""What is said over HTTP: one class for each message that is read.
+
+Names, paths and headers are RXON's, the protocol that workers of the original system
+speak.  Members marked *extension* are ours: they are optional, and a worker uses them only
+where the answer to its registration announced them.  Unknown members of worker messages
+are ignored, as RXON asks; clients' unknown members are refused, since they are mistakes.
+"""
+
+from typing import Any
+
+import attrs
+
+#: Sent as `X-RXON-Version` by both sides; a difference is only noted.
+RXON_VERSION = "1.0b17"
+
+TOKEN_HEADER = "X-Worker-Token"  # noqa: S105 - the name of a header
+WORKER_ID_HEADER = "X-Worker-ID"
+VERSION_HEADER = "X-RXON-Version"
+CLIENT_TOKEN_HEADER = "X-Client-Token"  # noqa: S105 - the name of a header
+
+#: What an orchestrator of ours announces at registration.
+#:
+#: * `batch`: `max_tasks` on polls and on results, lists of results
+#: * `instances`: heartbeats reconcile by instance, poll numbers and `current_tasks`
+#: * `return`: `POST /_worker/tasks/return`
+#: * `sweep`: `timeout=0` asks without waiting
+#: * `any_data`: `data` of a result may be any JSON value
+EXTENSIONS = ("any_data", "batch", "instances", "return", "sweep")
+
+#: The most results in one post, and tasks in one answer.
+MOST_PER_REQUEST = 1000
+
+
+@attrs.frozen(kw_only=True)
+class SkillInfo:
+    """One skill as a worker announces it."""
+
+    name: str
+    type: str | None = None
+    description: str | None = None
+    version: str | None = None
+    input_schema: dict[str, Any] | None = None
+    output_schema: dict[str, Any] | None = None
+    output_statuses: list[str] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Registration:
+    """`POST /_worker/workers/register`."""
+
+    worker_id: str
+    worker_type: str = "generic"
+    supported_skills: list[SkillInfo] = attrs.field(factory=list)
+    resources: dict[str, Any] = attrs.field(factory=dict)
+    installed_software: dict[str, Any] = attrs.field(factory=dict)
+    installed_artifacts: list[Any] = attrs.field(factory=list)
+    capabilities: dict[str, Any] = attrs.field(factory=dict)
+    metadata: dict[str, Any] = attrs.field(factory=dict)
+    instance: str | None = None
+    """Extension: a random id of this run of the process; without it the worker is foreign."""
+    heartbeat_seconds: float | None = None
+    """Extension: how often it means to beat."""
+
+
+@attrs.frozen(kw_only=True)
+class Heartbeat:
+    """`PATCH /_worker/workers/{id}`; an empty body only renews."""
+
+    status: str = "idle"
+    """`idle`, `busy`, `full`, `offline`."""
+    current_tasks: list[str] | None = None
+    supported_skills: list[SkillInfo] | None = None
+    instance: str | None = None
+    beat: int = 0
+    """Extension: number of this heartbeat of the instance, from 1."""
+    last_poll: int = 0
+    """Extension: the newest request that could carry tasks, answered or not."""
+    open_polls: list[int] = attrs.field(factory=list)
+    """Extension: those that are still waited for."""
+    replaces: list[str] = attrs.field(factory=list)
+    """Extension: earlier instances found in the spool, which are dead."""
+    loop_blocked_seconds: float = 0.0
+    """Extension: for how long the event loop has not turned."""
+    leaving: bool = False
+    """Extension: this is the last heartbeat."""
+
+
+@attrs.frozen(kw_only=True)
+class ResultError:
+    """Why a task failed."""
+
+    code: str
+    message: str = ""
+    details: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Result:
+    """`POST /_worker/tasks/result`: one, or a list of them (extension)."""
+
+    job_id: str
+    task_id: str
+    worker_id: str | None = None
+    status: str = "success"
+    data: Any = None
+    error: ResultError | str | None = None
+    """A plain text counts as `TRANSIENT_ERROR`."""
+
+
+@attrs.frozen(kw_only=True)
+class Return:
+    """`POST /_worker/tasks/return` (extension): attempts that will not be done here."""
+
+    task_ids: list[str]
+    unstarted: list[str] = attrs.field(factory=list)
+    """Those of them whose handler had not begun."""
+
+
+@attrs.frozen(kw_only=True)
+class WorkerEvent:
+    """`POST /_worker/events`; of the types only `progress` is acted on."""
+
+    event_id: str
+    worker_id: str
+    origin_worker_id: str
+    event_type: str
+    payload: dict[str, Any]
+    target_job_id: str | None = None
+    target_task_id: str | None = None
+    origin_task_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Submission:
+    """One job as a client asks for it: `POST /api/v1{endpoint}`, or a list of them."""
+
+    initial_data: dict[str, Any] = attrs.field(factory=dict)
+    max_transitions: int | None = None
+
+
+#: The most jobs in one submission.
+MOST_JOBS_PER_SUBMISSION = 1000
+
+
+@attrs.frozen(kw_only=True)
+class Registered:
+    """The answer to a registration, as a worker reads it; foreign servers say less."""
+
+    status: str = "registered"
+    version: str | None = None
+    extensions: list[str] = attrs.field(factory=list)
+    cluster_id: str | None = None
+    """Orchestrators with the same one share a storage."""
+    lease_seconds: float | None = None
+    heartbeat_seconds: float | None = None
+    """How often to beat."""
+    warning: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Beaten:
+    """The answer to a heartbeat, as a worker reads it."""
+
+    status: str = "ok"
+    cancel_task_ids: list[str] = attrs.field(factory=list)
+    replaced: list[str] = attrs.field(factory=list)
+    """Extension: these need not be announced in `replaces` again."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskPayload:
+    """A task as a worker gets it."""
+
+    job_id: str
+    task_id: str
+    """The attempt's id on the wire."""
+    type: str
+    params: Any = attrs.field(factory=dict)
+    priority: float = 0.0
+    tracing_context: dict[str, str] = attrs.field(factory=dict)
+    attempt: int = 1
+    """Extension."""
+    idempotency_key: str | None = None
+    """Extension: the task's stable id."""
+    lease_seconds: float | None = None
+    """Extension."""
+
+
+@attrs.frozen(kw_only=True)
+class Tasks:
+    """The answer to a poll with `max_tasks`."""
+
+    tasks: list[TaskPayload] = attrs.field(factory=list)
+
+
+@attrs.frozen(kw_only=True)
+class ResultAnswer:
+    """What became of a result."""
+
+    status: str = "accepted"
+    """`accepted` or `ignored`."""
+    reason: str | None = None
+    transition: str | None = None
+    message: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ResultsAnswer:
+    """The answer to a list of results: theirs in order, and the next tasks if asked for."""
+
+    results: list[ResultAnswer]
+    tasks: list[TaskPayload] = attrs.field(factory=list)

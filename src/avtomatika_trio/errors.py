@@ -1,0 +1,222 @@
+"""Every error this library raises on purpose.
+
+    AvtomatikaError
+    ├── ConfigError              settings are wrong; `problems` lists all of them
+    ├── BlueprintError           a blueprint is wrong; found when it is registered
+    ├── StateError               a state of a blueprint is wrong; found when a job is in it
+    │   ├── ActionError          it chose no action, two, or one that cannot be carried out
+    │   └── ArgumentMissing      it has a parameter that nothing can fill
+    ├── InvalidMessage           a body or query is malformed; `problems` have paths
+    ├── JobError
+    │   ├── JobNotFound
+    │   ├── IllegalTransition    this event cannot happen in this status
+    │   └── StaleRevision        someone else wrote first; read again and decide anew
+    ├── HandlerError
+    │   ├── TransientError       raised by a task handler: try again
+    │   ├── PermanentError       raised by a task handler: another try cannot end differently
+    │   └── InvalidInput         raised by a task handler: the params are wrong
+    ├── OrchestratorUnavailable  could not be reached, or is shutting down; retry
+    ├── Refused                  an orchestrator answered, and said no
+    ├── SpoolError               the worker's spool cannot be used
+    └── StorageUnavailable       the storage cannot be used now; retry
+
+Catch `AvtomatikaError` to catch them all.  Each one carries what is needed to act
+(ids, delays) as attributes, so that no caller ever parses a message.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+
+class AvtomatikaError(Exception):
+    """The root of every deliberate error."""
+
+
+@attrs.frozen
+class ConfigError(AvtomatikaError):
+    """The settings are wrong; `problems` lists all of them, not just the first."""
+
+    problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
+@attrs.frozen
+class BlueprintError(AvtomatikaError):
+    """A blueprint is wrong; `problems` names the state and the line of each fault."""
+
+    blueprint: str
+    problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        listed = "\n".join(f"  - {problem}" for problem in self.problems)
+        return f"blueprint {self.blueprint!r} is not usable:\n{listed}"
+
+
+@attrs.frozen
+class StateError(AvtomatikaError):
+    """A state of a blueprint is wrong; trying again cannot end differently, so the job fails."""
+
+    state: str
+
+
+@attrs.frozen
+class ActionError(StateError):
+    """The state's handler chose no action, two, or one that cannot be carried out."""
+
+    message: str
+
+    def __str__(self) -> str:
+        return f"state {self.state!r}: {self.message}"
+
+
+@attrs.frozen
+class ArgumentMissing(StateError):
+    """The state's handler has a parameter that nothing can fill, and that has no default."""
+
+    parameter: str
+    available: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"state {self.state!r}: nothing fills the parameter {self.parameter!r} of its handler; "
+            f"give it a default, or use one of {', '.join(self.available)}"
+        )
+
+
+@attrs.frozen
+class Problem:
+    """One fault of a message: where it is and what is wrong there."""
+
+    path: str
+    """Where, as in `$.tasks[0].skill`; `$` is the whole body, `?limit` a query argument."""
+    message: str
+
+
+@attrs.frozen
+class InvalidMessage(AvtomatikaError):
+    """A body or query is malformed; every problem carries its path."""
+
+    problems: tuple[Problem, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(f"{problem.path}: {problem.message}" for problem in self.problems)
+
+
+class JobError(AvtomatikaError):
+    """Something about one job."""
+
+
+@attrs.frozen
+class JobNotFound(JobError):
+    """No such job, or not one that the asker may see."""
+
+    job_id: str
+
+    def __str__(self) -> str:
+        return f"there is no job {self.job_id!r}"
+
+
+@attrs.frozen
+class IllegalTransition(JobError):
+    """This event cannot happen in this status; nothing has changed."""
+
+    subject: str
+    status: str
+    event: str
+
+    def __str__(self) -> str:
+        return f"{self.event} cannot happen to {self.subject}, which is {self.status}"
+
+
+@attrs.frozen
+class StaleRevision(JobError):
+    """Someone else wrote first; read again and decide anew."""
+
+    job_id: str
+    expected: int
+    found: int
+
+    def __str__(self) -> str:
+        return f"job {self.job_id!r} is at revision {self.found}, not {self.expected}"
+
+
+class HandlerError(AvtomatikaError):
+    """Raised by the author of a task handler to say how the attempt failed.
+
+    Args:
+        message: What went wrong, for the job's history.
+        details: Anything JSON that helps to understand it.
+    """
+
+    code = "TRANSIENT_ERROR"
+
+    def __init__(self, message: str = "", details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = dict(details or {})
+
+
+class TransientError(HandlerError):
+    """Try again: the next attempt may well succeed."""
+
+    code = "TRANSIENT_ERROR"
+
+
+class PermanentError(HandlerError):
+    """Do not try again: another attempt cannot end differently."""
+
+    code = "PERMANENT_ERROR"
+
+
+class InvalidInput(HandlerError):
+    """The params are wrong; whoever dispatched the task must change them."""
+
+    code = "INVALID_INPUT_ERROR"
+
+
+@attrs.frozen
+class OrchestratorUnavailable(AvtomatikaError):
+    """It could not be reached, or is shutting down; retry."""
+
+    url: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.url} is not available: {self.reason}"
+
+
+@attrs.frozen
+class Refused(AvtomatikaError):
+    """An orchestrator answered, and said no; sending the same again will not help."""
+
+    url: str
+    status: int
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.url} refused ({self.status}): {self.detail}"
+
+
+@attrs.frozen
+class SpoolError(AvtomatikaError):
+    """The worker's spool cannot be used; the message says what to do."""
+
+    folder: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the spool at {self.folder} cannot be used: {self.reason}"
+
+
+@attrs.frozen
+class StorageUnavailable(AvtomatikaError):
+    """The storage cannot be used now; retry, or read the reason."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason

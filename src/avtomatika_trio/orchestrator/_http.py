@@ -1,0 +1,136 @@
+"""The few pieces of HTTP that the workers' routes need, as plain ASGI.
+
+Workers ask often, and a parked poll must see its client go away: these routes are pure
+ASGI callables in front of Quart (rule H4, ADR 0004).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qsl
+
+import attrs
+
+from avtomatika_trio._wire.codec import encode
+from avtomatika_trio._wire.messages import RXON_VERSION
+from avtomatika_trio.errors import InvalidMessage, Problem
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Disconnected(Exception):
+    """The client went away before its request was complete."""
+
+
+@attrs.frozen
+class HttpProblem(Exception):
+    """An answer that is an error: `application/problem+json`.
+
+    On the workers' routes it also has `error`, a text: the original's workers read that.
+    """
+
+    status: HTTPStatus
+    code: str
+    detail: str
+    problems: tuple[Problem, ...] = ()
+
+    def body(self) -> dict[str, Any]:
+        """The members of the answer."""
+        return {
+            "type": "about:blank",
+            "title": self.status.phrase,
+            "status": self.status.value,
+            "code": self.code,
+            "detail": self.detail,
+            "error": self.detail,
+            "errors": [{"path": p.path, "message": p.message} for p in self.problems],
+        }
+
+
+def invalid(exc: InvalidMessage) -> HttpProblem:
+    """A malformed body or query, with the path of each fault."""
+    return HttpProblem(HTTPStatus.BAD_REQUEST, "invalid_message", str(exc), exc.problems)
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """One request, its body read."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    """Names in lower case; of a repeated one the first."""
+    body: bytes
+
+    def number(self, name: str, default: float, *, most: float) -> float:
+        """A query argument that is a number from 0 to *most* (larger ones are cut).
+
+        Raises:
+            InvalidMessage: it is something else.
+        """
+        text = self.query.get(name)
+        if text is None:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value < float("inf"):
+            raise InvalidMessage((Problem(f"?{name}", f"must be a number >= 0, not {text!r}"),))
+        return min(value, most)
+
+
+async def read_request(scope: Scope, receive: Receive) -> Request:
+    """Read the whole request; its size is bounded in front of us.
+
+    Raises:
+        Disconnected: the client went away in the middle of it.
+    """
+    chunks: list[bytes] = []
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        chunks.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+    return Request(
+        method=scope["method"],
+        path=scope["path"],
+        query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
+        headers=headers,
+        body=b"".join(chunks),
+    )
+
+
+async def send_json(
+    send: Send, body: Any, status: int = 200, content_type: str = "application/json"
+) -> None:
+    """Answer with *body* as JSON."""
+    await _send(send, encode(body), status, content_type)
+
+
+async def send_nothing(send: Send) -> None:
+    """Answer 204."""
+    await _send(send, b"", 204, None)
+
+
+async def send_problem(send: Send, problem: HttpProblem) -> None:
+    """Answer with an error."""
+    await send_json(send, problem.body(), problem.status, "application/problem+json")
+
+
+async def _send(send: Send, body: bytes, status: int, content_type: str | None) -> None:
+    headers = [(b"x-rxon-version", RXON_VERSION.encode())]
+    if content_type is not None:
+        headers.append((b"content-type", content_type.encode()))
+        headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": int(status), "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

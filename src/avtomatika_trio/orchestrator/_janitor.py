@@ -1,0 +1,49 @@
+"""Acts on time passing: leases that end, timers that are due.
+
+Runs only while the server accepts requests, so that no worker's lease ends while it has
+nobody to renew it with (rule O1).
+"""
+
+import logging
+from functools import partial
+from typing import NoReturn
+
+import trio
+
+from avtomatika_trio._core import lease, timing
+from avtomatika_trio._core.ledger import Ledger
+from avtomatika_trio.errors import StorageUnavailable
+from avtomatika_trio.orchestrator._context import Context
+
+logger = logging.getLogger(__name__)
+
+#: How late a timer may fire.  A tick without anything due writes nothing but the proof of
+#: service, once a second.
+TICK_SECONDS = 0.2
+
+#: How much one commit does at most; the rest follows in the next one, at once.
+_MOST_PER_COMMIT = 200
+
+
+async def run_janitor(context: Context) -> NoReturn:
+    """Tick until cancelled; survives an outage of the storage, and nothing else."""
+    while True:
+        try:
+            await tick(context)
+        except StorageUnavailable as exc:
+            logger.warning("leases and timers must wait: %s", exc)
+        await trio.sleep(TICK_SECONDS)
+
+
+async def tick(context: Context) -> None:
+    """Do everything that is due now."""
+    more = True
+    while more:
+        operation = partial(_tick, context=context, noise=context.chance.noise())
+        more = await context.storage.commit(operation)
+
+
+def _tick(ledger: Ledger, context: Context, noise: float) -> bool:
+    looked_at = lease.end_leases(ledger, context.rules, most=_MOST_PER_COMMIT)
+    fired = timing.fire_due(ledger, context.rules, noise, most=_MOST_PER_COMMIT)
+    return max(looked_at, fired) == _MOST_PER_COMMIT

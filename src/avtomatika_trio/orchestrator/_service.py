@@ -1,0 +1,64 @@
+"""One orchestrator, running: the nurseries and the order of shutdown."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from avtomatika_trio._core import lease
+from avtomatika_trio.orchestrator._app import create_app
+from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._engine import run_engine
+from avtomatika_trio.orchestrator._janitor import run_janitor
+from avtomatika_trio.orchestrator._server import ServerSettings, serve
+
+
+async def run_orchestrator(
+    context: Context,
+    server: ServerSettings,
+    *,
+    stop: Callable[[], Awaitable[None]],
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until *stop* returns.  When this returns, nothing of it runs on.
+
+    The nurseries nest in the order in which things must stop:
+
+        engine      advances jobs; ends last, so that what requests bring still moves on
+          serving   the janitor, which ends first: whose worker cannot reach us must not
+                    lose its leases to us; and the server, which drains
+
+    A loop that crashes ends everything, with its traceback.
+
+    Args:
+        context: Its storage is open, and outlives this call.
+        server: Where to listen and how long to drain.
+        stop: An async function; the moment it returns, the end begins.
+        task_status: `nursery.start` gives back the bound URLs.
+
+    Raises:
+        ExceptionGroup: of an OSError if the address cannot be had (nothing has been changed
+            then), or of whatever a loop has crashed with.
+    """
+    async with trio.open_nursery() as engine:
+        async with trio.open_nursery() as serving:
+            accepting = trio.CancelScope()
+
+            async def shutdown() -> None:
+                await stop()
+                accepting.cancel()
+                context.draining.set()
+
+            urls = await serving.start(
+                partial(serve, create_app(context), server, shutdown=shutdown)
+            )
+            await context.storage.commit(lease.begin_serving)
+            engine.start_soon(run_engine, context)
+            serving.start_soon(_until_cancelled, context, accepting)
+            task_status.started(urls)
+        engine.cancel_scope.cancel()
+
+
+async def _until_cancelled(context: Context, accepting: trio.CancelScope) -> None:
+    with accepting:
+        await run_janitor(context)

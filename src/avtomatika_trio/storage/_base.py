@@ -1,0 +1,144 @@
+"""The promises of a storage.
+
+One method changes things: `commit` runs an operation of the core as one atomic, durable
+step.  The others read, or wait to be told that there is something to read.  The suite in
+`avtomatika_trio.testing.conformance` holds every backend to this page.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
+
+import attrs
+
+from avtomatika_trio._core.job import Job, JobStatus
+from avtomatika_trio._core.ledger import HistoryRow, Instance, Ledger, Progress
+from avtomatika_trio._core.task import Attempt, Task
+
+T = TypeVar("T")
+
+
+@attrs.frozen(kw_only=True)
+class NumberedRow:
+    """A history row and its place in the order of commits."""
+
+    number: int
+    row: HistoryRow
+
+
+@attrs.frozen(kw_only=True)
+class JobQuery:
+    """Which jobs to list, newest first."""
+
+    client: str | None = None
+    """Only this client's; None = everybody's (for operators)."""
+    statuses: frozenset[JobStatus] = frozenset()
+    """Empty = any."""
+    blueprint: str | None = None
+    before: tuple[float, str] | None = None
+    """`(created_at, id)` of the last job of the page before; None = from the newest."""
+    limit: int = 100
+
+
+class Waiter(Protocol):
+    """Registered for news since it was entered; none that came after that is missed."""
+
+    async def wait(self) -> None:
+        """Return at once if there was news since the last `wait` returned, else when there is."""
+        ...
+
+
+class Storage(Protocol):
+    """Remembers jobs, tasks, leases, timers and history.
+
+    Every method may raise `StorageUnavailable`.
+    """
+
+    @property
+    def cluster_id(self) -> str:
+        """Random, made with the storage: orchestrators with the same one share it."""
+        ...
+
+    def now(self) -> float:
+        """The storage's time (Unix seconds), which never goes back."""
+        ...
+
+    async def commit(self, operation: Callable[[Ledger], T]) -> T:
+        """Run *operation* in one atomic step and return its answer once that is durable.
+
+        * All of its writes happen, or (if it raises) none; what it raises comes out here
+          and does not disturb the operations that are committed together with it.
+        * Operations are serialised: each sees the complete writes of those before it.
+        * Once submitted it is carried through: a cancelled caller does not learn the answer,
+          but the step is whole.  A caller that must know awaits under a shield.
+        * It may be called more than once (and its earlier writes undone), so it must be a
+          function of the ledger alone.  It may run in another thread.
+        * Wake-ups follow the commit: skills whose tasks were written as queued, jobs written
+          as ready, followers of changed jobs.
+        """
+        ...
+
+    async def job(self, job_id: str) -> Job | None: ...
+
+    async def jobs(self, query: JobQuery) -> Sequence[Job]: ...
+
+    async def job_counts(self) -> Mapping[JobStatus, int]:
+        """How many jobs have each status; statuses without jobs may be absent."""
+        ...
+
+    async def tasks(self, job_id: str, dispatch: int | None = None) -> Sequence[Task]:
+        """The tasks of a job, or of one dispatch of it, ordered by dispatch and branch."""
+        ...
+
+    async def attempts(self, job_id: str) -> Sequence[Attempt]:
+        """Every attempt at a task of the job, ordered by `leased_at`, then number."""
+        ...
+
+    async def history(
+        self, job_id: str, *, after: int = 0, limit: int = 1000
+    ) -> Sequence[NumberedRow]:
+        """Rows with a number above *after*, in commit order."""
+        ...
+
+    async def progress(self, job_id: str) -> Sequence[Progress]:
+        """The latest progress of each running task of the job."""
+        ...
+
+    async def instance(self, instance_id: str) -> Instance | None: ...
+
+    async def instances(self) -> Sequence[Instance]:
+        """Worker processes heard of, those that are gone included, latest seen first."""
+        ...
+
+    async def claim_ready(self, owner: str, *, most: int, lease_seconds: float) -> Sequence[Job]:
+        """Wait until jobs are ready (see `Job.is_ready`) and claim up to *most* of them.
+
+        While a claim is held nobody else is given this revision of the job.  A claim that is
+        neither settled nor renewed for *lease_seconds* ends, and the job is ready again.
+        Cancelling claims nothing.
+        """
+        ...
+
+    def renew_claims(self, owner: str, *, lease_seconds: float) -> None:
+        """Hold every claim of *owner* for *lease_seconds* from now."""
+        ...
+
+    def settle_claim(self, job: Job) -> None:
+        """End the claim of this revision; if it is still the stored one, do not offer it again."""
+        ...
+
+    def release_claim(self, job: Job) -> None:
+        """End the claim of this revision and offer it again at once."""
+        ...
+
+    def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[Waiter]:
+        """Be told when tasks of any of *skills* are queued.
+
+        Among those who wait, as many are woken as there are new tasks, longest waiting first;
+        one that leaves without having looked passes its wake-up on.
+        """
+        ...
+
+    def job_news(self, job_id: str) -> AbstractContextManager[Waiter]:
+        """Be told when the job changes (also its progress)."""
+        ...
