@@ -214,9 +214,10 @@ async def test_an_early_answer_reaches_a_client_that_is_still_sending(kind: str)
 async def test_half_a_head_is_given_up_however_it_drips() -> None:
     async def drip(stream: trio.SocketStream) -> None:
         with contextlib.suppress(trio.BrokenResourceError):
-            for byte in GET[:20]:
-                await stream.send_all(bytes([byte]))
+            await stream.send_all(GET[:5])
+            while True:
                 await trio.sleep(0.02)
+                await stream.send_all(b"x")
 
     async with (
         open_server(PlainApp(), head_timeout_seconds=0.1) as server,
@@ -224,7 +225,7 @@ async def test_half_a_head_is_given_up_however_it_drips() -> None:
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(drip, stream)
-        with trio.fail_after(0.3):
+        with trio.fail_after(SOON_SECONDS):
             await read_to_end(stream)
         nursery.cancel_scope.cancel()
 
@@ -249,6 +250,21 @@ async def test_a_client_that_does_not_read_is_given_up() -> None:
         assert app.ended == ["ClientGone"]
 
 
+async def test_an_app_that_is_cancelled_while_it_sends_leaves_no_half_answer() -> None:
+    body = b"x" * 8_000_000  # more than the kernel takes from us at once
+
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] == "http":
+            with trio.move_on_after(0.02):
+                await answer(send, body)
+
+    async with open_server(app) as server, await connect(server.port) as stream:
+        await stream.send_all(GET)
+        await trio.sleep(0.1)  # it is cancelled before we read
+        with trio.fail_after(SOON_SECONDS):
+            assert await read_answer(stream) == (200, body)
+
+
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 async def test_an_endless_stream_ends_with_its_client_and_lets_others_run(method: bytes) -> None:
     app = PlainApp()
@@ -269,7 +285,7 @@ async def test_a_parked_poll_hears_at_once_that_its_client_went_away() -> None:
         async with await connect(server.port) as stream:
             await stream.send_all(POLL)
             await app.parked.wait()
-        with trio.fail_after(0.3):
+        with trio.fail_after(SOON_SECONDS):
             await app.gone.wait()
         assert app.ended == ["http.disconnect"]
 
@@ -346,7 +362,7 @@ async def test_nothing_delays_a_stop_beyond_its_grace(kind: str, packet: bytes) 
         await stream.send_all(packet)
         await trio.sleep(0.1)
         began = trio.current_time()
-    assert 0.1 <= trio.current_time() - began < 0.6
+    assert 0.1 <= trio.current_time() - began < 1.0
     await stream.aclose()
 
 

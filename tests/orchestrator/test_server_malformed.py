@@ -47,7 +47,13 @@ def http2_request(path: bytes = b"/", method: bytes = b"GET") -> bytes:
 
 EARLY_FRAME = b"\x82\x85\x00\x00\x00\x00hello"  # masked with nothing
 
+UPGRADE_TO_HTTP2 = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+    b"Upgrade: h2c\r\nHTTP2-Settings: \xff!\r\n\r\n"
+)
+
 MALFORMED = {
+    "http/2, well-formed": http2_request(),
     "websocket without a key": WEBSOCKET.replace(b"Sec-WebSocket-Key", b"X-Key"),
     "websocket of a wrong version": WEBSOCKET.replace(b"13\r\n", b"\xff\r\n"),
     "http/2 path with a high byte": http2_request(path=b"/\x80"),
@@ -56,10 +62,6 @@ MALFORMED = {
     "http/2 without a path": http2((b":method", b"GET"), (b":scheme", b"http")),
     "http/2 preface, then noise": HTTP2_PREFACE + b"\xff" * 100,
     "http/2 data for no stream": HTTP2_PREFACE + b"\x00\x00\x01\x00\x00\x00\x00\x00\x09x",
-    "h2c with settings that are none": (
-        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n"
-        b"Upgrade: h2c\r\nHTTP2-Settings: \xff!\r\n\r\n"
-    ),
     "a host of a high byte": b"GET / HTTP/1.1\r\nHost: \xff\r\n\r\n",
     "a path of a high byte": b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
     "no host": b"GET / HTTP/1.1\r\n\r\n",
@@ -79,6 +81,7 @@ OPEN = {
     "websocket, then a byte": WEBSOCKET + b"x",
     "websocket, then a frame before the handshake": WEBSOCKET + EARLY_FRAME,
     "half a head": GET[:9],
+    "an upgrade to HTTP/2 with settings that are none": UPGRADE_TO_HTTP2,
 }
 PACKETS = MALFORMED | OPEN
 
@@ -136,6 +139,11 @@ async def test_a_frame_that_comes_before_the_handshake_is_answered_waits_for_it(
             while not data.endswith(b"hello"):
                 data += await stream.receive_some(4096)
         assert data.startswith(b"HTTP/1.1 101 ")
+
+
+async def test_an_offered_upgrade_to_http2_is_passed_over() -> None:
+    async with open_server(PlainApp()) as server:
+        assert await ask(server.port, UPGRADE_TO_HTTP2) == (200, b'{"received": 0}')
 
 
 @pytest.mark.parametrize("seed", SEEDS)

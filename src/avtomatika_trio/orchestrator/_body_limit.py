@@ -23,11 +23,11 @@ def limit_body(app: ASGIFramework, max_bytes: int) -> ASGIFramework:
     """*app*, guarded against request bodies of more than *max_bytes*.
 
     A body whose length is announced and too large is refused before *app* is called.  One that
-    turns out to be too large (chunked, or HTTP/2 without a length) is refused when it does: *app*
+    turns out to be too large (chunked) is refused when it does: *app*
     receives `http.disconnect` and what it still sends raises `ClientGone`; if its answer has
-    begun, the connection is cut instead.  Refused is 413, as `application/problem+json`; on
-    HTTP/1 the connection closes after it, and the server discards what is under way long enough
-    for the client to read the answer.
+    begun, the connection is cut instead.  Refused is 413, as `application/problem+json`; the
+    connection closes after it, and the server discards what is under way long enough for the
+    client to read the answer.
 
     WebSockets have a limit of their own and pass unchanged.
     """
@@ -36,7 +36,7 @@ def limit_body(app: ASGIFramework, max_bytes: int) -> ASGIFramework:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        guard = _Guard(scope, receive, send, max_bytes)
+        guard = _Guard(receive, send, max_bytes)
         if _announced_bytes(scope) > max_bytes:
             await guard.refuse()
         else:
@@ -58,12 +58,10 @@ class _Guard:
 
     def __init__(
         self,
-        scope: HTTPScope,
         receive: ASGIReceiveCallable,
         send: ASGISendCallable,
         max_bytes: int,
     ) -> None:
-        self._http1 = scope["http_version"].startswith("1")
         self._receive = receive
         self._send = send
         self._max_bytes = max_bytes
@@ -108,8 +106,7 @@ class _Guard:
         headers = [
             (b"content-type", b"application/problem+json"),
             (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
         ]
-        if self._http1:  # a header that HTTP/2 forbids
-            headers.append((b"connection", b"close"))
         await self._send({"type": "http.response.start", "status": 413, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})

@@ -69,7 +69,7 @@ class Connection:
     Args:
         stream: Owned from now on; it is closed when `run` returns.
         app: What answers.
-        config: hypercorn's settings for the protocols.
+        config: hypercorn's settings for the protocol.
         context: hypercorn's idea of the server; `terminated` when it drains.
         state: The lifespan's state; copied, so that no connection sees another's.
         patience: The time limits.
@@ -146,7 +146,7 @@ class Connection:
             with self._life:
                 await self._read()
             self._closing = True
-            await self._end_streams()
+            await self._end_calls()
         if tls:
             with trio.move_on_after(self._patience.linger_seconds):
                 await self._stream.aclose()  # says goodbye; the bare socket needs no word
@@ -160,8 +160,7 @@ class Connection:
         return True
 
     async def _read(self) -> None:
-        data = b"?"
-        while data:
+        while True:
             deadline = self._next_deadline()
             with trio.CancelScope(deadline=deadline) as self._waiting:
                 try:
@@ -172,6 +171,8 @@ class Connection:
                 return
             if not self._closing:
                 await self._feed(data)
+            if not data:
+                return
 
     async def _feed(self, data: bytes) -> None:
         """Let the protocol digest *data*.  What it chokes on was sent by the client."""
@@ -184,31 +185,24 @@ class Connection:
             logger.debug("the bytes that made no sense", exc_info=exc)
             await self._close()
 
-    async def _end_streams(self) -> None:
-        """Tell every running call of the app that its client is gone; harmless to repeat.
-
-        A stream whose making failed cannot be told and fails again, once: then it is out of the
-        way of the others.
-        """
-        for _ in range(2):
-            try:
-                await self._protocol.handle(Closed())
-            except Exception:  # noqa: BLE001 - see `_feed`
-                logger.debug("a half-made stream could not be closed", exc_info=True)
-            else:
-                return
+    async def _end_calls(self) -> None:
+        """Tell a running call of the app that its client is gone; harmless to repeat."""
+        try:
+            await self._protocol.handle(Closed())
+        except Exception:  # noqa: BLE001 - see `_feed`; a call that was never made cannot be told
+            logger.debug("a half-made stream could not be closed", exc_info=True)
 
     def _next_deadline(self) -> float:
         """When the reader's next wait ends.  Only the reader calls it, before it waits."""
         if self._closing:
             return self._wait_until
         now = trio.current_time()
-        http1 = self._http1()
+        parser = self._parser()
         if self._exchanges.running:
-            if http1 is not None and http1.their_state is h11.SEND_BODY:
+            if parser is not None and parser.their_state is h11.SEND_BODY:
                 return now + self._patience.body_seconds
             return math.inf
-        if http1 is not None and http1.their_state is h11.IDLE and http1.trailing_data[0]:
+        if parser is not None and parser.their_state is h11.IDLE and parser.trailing_data[0]:
             # Half a head: however slowly the rest drips, this only ever gets earlier.
             self._wait_until = min(self._wait_until, now + self._patience.head_seconds)
         return self._wait_until
@@ -217,7 +211,7 @@ class Connection:
         stream = self._protocol.stream
         return isinstance(stream, WSStream) and stream.buffer.length > stream.buffer.max_length
 
-    def _http1(self) -> h11.Connection | None:
+    def _parser(self) -> h11.Connection | None:
         connection = self._protocol.connection
         return connection if isinstance(connection, h11.Connection) else None  # a WebSocket
 
@@ -274,20 +268,20 @@ class Connection:
         if lost:
             self._closing = True
             self._life.cancel()
-            await self._end_streams()
+            await self._end_calls()
 
     async def _close(self) -> None:
         """Answer nothing more; let a client that is still sending read what was answered."""
         if self._closing:
             return
         self._closing = True
-        http1 = self._http1()
-        if http1 is not None and http1.their_state in {h11.SEND_BODY, h11.ERROR}:
+        parser = self._parser()
+        if parser is not None and parser.their_state in {h11.SEND_BODY, h11.ERROR}:
             self._wait_only_until(trio.current_time() + self._patience.linger_seconds)
             await self._end_of_answers()
         else:
             self._wait_only_until(-math.inf)
-        await self._end_streams()
+        await self._end_calls()
 
     async def _end_of_answers(self) -> None:
         if isinstance(self._stream, trio.SSLStream):

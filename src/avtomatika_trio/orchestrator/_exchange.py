@@ -7,7 +7,8 @@ wrong there, and are put right here:
   make.  Here telling an app that the client is gone never waits.
 * The stream tells the app of its end *while* the last `send` still makes the connection ready for
   the next request; an app that cancels its sender at once (as quart-trio does) leaves the
-  connection neither open nor closed.  Here the news waits until that `send` has returned.
+  connection neither open nor closed.  Here nothing after the last write waits, so that no
+  cancellation can come between.
 * A `send` to a client that is gone returns at once, so an endless stream spins without ever
   giving way.  Here it raises `ClientGone`.
 * Bytes that follow a WebSocket's request before the app has answered it are answered in the app's
@@ -57,9 +58,7 @@ class Exchange:
         self._room = trio.Event()
         self._handshaken = trio.Event()
         self._ended_with: ASGIReceiveEvent | None = None
-        self._sending = 0
         self._answered = False
-        self._told = False
 
     async def put(self, message: ASGIReceiveEvent) -> None:
         """Hand *message* to the app; wait while it has too much unread.  An end never waits.
@@ -72,7 +71,7 @@ class Exchange:
             self._ended_with = message
             self._room.set()
             self._handshaken.set()
-            self._tell_of_the_end()
+            self._arrived.send_nowait(message)
             return
         self._arrived.send_nowait(message)
         if message["type"] == "websocket.connect":
@@ -83,7 +82,7 @@ class Exchange:
 
     async def receive(self) -> ASGIReceiveEvent:
         """The next message of the client; the last one, a disconnect, again and again."""
-        if self._told and self._ended_with is not None and self._is_drained():
+        if self._ended_with is not None and self._is_drained():
             await trio.lowlevel.checkpoint()
             return self._ended_with
         message = await self._unread.receive()
@@ -102,22 +101,12 @@ class Exchange:
         self._answered = kind == "http.response.body" and not message.get("more_body", False)
         if kind == "http.response.start" and _announces_length(message):
             self._hold_head()
-        self._sending += 1
-        try:
-            await self._stream_send(message)
-        finally:
-            self._sending -= 1
-            if _answers_handshake(message):
-                self._handshaken.set()
-            self._tell_of_the_end()
+        await self._stream_send(message)
+        if _answers_handshake(message):
+            self._handshaken.set()
         if kind == "http.response.body" and not self._answered:
             # A piece that needs no write (of the body of a HEAD) must still let others run.
             await trio.lowlevel.checkpoint()
-
-    def _tell_of_the_end(self) -> None:
-        if self._ended_with is not None and not self._sending and not self._told:
-            self._told = True
-            self._arrived.send_nowait(self._ended_with)
 
     def _is_full(self) -> bool:
         unread = self._unread.statistics().current_buffer_used

@@ -1,8 +1,8 @@
 """The HTTP server: listens, serves, drains.
 
-hypercorn speaks HTTP/1 and WebSocket; this module takes the place of its trio worker, which one packet
-can end and one client that reads nothing can keep from ending.  What is promised about a single
-connection stands in `_connection`, about a single request in `_exchange`.
+hypercorn speaks HTTP/1 and WebSocket; this module takes the place of its trio worker, which one
+packet can end and one client that reads nothing can keep from ending.  What is promised about a
+single connection stands in `_connection`, about a single request in `_exchange`.
 
 The order of shutdown is the order of nesting: accepting ends first, then the connections, then
 the app's lifespan.

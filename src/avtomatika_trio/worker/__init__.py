@@ -1,0 +1,21 @@
+"""The worker SDK: takes tasks from an orchestrator and runs handlers for them.
+
+from avtomatika_trio.worker import Worker
+
+worker = Worker()
+
+@worker.skill("echo")
+async def echo(params):
+    return params
+
+worker.run()
+"""
+
+from avtomatika_trio.errors import (
+    InvalidInput as InvalidInput,
+    PermanentError as PermanentError,
+    TransientError as TransientError,
+)
+from avtomatika_trio.worker._worker import Worker as Worker
+
+__all__ = ["InvalidInput", "PermanentError", "TransientError", "Worker"]

@@ -1,0 +1,80 @@
+"""The command `avtomatika`.
+
+Commands import what they need when they run, so that `avtomatika --help` answers at once.
+"""
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+
+from avtomatika_trio.cli._exits import Exit, deliberate, explained
+from avtomatika_trio.cli._output import complain
+from avtomatika_trio.cli._parser import parse
+from avtomatika_trio.errors import AvtomatikaError
+
+__all__ = ["Exit", "main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: The command and its options; None = those of the process.
+
+    Returns:
+        The exit code, see `Exit`.  Every error of ours has been told on stderr, with its
+        remedy.
+
+    Raises:
+        Exception: a bug of ours or a crash; Python prints the traceback and exits with 1.
+    """
+    try:
+        options = parse(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    try:
+        return _command(options)(options)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        return _broken_pipe()
+    except AvtomatikaError as error:
+        return _told(error)
+    except BaseExceptionGroup as group:
+        if group.subgroup(KeyboardInterrupt) is not None:
+            return Exit.INTERRUPTED
+        only = deliberate(group)
+        if only is None:
+            raise
+        return _told(only)
+
+
+def _command(options: Namespace) -> Callable[[Namespace], int]:
+    """The function that does what *options* ask for."""
+    match options.command:
+        case "serve":
+            from avtomatika_trio.cli._serve import run
+        case "worker":
+            from avtomatika_trio.cli._worker import run
+        case "job":
+            from avtomatika_trio.cli._jobs import run
+        case "blueprint":
+            from avtomatika_trio.cli._blueprints import run
+        case "check":
+            from avtomatika_trio.cli._check import run
+        case _:
+            from avtomatika_trio.cli._demo import run
+    return run
+
+
+def _told(error: AvtomatikaError) -> int:
+    end = explained(error)
+    complain(end.message)
+    return end.exit
+
+
+def _broken_pipe() -> int:
+    # Python flushes stdout once more at exit; it must find a reader there.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return Exit.BROKEN_PIPE

@@ -1,0 +1,110 @@
+"""`avtomatika blueprint`: list, check and draw blueprints.
+
+With a source nothing but the source is needed; without one an orchestrator is asked.
+"""
+
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from avtomatika_trio._core.graph import to_dot, to_json
+from avtomatika_trio.cli._connect import open_client
+from avtomatika_trio.cli._exits import CommandError, Exit
+from avtomatika_trio.cli._imports import load_checked
+from avtomatika_trio.cli._output import (
+    complain,
+    note,
+    print_json,
+    print_line,
+    print_records,
+    table,
+)
+
+if TYPE_CHECKING:
+    from avtomatika_trio._core.blueprint import Blueprint
+    from avtomatika_trio.orchestrator._registry import Blueprints
+
+
+def run(options: Namespace) -> int:
+    """Do what the verb says.
+
+    Raises:
+        CommandError: a source is wrong, or there is no such blueprint.
+        AvtomatikaError: as the client raises.
+    """
+    match options.verb:
+        case "check":
+            return _check(options)
+        case "list":
+            return _list(options)
+        case _:
+            return _graph(options)
+
+
+def _check(options: Namespace) -> int:
+    blueprints, problems = load_checked(options.source)
+    if options.output == "json":
+        listed = [_described(blueprint) for blueprint in blueprints]
+        print_json({"blueprints": listed, "problems": problems})
+    elif blueprints:
+        rows = [(b.name, len(b.states), "ok") for b in blueprints]
+        print_line(table(("BLUEPRINT", "STATES", "CHECK"), rows))
+    for problem in problems:
+        complain(problem)
+    return Exit.FAILED if problems else Exit.OK
+
+
+def _list(options: Namespace) -> int:
+    if options.blueprints is not None:
+        listed: list[Any] = [_described(b) for b in _from_source(options.blueprints)]
+    else:
+        with open_client(options) as client:
+            listed = list(client.blueprints())
+        if not listed:
+            note("none; start `avtomatika serve` with --blueprints")
+    if options.output == "table":
+        rows = [(each["name"], each["states"], each["endpoints"][0]) for each in listed]
+        print_line(table(("BLUEPRINT", "STATES", "JOBS ARE POSTED TO"), rows))
+    else:
+        print_records(options.output, listed, {})
+    return Exit.OK
+
+
+def _graph(options: Namespace) -> int:
+    if options.blueprints is not None:
+        blueprint = _named(_from_source(options.blueprints), options.name)
+        if options.output == "json":
+            print_json(to_json(blueprint))
+        else:
+            print_line(to_dot(blueprint).removesuffix("\n"))
+    elif options.output == "json":
+        raise CommandError(Exit.USAGE, "-o json is made from the source: give --blueprints too")
+    else:
+        with open_client(options) as client:
+            print_line(client.graph(options.name).removesuffix("\n"))
+    return Exit.OK
+
+
+def _from_source(source: str) -> "Blueprints":
+    blueprints, problems = load_checked(source)
+    if problems:
+        raise CommandError(Exit.FAILED, "\n".join(problems))
+    return blueprints
+
+
+def _named(blueprints: "Blueprints", name: str) -> "Blueprint":
+    blueprint = blueprints.get(name)
+    if blueprint is None:
+        known = ", ".join(each.name for each in blueprints)
+        raise CommandError(Exit.NOT_FOUND, f"there is no blueprint {name!r}; there are: {known}")
+    return blueprint
+
+
+def _described(blueprint: "Blueprint") -> dict[str, Any]:
+    """As an orchestrator describes it."""
+    from avtomatika_trio.orchestrator._registry import endpoints_of
+
+    return {
+        "name": blueprint.name,
+        "endpoints": [f"/api/v1{path}" for path in endpoints_of(blueprint)],
+        "states": len(blueprint.states),
+    }

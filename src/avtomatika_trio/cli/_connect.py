@@ -1,0 +1,95 @@
+"""From the options of a command to a client: which orchestrator, and which token."""
+
+import contextlib
+import os
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from avtomatika_trio._config import (
+    OrchestratorSettings,
+    is_loopback,
+    load_orchestrator_settings,
+)
+from avtomatika_trio.cli._exits import CommandError, Exit
+from avtomatika_trio.cli._places import settings_file, token_files
+from avtomatika_trio.orchestrator._tokens import Tokens, read_tokens
+
+if TYPE_CHECKING:
+    from avtomatika_trio.client import Client
+
+URL_VARIABLE = "AVTOMATIKA_URL"
+TOKEN_VARIABLE = "AVTOMATIKA_CLIENT_TOKEN"  # noqa: S105 - the name of a variable
+
+
+@contextlib.contextmanager
+def open_client(options: Namespace) -> "Iterator[Client]":
+    """A client of the orchestrator that *options* and the environment name.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        CommandError: the URL is malformed, or there is no token for it.
+    """
+    from avtomatika_trio.client import Client
+
+    settings = load_orchestrator_settings(
+        environ=os.environ,
+        file=settings_file(options),
+        overrides={"client_token": options.token or os.environ.get(TOKEN_VARIABLE)},
+    ).settings
+    url = _url(options, settings)
+    with Client(url, token=_token(url, settings)) as client:
+        yield client
+
+
+def _url(options: Namespace, settings: OrchestratorSettings) -> str:
+    """The orchestrator: as told, else the one that `serve` would start here."""
+    given = {"--url": options.url, URL_VARIABLE: os.environ.get(URL_VARIABLE)}
+    for source, url in given.items():
+        if url is not None:
+            return _checked(source, url)
+    host = settings.host if is_loopback(settings.host) else "127.0.0.1"
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def _checked(source: str, url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        remedy = "give one such as http://127.0.0.1:8080"
+        raise CommandError(Exit.USAGE, f"{source}: {url!r} is not an address; {remedy}")
+    return url.rstrip("/")
+
+
+def _token(url: str, settings: OrchestratorSettings) -> str:
+    """The client token for *url*; generated ones are for this machine alone."""
+    if settings.client_token is not None:
+        return settings.client_token.reveal()
+    if is_loopback(urlsplit(url).hostname or ""):
+        tokens = generated_tokens(settings)
+        if tokens is not None:
+            return tokens.client_token
+        looked = f"there is no {' and no '.join(map(str, token_files(settings)))} either"
+    else:
+        looked = "generated tokens are for orchestrators on this machine only"
+    raise CommandError(
+        Exit.AUTH,
+        f"there is no client token for {url}: give --token, or set CLIENT_TOKEN; {looked}",
+    )
+
+
+def generated_tokens(settings: OrchestratorSettings) -> Tokens | None:
+    """The tokens that an orchestrator of this folder has generated, if there are any.
+
+    Raises:
+        ConfigError: a file of them cannot be read.
+    """
+    for path in token_files(settings):
+        tokens = read_tokens(path)
+        if tokens is not None:
+            return tokens
+    return None

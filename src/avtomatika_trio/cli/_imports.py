@@ -1,0 +1,101 @@
+"""Importing what users have written: blueprints and workers."""
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from avtomatika_trio.errors import BlueprintError
+
+if TYPE_CHECKING:
+    from avtomatika_trio._core.blueprint import Blueprint
+    from avtomatika_trio.orchestrator._registry import Blueprints
+
+
+def reach_working_folder() -> None:
+    """Let modules of the working directory be imported, as `python -m` does."""
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def load_checked(source: str) -> "tuple[Blueprints, list[str]]":
+    """Import and check every blueprint of *source*, and go on where one is wrong.
+
+    Args:
+        source: A folder, a file or the name of a module.
+
+    Returns:
+        The blueprints that are usable, and the problems of the others: each names the file,
+        and the state and line where there is one.
+    """
+    from avtomatika_trio.orchestrator._registry import Blueprints
+
+    reach_working_folder()
+    problems: list[str] = []
+    usable: list[Blueprint] = []
+    for part in _parts(source):
+        found = _load(part, problems)
+        if found == []:
+            problems.append(f"{part}: there is no Blueprint in it; make one: bp = Blueprint(...)")
+        for blueprint in found or ():
+            try:
+                Blueprints([*usable, blueprint])
+            except BlueprintError as error:
+                problems.append(f"{part}: {error}")
+            else:
+                usable.append(blueprint)
+    return Blueprints(usable), problems
+
+
+def _parts(source: str) -> list[str]:
+    """The files of a folder; a file or a module is its own only part."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return [source]
+    # Beside what is imported may be what those import.
+    sys.path.append(str(folder.resolve()))
+    files = sorted(file for file in folder.glob("*.py") if not file.name.startswith("_"))
+    return [str(file) for file in files] or [source]
+
+
+def _load(part: str, problems: list[str]) -> "list[Blueprint] | None":
+    """The blueprints of one file or module; None, and a problem more, if it cannot be imported."""
+    from avtomatika_trio.orchestrator._registry import load_blueprints
+
+    try:
+        return load_blueprints(part)
+    except BlueprintError as error:
+        if error.blueprint == part:
+            place = line_of(error.__cause__, part)
+            problems += [f"{part}{place}: {problem}" for problem in error.problems]
+        else:
+            problems.append(f"{part}: {error}")
+    except SystemExit:
+        problems.append(f"{part}: it ends the program while it is imported; remove sys.exit()")
+    return None
+
+
+def line_of(error: BaseException | None, source: str) -> str:
+    """` line N`: where in *source*, a file or a module's name, *error* was raised; or nothing."""
+    stem = source.removesuffix(".py").replace(".", "/")
+    place = ""
+    for frame in traceback.extract_tb(error.__traceback__ if error is not None else None):
+        if frame.filename.endswith((source, f"{stem}.py", f"{stem}/__init__.py")):
+            place = f" line {frame.lineno}"
+    return place
+
+
+@contextlib.contextmanager
+def no_exit(source: str) -> Iterator[None]:
+    """Code of *source* runs inside; what it does to end the program becomes an error.
+
+    Raises:
+        ImportError: it has called `sys.exit`.
+    """
+    try:
+        yield
+    except SystemExit as exc:
+        raise ImportError(f"{source} ends the program while it is imported") from exc

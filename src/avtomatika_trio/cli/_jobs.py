@@ -1,0 +1,273 @@
+"""`avtomatika job`: submit and follow jobs."""
+
+import json
+import math
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from avtomatika_trio._core.job import FINAL, JobStatus
+from avtomatika_trio.cli._connect import open_client
+from avtomatika_trio.cli._exits import CommandError, Exit
+from avtomatika_trio.cli._output import (
+    listing,
+    note,
+    print_json,
+    print_line,
+    print_records,
+    printable,
+)
+from avtomatika_trio.errors import OrchestratorUnavailable
+
+if TYPE_CHECKING:
+    from avtomatika_trio.client import Client
+
+_Job = Mapping[str, Any]
+
+#: Progress does not change a job's revision: it is looked at this often.
+_LOOK_SECONDS = 1.0
+
+#: For how long the orchestrator may be away while a job is followed; a restart takes less.
+_OUTAGE_SECONDS = 60.0
+_PAUSE_SECONDS = 0.5
+
+_LIST_COLUMNS = {
+    "ID": "id",
+    "BLUEPRINT": "blueprint_name",
+    "STATUS": "status",
+    "STATE": "state",
+    "CREATED": "created_at",
+}
+_HISTORY_COLUMNS = {
+    "TIME": "timestamp",
+    "EVENT": "event_type",
+    "STATE": "state",
+    "NEXT": "next_state",
+    "TASK": "task_id",
+    "ATTEMPT": "attempt",
+    "WORKER": "worker_id",
+    "DETAILS": "details",
+}
+
+
+def run(options: Namespace) -> int:
+    """Do what the verb says.
+
+    Raises:
+        CommandError: the data are wrong, there is no token, or a wait has timed out.
+        AvtomatikaError: as the client raises.
+    """
+    verbs: dict[str, Callable[[Client, Namespace], int]] = {
+        "submit": _submit,
+        "get": _get,
+        "list": _list,
+        "history": _history,
+        "watch": _watch,
+        "cancel": _cancel,
+    }
+    if options.verb == "submit":
+        options.data = read_data(options.data)
+    with open_client(options) as client:
+        return verbs[options.verb](client, options)
+
+
+def _submit(client: "Client", options: Namespace) -> int:
+    job_id = client.submit(options.blueprint, options.data)
+    if options.wait:
+        note(f"job {job_id}")
+        *_, job = _follow(client, job_id, options.timeout)
+        _print_job(options.output, job)
+        return _outcome(job)
+    if options.output == "table":
+        print_line(job_id)
+        note(f"follow it: avtomatika job watch {job_id}")
+    else:
+        print_json({"job_id": job_id}, one_line=options.output == "jsonl")
+    return Exit.OK
+
+
+def _get(client: "Client", options: Namespace) -> int:
+    _print_job(options.output, client.get(options.job_id))
+    return Exit.OK
+
+
+def _list(client: "Client", options: Namespace) -> int:
+    statuses = () if options.status is None else (options.status,)
+    jobs = list(client.list(statuses=statuses, blueprint=options.blueprint, most=options.limit))
+    print_records(options.output, jobs, _LIST_COLUMNS)
+    if len(jobs) == options.limit:
+        note(f"the newest {options.limit}; there may be more, see --limit")
+    return Exit.OK
+
+
+def _history(client: "Client", options: Namespace) -> int:
+    print_records(options.output, client.history(options.job_id), _HISTORY_COLUMNS)
+    return Exit.OK
+
+
+def _cancel(client: "Client", options: Namespace) -> int:
+    _print_job(options.output, client.cancel(options.job_id, options.reason))
+    return Exit.OK
+
+
+def _watch(client: "Client", options: Namespace) -> int:
+    """Print each change: a line for people, or the job as it is; `json` is its end alone."""
+    said = ""
+    job: _Job = {}
+    for job in _follow(client, options.job_id, options.timeout):
+        line = json.dumps(job) if options.output == "jsonl" else _change(job)
+        if line != said and options.output != "json":
+            print_line(line)
+        said = line
+    if options.output != "jsonl":
+        _print_job(options.output, job)
+    return _outcome(job)
+
+
+def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_Job]:
+    """The job whenever it may have changed, at last when it is final.
+
+    An orchestrator that goes away in between is waited for: it may be starting again.
+
+    Raises:
+        CommandError: it is not final in time.
+        OrchestratorUnavailable: it does not answer at the beginning, or stays away.
+    """
+    until = time.monotonic() + timeout_seconds
+    seen = -math.inf
+    job: _Job = {}
+    while True:
+        left = max(0.0, until - time.monotonic())
+        try:
+            job = client.get(
+                job_id,
+                wait_seconds=min(_LOOK_SECONDS, left) if job else 0,
+                after=job.get("revision", 0),
+            )
+        except OrchestratorUnavailable as exc:
+            if time.monotonic() > seen + _OUTAGE_SECONDS:
+                raise
+            note(f"{exc}; waiting for it")
+            time.sleep(min(_PAUSE_SECONDS, left))
+        else:
+            seen = time.monotonic()
+            yield job
+            if job["status"] in FINAL:
+                return
+        if left <= 0:
+            _time_out(job_id, timeout_seconds, job)
+
+
+def _time_out(job_id: str, timeout_seconds: float, job: _Job) -> NoReturn:
+    raise CommandError(
+        Exit.TIMED_OUT,
+        f"job {job_id} is {job['status']} after {timeout_seconds:g} seconds; it goes on:"
+        f" avtomatika job watch {job_id}",
+    )
+
+
+def _change(job: _Job) -> str:
+    """Where *job* is, on one line; it differs when something worth a line has changed."""
+    parts = [str(job["updated_at"]), str(job["status"]), str(job["state"])]
+    told = [said for said in job["progress"] if said["progress"] is not None]
+    if told:
+        share = sum(said["progress"] for said in told) / len(told)
+        parts.append(f"{share:.0%} of {len(told)} running")
+    parts += [said["message"] for said in job["progress"][-1:] if said["message"]]
+    return "  ".join(map(printable, parts))
+
+
+def _print_job(output: str, job: _Job) -> None:
+    if output != "table":
+        print_json(job, one_line=output == "jsonl")
+        return
+    error = job["error"] or {}
+    print_line(
+        listing(
+            {
+                "id": job["id"],
+                "blueprint": job["blueprint_name"],
+                "status": job["status"],
+                "state": job["state"],
+                "created": job["created_at"],
+                "updated": job["updated_at"],
+                "error": f"{error['code']}: {error['message']}" if error else None,
+                "progress": _progress(job) or None,
+                "result": json.dumps(job["result"], ensure_ascii=False)
+                if job.get("result") is not None
+                else None,
+            }
+        )
+    )
+
+
+def _progress(job: _Job) -> str:
+    told = [
+        " ".join(filter(None, (f"{said['progress'] or 0:.0%}", said["message"])))
+        for said in job["progress"]
+    ]
+    return ", ".join(told)
+
+
+def _outcome(job: _Job) -> int:
+    """The exit code that stands for how *job* has ended."""
+    if job["status"] == JobStatus.FINISHED:
+        return Exit.OK
+    why = f": {job['error']['message']}" if job["error"] else ""
+    note(f"job {job['id']} is {job['status']}{printable(why)}")
+    return Exit.FAILED
+
+
+def read_data(text: str) -> dict[str, Any]:
+    """The initial data of a job.
+
+    Args:
+        text: JSON, `@` and the name of a file, or `-` for stdin.
+
+    Raises:
+        CommandError: it cannot be read, or is not a JSON object.
+    """
+    source = "--data"
+    if text == "-":
+        source, text = "stdin", sys.stdin.read()
+    elif text.startswith("@"):
+        source = text[1:]
+        try:
+            text = Path(source).read_text("utf-8")
+        except (OSError, ValueError) as exc:
+            reason = getattr(exc, "strerror", None) or "not UTF-8"
+            raise _wrong(repr(source), f"cannot be read ({reason})") from None
+    try:
+        data = json.loads(text, parse_constant=_refuse)
+    except json.JSONDecodeError as exc:
+        raise _wrong(
+            source, f"not JSON at line {exc.lineno}, column {exc.colno}: {exc.msg}"
+        ) from None
+    except (ValueError, RecursionError) as exc:
+        raise _wrong(source, f"not JSON that can be sent: {exc}") from None
+    if not isinstance(data, dict):
+        raise _wrong(source, f"it is a {_KINDS[type(data)]}, not an object")
+    return data
+
+
+_KINDS = {
+    list: "list",
+    str: "text",
+    int: "number",
+    float: "number",
+    bool: "boolean",
+    type(None): "null",
+}
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON value")
+
+
+def _wrong(source: str, fault: str) -> CommandError:
+    return CommandError(
+        Exit.USAGE, f"{source}: {fault}; give a JSON object, such as '{{\"n\": 1}}'"
+    )

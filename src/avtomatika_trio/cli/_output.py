@@ -1,0 +1,93 @@
+"""What commands print: data to stdout, everything else to stderr.
+
+Tables are plain aligned text, on a terminal as in a pipe.  Texts from elsewhere cannot steer
+the terminal: control characters are shown, not sent.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+#: Longer cells would push the columns after them out of sight.
+_MOST_IN_CELL = 60
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def note(text: str = "") -> None:
+    """Tell people something: one or more lines on stderr."""
+    _write(sys.stderr, text)
+
+
+def complain(text: str) -> None:
+    """Tell people what is wrong."""
+    note(f"avtomatika: {text}")
+
+
+def print_line(text: str) -> None:
+    """One line, or a text of several, to stdout."""
+    _write(sys.stdout, text)
+
+
+def print_json(value: Any, *, one_line: bool = False) -> None:
+    """*value* to stdout; *one_line* for JSON Lines."""
+    # Escapes are needed only where the stream could not carry the characters themselves.
+    to_ascii = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
+    print_line(json.dumps(value, ensure_ascii=to_ascii, indent=None if one_line else 2))
+
+
+def print_records(
+    output: str, records: Sequence[Mapping[str, Any]], columns: Mapping[str, str]
+) -> None:
+    """*records* in the format *output*: `json` (one list), `jsonl`, or `table`.
+
+    Args:
+        output: As of the option `-o`.
+        records: JSON objects; those formats print them whole.
+        columns: What a table shows: headings, and the member that is under each.
+    """
+    if output == "json":
+        print_json(list(records))
+    elif output == "jsonl":
+        for record in records:
+            print_json(record, one_line=True)
+    else:
+        rows = [[record.get(member) for member in columns.values()] for record in records]
+        print_line(table(list(columns), rows))
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Aligned columns; without *rows* just the headings."""
+    lines = [list(headings), *([cell(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def listing(pairs: Mapping[str, object]) -> str:
+    """One `name  value` a line, the values aligned and whole; what is None is left out."""
+    shown = {name: printable(value) for name, value in pairs.items() if value is not None}
+    width = max(map(len, shown), default=0)
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in shown.items())
+
+
+def cell(value: object) -> str:
+    """*value* as it stands in a table: on one line, and not long."""
+    text = "-" if value is None or value == "" else printable(value)
+    return text if len(text) <= _MOST_IN_CELL else f"{text[: _MOST_IN_CELL - 3]}..."
+
+
+def printable(value: object) -> str:
+    """*value* on one line: texts as they are, other things as JSON, control characters shown."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def _write(stream: Any, text: str) -> None:
+    encoding = stream.encoding or "ascii"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()

@@ -1,0 +1,241 @@
+"""The command line: commands, options, and their help.
+
+Nothing heavy is imported here: `avtomatika --help` answers at once.  What a command does is
+in the module of its name; `COMMANDS` in the package finds it.
+"""
+
+import argparse
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from avtomatika_trio._core.job import JobStatus
+
+_EXITS = """\
+exit codes:
+  0 ok   1 failed   2 usage   3 not found   4 not authorised   5 conflict
+  124 timed out   130 Ctrl-C
+
+Each option of a setting outweighs its environment variable, that one the settings file.
+`avtomatika COMMAND --help` tells more; `avtomatika check` shows every setting.
+"""
+
+
+class _Version(argparse.Action):
+    """Prints the version; it is looked up only when asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"avtomatika {version('avtomatika-trio')}")
+        parser.exit()
+
+
+def create_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; what it returns has `command` and, maybe, `verb`."""
+    parser = argparse.ArgumentParser(
+        prog="avtomatika",
+        description="Blueprint jobs on a fleet of workers: no task is lost, doubled or stuck.",
+        epilog=_EXITS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_serve(commands)
+    _add_worker(commands)
+    _add_job(commands)
+    _add_blueprint(commands)
+    _add_check(commands)
+    _add_demo(commands)
+    return parser
+
+
+_Commands = Any  # argparse's own type of it is private
+
+
+def _add(commands: _Commands, name: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+    )
+    return parser
+
+
+def _add_verbs(commands: _Commands, name: str, text: str) -> _Commands:
+    return _add(commands, name, text).add_subparsers(dest="verb", metavar="VERB", required=True)
+
+
+def _add_serve(commands: _Commands) -> None:
+    serve = _add(commands, "serve", "run an orchestrator until SIGTERM or Ctrl-C")
+    serve.add_argument("--storage", metavar="URL", help="memory: or sqlite:PATH (STORAGE_URL)")
+    serve.add_argument("--host", help="the address to listen on (API_HOST)")
+    serve.add_argument("--port", help="the port to listen on; 0 takes a free one (API_PORT)")
+    serve.add_argument(
+        "--blueprints",
+        metavar="SOURCE",
+        help="a folder, file or module of blueprints (BLUEPRINTS_DIR)",
+    )
+    _add_config(serve)
+    _add_log_level(serve)
+    _add_output(
+        serve, "table", "json", text='json: print one line {"url": ...} to stdout once it serves'
+    )
+
+
+def _add_worker(commands: _Commands) -> None:
+    run = _add(_add_verbs(commands, "worker", "run workers"), "run", "run a worker")
+    run.add_argument(
+        "worker", metavar="MODULE:ATTR", help="the Worker: its module and its name there"
+    )
+    run.add_argument("--id", "--worker-id", dest="worker_id", help="its name (WORKER_ID)")
+    run.add_argument(
+        "--orchestrator-url", metavar="URL", help="whom to work for (ORCHESTRATOR_URL)"
+    )
+    run.add_argument(
+        "--slots",
+        "--max-concurrent-tasks",
+        dest="max_concurrent_tasks",
+        metavar="N",
+        help="how many tasks run at the same time (MAX_CONCURRENT_TASKS)",
+    )
+    run.add_argument("--spool-dir", metavar="DIR", help="undelivered results (WORKER_SPOOL_DIR)")
+    run.add_argument("--health-port", metavar="PORT", help="of the health check (WORKER_PORT)")
+    _add_config(run)
+    _add_log_level(run)
+
+
+def _add_job(commands: _Commands) -> None:
+    verbs = _add_verbs(commands, "job", "submit and follow jobs")
+    submit = _add(verbs, "submit", "submit a job; prints its id")
+    submit.add_argument("blueprint", metavar="BLUEPRINT", help="the blueprint's name")
+    submit.add_argument(
+        "--data",
+        metavar="JSON|@FILE|-",
+        default="{}",
+        help="the initial data, a JSON object: as text, from a file or from stdin",
+    )
+    submit.add_argument("--wait", action="store_true", help="wait for its end; exit with that")
+    _add_timeout(submit)
+
+    for name, text in (
+        ("get", "show a job"),
+        ("history", "show what has happened to a job"),
+        ("watch", "follow a job until it ends; exit with its outcome"),
+        ("cancel", "cancel a job"),
+    ):
+        verb = _add(verbs, name, text)
+        verb.add_argument("job_id", metavar="ID", help="the job's id")
+        if name == "watch":
+            _add_timeout(verb)
+        elif name == "cancel":
+            verb.add_argument("--reason", metavar="TEXT", help="why; kept in the history")
+
+    listing = _add(verbs, "list", "list jobs, newest first")
+    listing.add_argument(
+        "--status", choices=[status.value for status in JobStatus], help="only with this status"
+    )
+    listing.add_argument("--blueprint", metavar="NAME", help="only of this blueprint")
+    listing.add_argument(
+        "--limit", type=_whole, default=20, metavar="N", help="at most so many (default: 20)"
+    )
+    for parser in verbs.choices.values():
+        _add_connection(parser)
+        _add_output(parser, "table", "json", "jsonl")
+
+
+def _add_blueprint(commands: _Commands) -> None:
+    verbs = _add_verbs(commands, "blueprint", "look at blueprints")
+    listing = _add(verbs, "list", "list the blueprints of an orchestrator, or of a source")
+    check = _add(verbs, "check", "check blueprints, without an orchestrator")
+    graph = _add(verbs, "graph", "print a blueprint as a graph, in DOT or JSON")
+    check.add_argument("source", metavar="SOURCE", help="a folder, file or module of blueprints")
+    graph.add_argument("name", metavar="NAME", help="the blueprint's name")
+    for parser in (listing, graph):
+        parser.add_argument(
+            "--blueprints",
+            metavar="SOURCE",
+            help="a folder, file or module of blueprints, instead of an orchestrator",
+        )
+        _add_connection(parser)
+    _add_output(listing, "table", "json", "jsonl")
+    _add_output(check, "table", "json")
+    _add_output(graph, "dot", "json")
+
+
+def _add_check(commands: _Commands) -> None:
+    check = _add(commands, "check", "show every setting, where it comes from, and what is wrong")
+    _add_config(check)
+    _add_output(check, "table", "json")
+
+
+def _add_demo(commands: _Commands) -> None:
+    demo = _add(commands, "demo", "run a real job on two workers: an audit of Python's library")
+    demo.add_argument(
+        "--kill", action="store_true", help="kill the orchestrator and a worker on the way"
+    )
+    demo.add_argument("--folder", metavar="DIR", help="where to keep the database and the report")
+
+
+def _add_connection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--url", help="the orchestrator (AVTOMATIKA_URL; default: http://127.0.0.1:8080)"
+    )
+    parser.add_argument(
+        "--token", help="the client token (CLIENT_TOKEN; default: from avtomatika.tokens)"
+    )
+    _add_config(parser)
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", metavar="FILE", help="the settings file (default: avtomatika.toml)"
+    )
+
+
+def _add_log_level(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING ... (LOG_LEVEL)")
+
+
+def _add_output(parser: argparse.ArgumentParser, *formats: str, text: str | None = None) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=formats,
+        default=formats[0],
+        help=text or f"the format (default: {formats[0]})",
+    )
+
+
+def _add_timeout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=math.inf,
+        metavar="SECONDS",
+        help="how long to wait for its end; then exit with 124 (default: no limit)",
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds; give one like 60")
+    return value
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read *argv* (None: the process's).
+
+    Raises:
+        SystemExit: it is not understood (2), or help or version has been printed (0).
+    """
+    return create_parser().parse_args(argv)

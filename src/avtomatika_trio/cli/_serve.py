@@ -1,0 +1,165 @@
+"""`avtomatika serve`: one orchestrator, until it is told to stop."""
+
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import trio
+
+from avtomatika_trio._config import (
+    OrchestratorSettings,
+    is_loopback,
+    load_orchestrator_settings,
+    masked,
+)
+from avtomatika_trio.cli._exits import CommandError, Exit, leaves
+from avtomatika_trio.cli._imports import load_checked
+from avtomatika_trio.cli._logs import start_logging
+from avtomatika_trio.cli._output import listing, note, print_json
+from avtomatika_trio.cli._places import settings_file, tokens_path
+from avtomatika_trio.cli._signals import Ending, watch_signals
+from avtomatika_trio.errors import ConfigError
+from avtomatika_trio.orchestrator._build import create_context, server_settings
+from avtomatika_trio.orchestrator._registry import Blueprints, endpoints_of
+from avtomatika_trio.orchestrator._service import run_orchestrator
+from avtomatika_trio.orchestrator._tokens import Tokens, make_tokens, read_tokens
+from avtomatika_trio.storage import open_storage
+
+
+def run(options: Namespace) -> int:
+    """Serve until SIGTERM (0) or Ctrl-C (130); a second one ends at once.
+
+    Raises:
+        ConfigError: the settings are wrong.
+        CommandError: the blueprints, the address or the folder are.
+        StorageUnavailable: the storage cannot be opened, or another process has it.
+    """
+    loaded = load_orchestrator_settings(
+        environ=os.environ, file=settings_file(options), overrides=_overrides(options)
+    )
+    settings = loaded.settings
+    start_logging(settings.log_level)
+    for warning in loaded.warnings:
+        note(f"warning: {warning}")
+    _refuse_open_doors(settings)
+    blueprints = _blueprints(settings)
+    return trio.run(partial(_serve, settings, blueprints, as_json=options.output == "json"))
+
+
+def _overrides(options: Namespace) -> Mapping[str, object]:
+    return {
+        "storage_url": options.storage,
+        "host": options.host,
+        "port": options.port,
+        "blueprints": options.blueprints,
+        "log_level": options.log_level,
+    }
+
+
+def _refuse_open_doors(settings: OrchestratorSettings) -> None:
+    """Generated tokens are for this machine alone.
+
+    Raises:
+        ConfigError: others can reach the address, and a token is not configured.
+    """
+    given = {"CLIENT_TOKEN": settings.client_token, "WORKER_TOKEN": settings.worker_token}
+    missing = [name for name, token in given.items() if token is None]
+    if missing and not is_loopback(settings.host):
+        names = " and ".join(missing)
+        files = " and ".join(f"{name}_FILE" for name in missing)
+        fault = f"{settings.host} can be reached from other machines, and has no token of its own"
+        raise ConfigError((f"{fault}; set {names} (or {files}), or listen on 127.0.0.1",))
+
+
+def _blueprints(settings: OrchestratorSettings) -> Blueprints:
+    if settings.blueprints is None:
+        return Blueprints()
+    blueprints, problems = load_checked(settings.blueprints)
+    if problems:
+        raise CommandError(Exit.FAILED, "\n".join(problems))
+    return blueprints
+
+
+async def _serve(settings: OrchestratorSettings, blueprints: Blueprints, *, as_json: bool) -> int:
+    ending, asked, up = Ending(), trio.Event(), False
+    async with trio.open_nursery() as watching:
+        await watching.start(watch_signals, ending, asked.set)
+        async with open_storage(settings.storage_url) as storage:
+            tokens, place = _tokens(settings)
+            context = create_context(settings, storage, blueprints, tokens)
+            orchestrator = partial(
+                run_orchestrator, context, server_settings(settings), stop=asked.wait
+            )
+            try:
+                async with trio.open_nursery() as serving:
+                    urls: list[str] = await serving.start(orchestrator)
+                    up = True
+                    _announce(urls[0], settings, blueprints, place)
+                    if as_json:
+                        print_json({"url": urls[0], "pid": os.getpid()}, one_line=True)
+            except* OSError as group:
+                if up:
+                    raise
+                raise CommandError(Exit.FAILED, _reason(group)) from None
+        watching.cancel_scope.cancel()
+    return ending.exit
+
+
+def _tokens(settings: OrchestratorSettings) -> tuple[Tokens, Path | None]:
+    """What clients and workers must show, and the file where generated ones are.
+
+    Raises:
+        ConfigError: the file cannot be read or written.
+    """
+    client, worker = settings.client_token, settings.worker_token
+    if client is not None and worker is not None:
+        return Tokens(client_token=client.reveal(), worker_token=worker.reveal()), None
+    path = tokens_path(settings.storage_url)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        reason = f"{path.parent}: cannot be made ({exc.strerror})"
+        raise ConfigError((f"{reason}; set CLIENT_TOKEN and WORKER_TOKEN",)) from exc
+    made = read_tokens(path) or make_tokens(path)
+    return Tokens(
+        client_token=made.client_token if client is None else client.reveal(),
+        worker_token=made.worker_token if worker is None else worker.reveal(),
+    ), path
+
+
+def _reason(group: BaseExceptionGroup[OSError]) -> str:
+    first = next(leaves(group))
+    return first.strerror or str(first) if isinstance(first, OSError) else str(first)
+
+
+def _announce(
+    url: str, settings: OrchestratorSettings, blueprints: Blueprints, tokens: Path | None
+) -> None:
+    """The start-up summary."""
+    lines: dict[str, object] = {
+        "url": url,
+        "storage": masked(settings.storage_url),
+        "tokens": "as configured",
+    }
+    if tokens is not None:
+        lines["tokens"] = f"in {tokens}; commands given in this folder find them"
+        if not tokens.parent.samefile(".") and tokens != tokens_path("memory:"):
+            lines["tokens"] = f"in {tokens}; give them to others as CLIENT_TOKEN and WORKER_TOKEN"
+    if not blueprints:
+        lines["blueprints"] = (
+            "none, so no job can be submitted; give --blueprints a folder, file or module"
+        )
+    for blueprint in blueprints:
+        lines[f"blueprint {blueprint.name}"] = f"POST {url}/api/v1{endpoints_of(blueprint)[0]}"
+    lines["next"] = f"avtomatika worker run MODULE:ATTR{_where(url, '--orchestrator-url')}"
+    note(f"avtomatika {version('avtomatika-trio')} serves")
+    note("\n".join(f"  {line}" for line in listing(lines).splitlines()))
+    for blueprint in list(blueprints)[:1]:
+        note(f"  then  avtomatika job submit {blueprint.name} --wait{_where(url, '--url')}")
+
+
+def _where(url: str, option: str) -> str:
+    return "" if url == "http://127.0.0.1:8080" else f" {option} {url}"

@@ -1,0 +1,161 @@
+"""`avtomatika worker run`: a worker, until it is told to stop."""
+
+import importlib
+import os
+from argparse import Namespace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import urlsplit
+
+import trio
+
+from avtomatika_trio._config import (
+    WorkerSettings,
+    is_loopback,
+    load_orchestrator_settings,
+    load_worker_settings,
+)
+from avtomatika_trio._config._file import CONFIG_VARIABLE
+from avtomatika_trio.cli._connect import generated_tokens
+from avtomatika_trio.cli._exits import CommandError, Exit
+from avtomatika_trio.cli._imports import line_of, no_exit, reach_working_folder
+from avtomatika_trio.cli._logs import start_logging
+from avtomatika_trio.cli._output import listing, note
+from avtomatika_trio.cli._places import settings_file
+from avtomatika_trio.cli._signals import Ending, watch_signals
+from avtomatika_trio.worker import Worker
+from avtomatika_trio.worker._spool_folder import default_worker_id
+
+_REMEDY = "give MODULE:ATTR, such as my_worker:worker for `worker = Worker()` in my_worker.py"
+
+
+#: Options that are settings, by their field.
+_OVERRIDES = (
+    "worker_id",
+    "orchestrator_url",
+    "max_concurrent_tasks",
+    "spool_dir",
+    "health_port",
+    "log_level",
+)
+
+
+def run(options: Namespace) -> int:
+    """Work until SIGTERM (0) or Ctrl-C (130); a second one ends at once.
+
+    Raises:
+        CommandError: there is no such Worker.
+        ConfigError: a setting is wrong.
+        SpoolError: the folder of its results cannot be used.
+    """
+    worker = import_worker(options.worker)
+    settings = _settle(worker, options)
+    start_logging(settings.log_level)
+    _announce(worker, settings)
+    return trio.run(_work, worker)
+
+
+def import_worker(spec: str) -> Worker:
+    """The Worker that *spec*, `MODULE:ATTR`, names; modules of the working directory count.
+
+    Raises:
+        CommandError: it names none; the message says which are there.
+    """
+    name, colon, attribute = spec.partition(":")
+    if not colon or not all(part.isidentifier() for part in name.split(".")):
+        hint = _as_module(name)
+        raise CommandError(Exit.USAGE, f"{spec!r} names no Worker; {hint or _REMEDY}")
+    reach_working_folder()
+    module = _import(name)
+    there = [key for key, value in vars(module).items() if isinstance(value, Worker)]
+    listed = f"Workers in it: {', '.join(there)}" if there else "there is no Worker in it"
+    try:
+        found = getattr(module, attribute)
+    except AttributeError:
+        fault = f"module {name!r} has no {attribute!r}; {listed}"
+        raise CommandError(Exit.USAGE, fault) from None
+    if not isinstance(found, Worker):
+        kind = type(found).__name__
+        raise CommandError(Exit.USAGE, f"{spec} is no Worker but of type {kind}; {listed}")
+    return found
+
+
+def _as_module(path: str) -> str:
+    """What to give instead of the *path* of a file, if it is one."""
+    if not path.endswith(".py"):
+        return ""
+    name = ".".join(Path(path.removeprefix("./")).with_suffix("").parts)
+    return f"give the module, not the file: {name}:worker"
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        with no_exit(name):
+            return importlib.import_module(name)
+    except ModuleNotFoundError as exc:
+        if exc.name is not None and f"{name}.".startswith(f"{exc.name}."):
+            folder = Path.cwd()
+            fault = f"there is no module {exc.name!r} in {folder} nor among what is installed"
+            raise CommandError(Exit.USAGE, f"{fault}; {_REMEDY}") from None
+        raise _broken(name, exc) from exc
+    except Exception as exc:  # the border to foreign code: whatever it raises, name the module
+        raise _broken(name, exc) from exc
+
+
+def _broken(name: str, exc: Exception) -> CommandError:
+    place = line_of(exc, name)
+    return CommandError(
+        Exit.FAILED, f"module {name!r}{place}: cannot be imported: {type(exc).__name__}: {exc}"
+    )
+
+
+def _settle(worker: Worker, options: Namespace) -> WorkerSettings:
+    """Give *worker* what *options* say, and a generated token if it has none; its settings."""
+    if options.config is not None:
+        os.environ[CONFIG_VARIABLE] = options.config
+    given = {name: getattr(options, name) for name in _OVERRIDES}
+    read = load_worker_settings(environ={}, file=None, overrides=given).settings
+    # What is typed last wins, also over what the author of the worker has written.
+    overrides, load = worker._overrides, worker._load_settings  # noqa: SLF001
+    ready_made = worker._settings is not None  # noqa: SLF001
+    overrides |= {
+        name: getattr(read, name) if ready_made else value
+        for name, value in given.items()
+        if value is not None
+    }
+    settings = load()
+    if settings.token is None and is_loopback(urlsplit(settings.orchestrator_url).hostname or ""):
+        here = load_orchestrator_settings(
+            environ=os.environ, file=settings_file(options), overrides={}
+        )
+        tokens = generated_tokens(here.settings)
+        if tokens is not None:
+            overrides["token"] = tokens.worker_token
+    return load()
+
+
+def _announce(worker: Worker, settings: WorkerSettings) -> None:
+    """The start-up summary."""
+    note(f"avtomatika {version('avtomatika-trio')} works")
+    lines = {
+        "id": settings.worker_id or default_worker_id(settings.spool_dir),
+        "skills": ", ".join(worker.skills),
+        "slots": str(settings.max_concurrent_tasks),
+        "orchestrator": settings.orchestrator_url,
+        "token": "none, so it will hardly be let in; set WORKER_TOKEN"
+        if settings.token is None
+        else None,
+        "spool": str(settings.spool_dir),
+    }
+    note("\n".join(f"  {line}" for line in listing(lines).splitlines()))
+
+
+async def _work(worker: Worker) -> int:
+    ending = Ending()
+    async with trio.open_nursery() as watching:
+        await watching.start(partial(watch_signals, ending, worker.stop))
+        await worker.serve()
+        watching.cancel_scope.cancel()
+    return ending.exit

@@ -1,0 +1,129 @@
+"""Following the demo's job by its history, and killing what runs it on the way."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from avtomatika_trio.demo._blueprint import AUDITING
+from avtomatika_trio.demo._cluster import Cluster
+from avtomatika_trio.demo._processes import DemoFailed, Process
+from avtomatika_trio.demo._proof import Row, finished_names
+from avtomatika_trio.demo._screen import Screen
+from avtomatika_trio.errors import OrchestratorUnavailable
+
+_LOOK_SECONDS = 0.03
+"""How often the history is asked for: half a dozen of modules are counted in this time."""
+
+_PATIENCE_SECONDS = 90.0
+"""How long nothing may happen: a vanished worker is noticed within 40 seconds."""
+
+_TRIES = 200
+"""How often a worker is looked at before it is killed; it has nothing for moments only."""
+
+_ENDED = frozenset({"job_finished", "job_failed", "job_cancelled", "job_quarantined"})
+_LET_GO = frozenset({"attempt_lost", "attempt_unclaimed", "attempt_returned", "task_finished"})
+
+
+@attrs.define(kw_only=True)
+class Follower:
+    """One job, and all that is known of it."""
+
+    cluster: Cluster
+    screen: Screen
+    job_id: str
+    history: list[Row] = attrs.field(factory=list)
+    total: int = 0
+    """How many modules there are; 0 until they have been listed."""
+    counted: int = 0
+
+    def follow(self, *, kill: bool) -> dict[str, Any]:
+        """Wait until the job has ended.
+
+        Args:
+            kill: Kill the orchestrator when half of the modules are counted, and one of the
+                workers when three quarters are; both are started again at once.
+
+        Returns:
+            The job.
+
+        Raises:
+            DemoFailed: It has not finished, nothing happens any more, a process has ended by
+                itself, or the job ended before everything was killed that should be.
+        """
+        kills: list[tuple[float, Callable[[], None]]] = []
+        if kill:
+            kills = [(0.5, self._kill_orchestrator), (0.75, self._kill_worker)]
+        quiet_since = time.monotonic()
+        while not any(row["event_type"] in _ENDED for row in self.history[-1:]):
+            self.cluster.check()
+            if self._look():
+                quiet_since = time.monotonic()
+            elif time.monotonic() - quiet_since > _PATIENCE_SECONDS:
+                raise DemoFailed(f"nothing has happened for {_PATIENCE_SECONDS:.0f} seconds")
+            if kills and self.total and self.counted >= kills[0][0] * self.total:
+                kills.pop(0)[1]()
+            time.sleep(_LOOK_SECONDS)
+        job = self.cluster.client.get(self.job_id)
+        if job["status"] != "finished":
+            error = job["error"] or {"message": "no reason is given"}
+            raise DemoFailed(f"the job is {job['status']}: {error['message']}")
+        if kills:
+            raise DemoFailed("the job was over before everything was killed that should be")
+        return job
+
+    def _look(self) -> bool:
+        """Read what is new in the history; returns whether anything is."""
+        last = self.history[-1]["event_id"] if self.history else 0
+        try:
+            news = self.cluster.client.history(self.job_id, after=last)
+        except OrchestratorUnavailable:
+            return False  # a connection to the one that was killed; `check` knows of the others
+        self.history += news
+        for row in news:
+            if row["event_type"] == "branches_dispatched":
+                self.total = row["details"]["branches"]
+        self.counted += sum(1 for _ in finished_names(news))
+        if self.total:
+            self.screen.counted(self.counted, self.total)
+        return bool(news)
+
+    def _kill_orchestrator(self) -> None:
+        begun = time.monotonic()
+        at = f"{self.counted} of {self.total} counted"
+        self.cluster.kill_orchestrator()
+        took = time.monotonic() - begun
+        self.screen.say(
+            f"killed the orchestrator (SIGKILL), {at}; serving again after {took:.1f} s"
+        )
+
+    def _kill_worker(self) -> None:
+        """Kill one that has something: each in turn is stopped, looked at, and let go if not."""
+        for attempt in range(_TRIES):
+            worker = self.cluster.workers[attempt % len(self.cluster.workers)]
+            worker.pause()
+            self._look()
+            if held := self._held_by(worker):
+                at = f"{self.counted} of {self.total} counted"
+                self.cluster.kill_worker(worker)
+                self.screen.say(
+                    f"killed worker {worker.name} (SIGKILL), {at}, {held} in its hands;"
+                    " started it again"
+                )
+                return
+            worker.resume()
+        raise DemoFailed("no worker has had anything to do for a while, so none was killed")
+
+    def _held_by(self, worker: Process) -> int:
+        """How many modules *worker* has been given and has not brought back."""
+        held: set[tuple[str, int]] = set()
+        for row in self.history:
+            if row["state"] != AUDITING or row["worker_id"] != worker.name:
+                continue
+            attempt = row["task_id"], row["attempt"]
+            if row["event_type"] == "attempt_leased":
+                held.add(attempt)
+            elif row["event_type"] in _LET_GO:
+                held.discard(attempt)
+        return len(held)

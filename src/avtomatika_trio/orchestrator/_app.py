@@ -1,0 +1,164 @@
+"""One ASGI app from the parts: workers' routes, clients' routes, and what errors look like.
+
+Workers' requests go to a plain callable, everything else to Quart (ADR 0004).  Nothing runs
+here besides requests: the loops are siblings of the server.
+"""
+
+import logging
+from http import HTTPStatus
+from typing import Any, cast
+
+from hypercorn.typing import ASGIFramework
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+
+from avtomatika_trio._wire.codec import encode
+from avtomatika_trio.errors import InvalidMessage, JobNotFound, StorageUnavailable
+from avtomatika_trio.orchestrator._body_limit import limit_body
+from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._exchange import ClientGone
+from avtomatika_trio.orchestrator._http import (
+    AsgiApp,
+    HttpProblem,
+    Receive,
+    Scope,
+    Send,
+    invalid,
+    send_problem,
+)
+from avtomatika_trio.orchestrator._routes_jobs import Answer, add_job_routes
+from avtomatika_trio.orchestrator._routes_public import add_public_routes
+from avtomatika_trio.orchestrator._routes_workers import PREFIX, create_worker_routes
+
+logger = logging.getLogger(__name__)
+
+#: Sent with every answer of these kinds.  A storage that is away is usually back very soon.
+_HEADERS = {
+    HTTPStatus.UNAUTHORIZED: {"www-authenticate": 'Bearer realm="avtomatika"'},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"retry-after": "1"},
+}
+
+_INTERNAL = HttpProblem(
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    "internal_error",
+    "this is a fault of the orchestrator; its log has the details",
+)
+
+
+def create_app(context: Context) -> AsgiApp:
+    """The ASGI app of one orchestrator.
+
+    Request bodies are limited to `Limits.max_body_bytes`.  Every error is
+    `application/problem+json`; one that nobody foresaw is logged with its traceback and
+    answered 500 without details.
+
+    Args:
+        context: Its storage is open, and outlives the app.
+    """
+    workers = create_worker_routes(context)
+    people = create_quart(context)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await people(cast("Any", scope), receive, send)
+            return
+        path = _path(scope["path"])
+        located = {**scope, "path": path}
+        if scope["type"] != "http":
+            await people(cast("Any", located), receive, send)
+        elif path.startswith(PREFIX):
+            await _with_last_resort(workers, located, receive, send)
+        else:
+            await _with_last_resort(cast("AsgiApp", people), located, receive, send)
+
+    limited = limit_body(cast("ASGIFramework", app), context.limits.max_body_bytes)
+    return cast("AsgiApp", limited)
+
+
+def create_quart(context: Context) -> QuartTrio:
+    """The Quart app of everything that is not for workers."""
+    app = QuartTrio(__name__, static_folder=None)
+    # Sends, receives and sizes are bounded by the server and by `limit_body`.
+    app.config.update(
+        MAX_CONTENT_LENGTH=None,
+        BODY_TIMEOUT=None,
+        RESPONSE_TIMEOUT=None,
+        PROVIDE_AUTOMATIC_OPTIONS=False,
+    )
+    # An odd path is unknown; it is not redirected to a similar one.
+    app.url_map.merge_slashes = False
+    app.url_map.redirect_defaults = False
+    app.register_error_handler(HttpProblem, _answer)
+    app.register_error_handler(InvalidMessage, _answer_invalid)
+    app.register_error_handler(JobNotFound, _answer_no_job)
+    app.register_error_handler(StorageUnavailable, _answer_unavailable)
+    app.register_error_handler(HTTPException, _answer_http)
+    app.register_error_handler(Exception, _answer_bug)
+    add_public_routes(app, context)
+    add_job_routes(app, context)
+    return app
+
+
+def _path(path: str) -> str:
+    """The path of a request target, which may be a whole URL (RFC 9112, 3.2.2), or `*`."""
+    if path.startswith("/"):
+        return path
+    _, _, rest = path.partition("://")
+    return "/" + rest.partition("/")[2]
+
+
+async def _answer(problem: HttpProblem) -> Answer:
+    headers = {"content-type": "application/problem+json", **_HEADERS.get(problem.status, {})}
+    return encode(problem.body()), int(problem.status), headers
+
+
+async def _answer_invalid(exc: InvalidMessage) -> Answer:
+    return await _answer(invalid(exc))
+
+
+async def _answer_no_job(exc: JobNotFound) -> Answer:
+    return await _answer(HttpProblem(HTTPStatus.NOT_FOUND, "job_not_found", str(exc)))
+
+
+async def _answer_unavailable(exc: StorageUnavailable) -> Answer:
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    return await _answer(HttpProblem(status, "storage_unavailable", str(exc)))
+
+
+async def _answer_http(exc: HTTPException) -> Answer:
+    """What Quart itself refuses."""
+    status = HTTPStatus(exc.code or HTTPStatus.INTERNAL_SERVER_ERROR)
+    detail = exc.description or status.phrase
+    if isinstance(exc, NotFound):
+        return await _answer(HttpProblem(status, "no_such_route", "there is nothing here"))
+    if isinstance(exc, MethodNotAllowed):
+        allowed = ", ".join(sorted(exc.valid_methods or ()))
+        detail = f"this method is not for this path; allowed: {allowed}"
+        body, code, headers = await _answer(HttpProblem(status, "method_not_allowed", detail))
+        return body, code, {**headers, "allow": allowed}
+    return await _answer(HttpProblem(status, status.name.lower(), detail))
+
+
+async def _answer_bug(exc: Exception) -> Answer:
+    logger.error("a request has failed; this is a bug", exc_info=exc)
+    return await _answer(_INTERNAL)
+
+
+async def _with_last_resort(app: AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Call *app*; what it raises before it answers is logged and answered 500."""
+    begun = False
+
+    async def note_and_send(message: Any) -> None:
+        nonlocal begun
+        begun = True
+        await send(message)
+
+    try:
+        await app(scope, receive, note_and_send)
+    except* ClientGone:
+        pass  # nobody is there to be told anything
+    except* Exception:  # the border to every request: one fails, and is answered
+        if begun:
+            raise
+        logger.exception("a request has failed; this is a bug")
+        await send_problem(send, _INTERNAL)

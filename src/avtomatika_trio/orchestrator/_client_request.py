@@ -1,0 +1,117 @@
+"""What a client's request carries - token, query, body - read strictly.
+
+Whatever is wrong becomes an `HttpProblem` or an `InvalidMessage` that names the place.
+"""
+
+import hmac
+import math
+import re
+from http import HTTPStatus
+from typing import TypeVar
+
+from quart import request
+from werkzeug.datastructures import Headers
+
+from avtomatika_trio._wire.codec import decode
+from avtomatika_trio._wire.messages import CLIENT_TOKEN_HEADER
+from avtomatika_trio.errors import InvalidMessage, Problem
+from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._http import HttpProblem
+
+T = TypeVar("T")
+
+#: Whom the one client token stands for.
+CLIENT_ID = "client"
+
+#: Where a token is looked for, in this order, before `Authorization: Bearer`.
+_TOKEN_HEADERS = (CLIENT_TOKEN_HEADER, "X-Avtomatika-Token")
+
+#: Every number of up to 18 digits fits the signed 64 bits of any storage.
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+def authenticate(context: Context, headers: Headers) -> str:
+    """The id of the client that sent a request with *headers*.
+
+    Raises:
+        HttpProblem: 401; it has no token, or not the right one.
+    """
+    token = _token(headers)
+    if token is None:
+        detail = (
+            f"this needs a token: send it as {CLIENT_TOKEN_HEADER}, or as Authorization: Bearer"
+        )
+        raise HttpProblem(HTTPStatus.UNAUTHORIZED, "token_missing", detail)
+    # Headers arrive as Latin-1: this gives back the bytes that were sent.
+    sent = token.encode("latin-1", "replace")
+    known = context.client_token.encode()
+    if not known or not hmac.compare_digest(sent, known):
+        detail = "this is not a token of a client (CLIENT_TOKEN)"
+        raise HttpProblem(HTTPStatus.UNAUTHORIZED, "token_unknown", detail)
+    return CLIENT_ID
+
+
+def _token(headers: Headers) -> str | None:
+    for name in _TOKEN_HEADERS:
+        if name in headers:
+            return headers[name]
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def whole_number(name: str, default: int, *, least: int = 0, most: int = 2**63 - 1) -> int:
+    """The query argument *name*, at least *least*; above *most* it is cut.
+
+    Raises:
+        InvalidMessage: it is something else.
+    """
+    text = request.args.get(name)
+    if text is None:
+        return default
+    if _WHOLE_NUMBER.fullmatch(text) is None or int(text) < least:
+        raise _wrong(name, f"must be a whole number >= {least}, not {text[:40]!r}")
+    return min(int(text), most)
+
+
+def seconds(name: str, *, most: float) -> float:
+    """The query argument *name*, a duration; 0 if it is absent, cut above *most*.
+
+    Raises:
+        InvalidMessage: it is something else.
+    """
+    text = request.args.get(name, "0")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise _wrong(name, f"must be a number of seconds >= 0, not {text[:40]!r}")
+    return min(value, most)
+
+
+def _wrong(name: str, message: str) -> InvalidMessage:
+    return InvalidMessage((Problem(f"?{name}", message),))
+
+
+async def read_body() -> bytes:
+    """The body, as text that JSON may be in.
+
+    Raises:
+        InvalidMessage: it is not UTF-8.
+    """
+    body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
+    try:
+        body.decode()
+    except UnicodeDecodeError as exc:
+        problem = Problem("$", f"this is not UTF-8: byte {exc.start} is {body[exc.start]:#04x}")
+        raise InvalidMessage((problem,)) from None
+    return body.strip()
+
+
+def read_as(body: bytes, cls: type[T]) -> T:
+    """*body* as a *cls*, without members that it does not have; nothing at all counts as `{}`.
+
+    Raises:
+        InvalidMessage: with the path of every problem.
+    """
+    return decode(body or b"{}", cls, closed=True)

@@ -1,0 +1,318 @@
+"""What clients ask: jobs, blueprints, workers; below `/api/v1` and `/api` alike.
+
+These routes check and translate; every rule is an operation of the core.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlencode
+
+import attrs
+import trio
+from quart import request
+from quart_trio import QuartTrio
+
+from avtomatika_trio._core import steps
+from avtomatika_trio._core.arguments import NAME
+from avtomatika_trio._core.blueprint import Blueprint
+from avtomatika_trio._core.graph import to_dot, to_json
+from avtomatika_trio._core.job import Job, JobStatus
+from avtomatika_trio._core.json_values import NotJson, copy_json
+from avtomatika_trio._core.ledger import Ledger
+from avtomatika_trio._wire.codec import encode
+from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION, Submission
+from avtomatika_trio.errors import InvalidMessage, JobNotFound, Problem
+from avtomatika_trio.orchestrator import _job_answers as answers
+from avtomatika_trio.orchestrator._client_request import (
+    authenticate,
+    read_as,
+    read_body,
+    seconds,
+    whole_number,
+)
+from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._http import HttpProblem
+from avtomatika_trio.orchestrator._registry import endpoints_of
+from avtomatika_trio.storage._base import JobQuery
+
+Answer = tuple[bytes, int, dict[str, str]]
+"""Body, status and headers."""
+
+#: The common prefix first: it is the one that answers name.
+PREFIXES = ("/api/v1", "/api")
+
+#: How long a client may wait for a change; proxies commonly cut at 60 s (nginx's default).
+MOST_WAIT_SECONDS = 60.0
+
+_MOST_PER_PAGE = 1000
+_MOST_PROBLEMS = 20
+_MOST_REASON_CHARACTERS = 1000
+
+#: How the original calls a status, where that differs.
+_STATUS_ALIASES = {"waiting_for_parallel_tasks": JobStatus.WAITING_FOR_PARALLEL}
+
+
+@attrs.frozen(kw_only=True)
+class Cancellation:
+    """`POST /api/v1/jobs/{id}/cancel`; the body may be missing."""
+
+    reason: str = "cancelled by the client"
+
+
+def add_job_routes(app: QuartTrio, context: Context) -> None:
+    """Serve the clients' routes from *app*."""
+    routes = _Routes(context)
+    rules: list[tuple[str, str, Callable[..., Awaitable[Answer]]]] = [
+        ("POST", "/jobs/<name>", routes.submit),
+        ("GET", "/jobs", routes.list_jobs),
+        ("GET", "/jobs/<job_id>", routes.get_job),
+        ("GET", "/jobs/<job_id>/history", routes.history),
+        ("GET", "/jobs/<job_id>/tasks", routes.tasks),
+        ("POST", "/jobs/<job_id>/cancel", routes.cancel),
+        ("GET", "/blueprints", routes.list_blueprints),
+        ("GET", "/blueprints/<name>", routes.blueprint),
+        ("GET", "/blueprints/<name>/graph", routes.graph),
+        ("GET", "/workers", routes.list_workers),
+    ]
+    for prefix in _prefixes(context.blueprints):
+        for method, path, handler in rules:
+            _add_rule(app, context, method, prefix + path, handler)
+        for blueprint in context.blueprints:
+            for endpoint in endpoints_of(blueprint)[:-1]:  # the last is the rule by name
+                submit = partial(routes.submit, name=blueprint.name)
+                _add_rule(app, context, "POST", prefix + endpoint, submit)
+
+
+def _prefixes(blueprints: Iterable[Blueprint]) -> list[str]:
+    versions = [f"/api/{b.api_version}" for b in blueprints if b.api_version is not None]
+    return list(dict.fromkeys([*PREFIXES, *versions]))
+
+
+def _add_rule(
+    app: QuartTrio,
+    context: Context,
+    method: str,
+    rule: str,
+    handler: Callable[..., Awaitable[Answer]],
+) -> None:
+    async def view(**path: str) -> Answer:
+        client = authenticate(context, request.headers)
+        return await handler(client, **path)
+
+    app.add_url_rule(rule, f"{method} {rule}", view, methods=[method])
+
+
+class _Routes:
+    """One method per route; each is given the client's id first."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.storage = context.storage
+
+    async def _owned(self, client: str, job_id: str) -> Job:
+        """The job, if it is *client*'s.
+
+        Raises:
+            JobNotFound: it is missing or somebody else's, which must not be told apart.
+        """
+        job = await self.storage.job(job_id) if NAME.fullmatch(job_id) else None
+        if job is None or job.client != client:
+            raise JobNotFound(job_id[:128])
+        return job
+
+    async def submit(self, client: str, name: str) -> Answer:
+        blueprint = self._blueprint(name)
+        body = await read_body()
+        listed = body.startswith(b"[")
+        said = read_as(body, list[Submission]) if listed else [read_as(body, Submission)]
+        new = self._new_jobs(client, blueprint, said, listed=listed)
+        if new:
+            await self.storage.commit(partial(steps.submit, new=new))
+        accepted = [{"job_id": order.id, "status": "accepted"} for order in new]
+        if listed:
+            return _json({"jobs": accepted}, HTTPStatus.ACCEPTED)
+        location = {"location": f"{PREFIXES[0]}/jobs/{new[0].id}"}
+        return _json(accepted[0], HTTPStatus.ACCEPTED, location)
+
+    def _new_jobs(
+        self, client: str, blueprint: Blueprint, said: list[Submission], *, listed: bool
+    ) -> list[steps.NewJob]:
+        if len(said) > MOST_JOBS_PER_SUBMISSION:
+            text = f"at most {MOST_JOBS_PER_SUBMISSION} jobs in one submission, not {len(said)}"
+            raise InvalidMessage((Problem("$", text),))
+        most = self.context.limits.max_transitions
+        problems: list[Problem] = []
+        for number, one in enumerate(said):
+            problems += _faults(one, f"$[{number}]" if listed else "$", most)
+        if problems:
+            raise InvalidMessage(tuple(problems[:_MOST_PROBLEMS]))
+        start = blueprint.start
+        return [
+            steps.NewJob(
+                id=self.context.chance.job_id(),
+                blueprint=blueprint.name,
+                client=client,
+                start=start,
+                initial_data=one.initial_data,
+                max_transitions=most if one.max_transitions is None else one.max_transitions,
+            )
+            for one in said
+        ]
+
+    async def list_jobs(self, client: str) -> Answer:
+        limit = whole_number("limit", 100, least=1, most=_MOST_PER_PAGE)
+        cursor = request.args.get("cursor")
+        query = JobQuery(
+            client=client,
+            statuses=_statuses(request.args.get("status")),
+            blueprint=request.args.get("blueprint"),
+            before=None if cursor is None else answers.read_cursor(cursor),
+            limit=limit + 1,
+        )
+        found = await self.storage.jobs(query)
+        page = found[:limit]
+        next_cursor = answers.cursor_after(page[-1]) if len(found) > limit else None
+        link = {} if next_cursor is None else _link_to_next(cursor=next_cursor)
+        jobs = [answers.job_summary(job) for job in page]
+        return _json({"jobs": jobs, "next_cursor": next_cursor}, headers=link)
+
+    async def get_job(self, client: str, job_id: str) -> Answer:
+        wait = seconds("wait", most=MOST_WAIT_SECONDS)
+        after = whole_number("after", -1)
+        job = await self._owned(client, job_id)
+        if wait and not _is_news(job, after):
+            job = await self._next_news(client, job, after, wait)
+        progress = () if job.status.is_final else await self.storage.progress(job.id)
+        return _json(answers.job_details(job, progress))
+
+    async def _next_news(self, client: str, job: Job, after: int, wait: float) -> Job:
+        """The job once there is news of it; as it stands when the time or the service ends."""
+        waiting = trio.CancelScope(deadline=trio.current_time() + wait)
+        async with trio.open_nursery() as watchers:
+            watchers.start_soon(self._end_when_draining, waiting)
+            with waiting, self.storage.job_news(job.id) as news:
+                job = await self._owned(client, job.id)
+                while not _is_news(job, after):
+                    await news.wait()
+                    job = await self._owned(client, job.id)
+            watchers.cancel_scope.cancel()
+        return job
+
+    async def _end_when_draining(self, waiting: trio.CancelScope) -> None:
+        await self.context.draining.wait()
+        waiting.cancel()
+
+    async def history(self, client: str, job_id: str) -> Answer:
+        after = whole_number("after", 0)
+        limit = whole_number("limit", _MOST_PER_PAGE, least=1, most=_MOST_PER_PAGE)
+        job = await self._owned(client, job_id)
+        found = await self.storage.history(job.id, after=after, limit=limit + 1)
+        page = found[:limit]
+        link = _link_to_next(after=str(page[-1].number)) if len(found) > limit else {}
+        return _json([answers.history_event(row) for row in page], headers=link)
+
+    async def tasks(self, client: str, job_id: str) -> Answer:
+        job = await self._owned(client, job_id)
+        tasks = await self.storage.tasks(job.id)
+        attempts = await self.storage.attempts(job.id)
+        return _json({"tasks": answers.tasks_with_attempts(tasks, attempts)})
+
+    async def cancel(self, client: str, job_id: str) -> Answer:
+        said = read_as(await read_body(), Cancellation)
+        if len(said.reason) > _MOST_REASON_CHARACTERS:
+            text = f"has at most {_MOST_REASON_CHARACTERS} characters, not {len(said.reason)}"
+            raise InvalidMessage((Problem("$.reason", text),))
+        job = await self._owned(client, job_id)
+        operation = partial(_cancel, job_id=job.id, reason=said.reason)
+        was_final, cancelled = await self.storage.commit(operation)
+        if was_final:
+            detail = f"job {job.id!r} is {cancelled.status} already"
+            raise HttpProblem(HTTPStatus.CONFLICT, "job_is_final", detail)
+        accepted = {"status": "cancellation_request_accepted"}
+        return _json({**accepted, "job": answers.job_details(cancelled, ())})
+
+    def _blueprint(self, name: str) -> Blueprint:
+        blueprint = self.context.blueprints.get(name)
+        if blueprint is None:
+            known = ", ".join(one.name for one in self.context.blueprints) or "none"
+            detail = f"there is no blueprint {name[:128]!r}; known here: {known}"
+            raise HttpProblem(HTTPStatus.NOT_FOUND, "blueprint_not_found", detail)
+        return blueprint
+
+    async def list_blueprints(self, client: str) -> Answer:
+        del client  # blueprints are everybody's
+        listed = [
+            {
+                "name": blueprint.name,
+                "endpoints": [PREFIXES[0] + path for path in endpoints_of(blueprint)],
+                "states": len(blueprint.states),
+            }
+            for blueprint in self.context.blueprints
+        ]
+        return _json({"blueprints": listed})
+
+    async def blueprint(self, client: str, name: str) -> Answer:
+        del client
+        return _json(to_json(self._blueprint(name)))
+
+    async def graph(self, client: str, name: str) -> Answer:
+        del client
+        content_type = {"content-type": "text/vnd.graphviz; charset=utf-8"}
+        return to_dot(self._blueprint(name)).encode(), HTTPStatus.OK, content_type
+
+    async def list_workers(self, client: str) -> Answer:
+        del client  # workers are everybody's
+        instances = await self.storage.instances()
+        ids = [instance.id for instance in instances]
+        leases = await self.storage.commit(partial(_count_leases, ids=ids))
+        return _json({"workers": answers.workers(instances, leases)})
+
+
+def _cancel(ledger: Ledger, job_id: str, reason: str) -> tuple[bool, Job]:
+    """Whether the job had ended before, and the job."""
+    before = ledger.job(job_id)
+    return before is not None and before.status.is_final, steps.cancel(ledger, job_id, reason)
+
+
+def _count_leases(ledger: Ledger, ids: list[str]) -> dict[str, int]:
+    return {id_: len(ledger.leased(id_)) for id_ in ids}
+
+
+def _is_news(job: Job, after: int) -> bool:
+    """Whether one who knows revision *after* (-1: who wants the end) need not wait."""
+    return job.status.is_final if after < 0 else job.revision > after
+
+
+def _faults(said: Submission, path: str, max_transitions: int) -> Iterable[Problem]:
+    """What a valid message may still get wrong."""
+    asked = said.max_transitions
+    if asked is not None and not 1 <= asked <= max_transitions:
+        text = f"must be from 1 to {max_transitions} (MAX_TRANSITIONS_PER_JOB)"
+        yield Problem(f"{path}.max_transitions", text)
+    try:
+        copy_json(said.initial_data, "initial_data")
+    except NotJson as exc:
+        yield Problem(f"{path}.initial_data", str(exc))
+
+
+def _statuses(text: str | None) -> frozenset[JobStatus]:
+    found: set[JobStatus] = set()
+    for name in [] if text is None else text.split(","):
+        try:
+            found.add(_STATUS_ALIASES.get(name) or JobStatus(name))
+        except ValueError:
+            choices = ", ".join(JobStatus)
+            fault = f"there is no status {name[:40]!r}; there are: {choices}"
+            raise InvalidMessage((Problem("?status", fault),)) from None
+    return frozenset(found)
+
+
+def _link_to_next(**changes: str) -> dict[str, str]:
+    query = urlencode({**request.args.to_dict(), **changes})
+    return {"link": f'<{request.path}?{query}>; rel="next"'}
+
+
+def _json(body: Any, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None) -> Answer:
+    return encode(body), int(status), {"content-type": "application/json", **(headers or {})}

@@ -1,0 +1,71 @@
+"""What anybody may ask: is it alive, is it ready, which version is it.
+
+Nothing here needs a token, and nothing of anybody's data is in the answers.
+"""
+
+from http import HTTPStatus
+from importlib import metadata
+
+import trio
+from quart_trio import QuartTrio
+
+from avtomatika_trio._wire.codec import encode
+from avtomatika_trio._wire.messages import RXON_VERSION
+from avtomatika_trio.errors import StorageUnavailable
+from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._http import HttpProblem
+
+Answer = tuple[bytes, int, dict[str, str]]
+"""Body, status and headers."""
+
+#: How long a storage may take for a small read before it counts as gone.
+_STORAGE_SECONDS = 2.0
+
+#: No job has this id: looking for it is the small read.
+_NO_JOB = "readyz"
+
+
+def add_public_routes(app: QuartTrio, context: Context) -> None:
+    """Serve the public routes from *app*."""
+
+    async def alive() -> Answer:
+        return _json({"status": "ok"})
+
+    async def ready() -> Answer:
+        await _check_ready(context)
+        return _json({"status": "ok"})
+
+    async def version() -> Answer:
+        return _json({"version": metadata.version("avtomatika-trio"), "rxon_version": RXON_VERSION})
+
+    for path in ("/_public/status", "/healthz", "/livez"):
+        app.add_url_rule(path, path, alive, methods=["GET"])
+    app.add_url_rule("/readyz", "/readyz", ready, methods=["GET"])
+    app.add_url_rule("/version", "/version", version, methods=["GET"])
+
+
+async def _check_ready(context: Context) -> None:
+    """Make sure that work sent here would be done.
+
+    Raises:
+        HttpProblem: 503, with the reason.
+    """
+    if context.draining.is_set():
+        raise _not_ready("draining", "this orchestrator is shutting down")
+    reason = f"the storage has not answered within {_STORAGE_SECONDS:g} s"
+    with trio.move_on_after(_STORAGE_SECONDS):
+        try:
+            await context.storage.job(_NO_JOB)
+        except StorageUnavailable as exc:
+            reason = f"the storage cannot be used: {exc}"
+        else:
+            return
+    raise _not_ready("storage_unavailable", reason)
+
+
+def _not_ready(code: str, detail: str) -> HttpProblem:
+    return HttpProblem(HTTPStatus.SERVICE_UNAVAILABLE, code, detail)
+
+
+def _json(body: dict[str, str]) -> Answer:
+    return encode(body), int(HTTPStatus.OK), {"content-type": "application/json"}

@@ -1,0 +1,337 @@
+"""The reference implementation: dicts, lost at exit.
+
+It keeps every promise of `_base` but durability, and nothing in it grows with finished
+jobs but the records themselves.  Tests in virtual time use it, since it has no thread.
+"""
+
+import secrets
+from bisect import bisect_left, insort
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from avtomatika_trio._core.job import Job, JobStatus
+from avtomatika_trio._core.ledger import (
+    FanOut,
+    HistoryRow,
+    Instance,
+    Ledger,
+    Progress,
+    Service,
+    Timer,
+    TimerKind,
+    queue_order,
+)
+from avtomatika_trio._core.task import Attempt, AttemptStatus, Lane, Task, TaskStatus
+from avtomatika_trio.errors import StaleRevision
+from avtomatika_trio.storage._base import JobQuery, NumberedRow
+from avtomatika_trio.storage._signals import Clock, JobWaiter, News, QueueWaiter, Signals
+
+T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class _Records:
+    """Everything that is stored, and the indexes that spare a scan."""
+
+    jobs: dict[str, Job] = attrs.field(factory=dict)
+    tasks: dict[str, Task] = attrs.field(factory=dict)
+    attempts: dict[str, Attempt] = attrs.field(factory=dict)
+    fan_outs: dict[tuple[str, int], FanOut] = attrs.field(factory=dict)
+    instances: dict[str, Instance] = attrs.field(factory=dict)
+    timers: dict[tuple[TimerKind, str], Timer] = attrs.field(factory=dict)
+    progress: dict[tuple[str, str], Progress] = attrs.field(factory=dict)
+    service: dict[None, Service] = attrs.field(factory=dict)
+    rows: list[HistoryRow] = attrs.field(factory=list)
+    rows_of: dict[str, list[int]] = attrs.field(factory=dict)
+    tasks_of: dict[str, dict[str, None]] = attrs.field(factory=dict)
+    open_of: dict[str, dict[str, None]] = attrs.field(factory=dict)
+    attempts_of: dict[str, dict[str, None]] = attrs.field(factory=dict)
+    leased_to: dict[str, dict[str, None]] = attrs.field(factory=dict)
+    queues: dict[tuple[str, Lane], list[tuple[Any, str]]] = attrs.field(factory=dict)
+    due_timers: list[tuple[float, TimerKind, str]] = attrs.field(factory=list)
+    due_instances: list[tuple[float, str]] = attrs.field(factory=list)
+
+
+class MemoryLedger(Ledger):
+    """One operation's view; `undo` takes all of its writes back."""
+
+    def __init__(self, records: _Records, now: float) -> None:
+        self._r = records
+        self._now = now
+        self._undo: list[Callable[[], object]] = []
+        self.news = News()
+
+    def undo(self) -> None:
+        while self._undo:
+            self._undo.pop()()
+
+    @property
+    def now(self) -> float:
+        return self._now
+
+    def job(self, job_id: str) -> Job | None:
+        return self._r.jobs.get(job_id)
+
+    def put_job(self, job: Job) -> None:
+        old = self._r.jobs.get(job.id)
+        found = 0 if old is None else old.revision
+        if job.revision != found + 1:
+            raise StaleRevision(job.id, job.revision - 1, found)
+        self._set(self._r.jobs, job.id, job)
+        self.news.job_written(job)
+
+    def task(self, task_id: str) -> Task | None:
+        return self._r.tasks.get(task_id)
+
+    def put_task(self, task: Task) -> None:
+        old = self._r.tasks.get(task.id)
+        self._set(self._r.tasks, task.id, task)
+        self._member(self._r.tasks_of, task.job_id, task.id, present=True)
+        self._member(self._r.open_of, task.job_id, task.id, present=task.status.is_open)
+        if old is not None and old.status is TaskStatus.QUEUED:
+            self._unsort(self._queue(old), (queue_order(old), old.id))
+        if task.status is TaskStatus.QUEUED:
+            self._sort(self._queue(task), (queue_order(task), task.id))
+            self.news.task_queued(task.skill)
+
+    def _queue(self, task: Task) -> list[tuple[Any, str]]:
+        return self._r.queues.setdefault((task.skill, task.lane), [])
+
+    def open_tasks(self, job_id: str) -> Sequence[Task]:
+        return [self._r.tasks[task_id] for task_id in self._r.open_of.get(job_id, ())]
+
+    def queued(self, skill: str, lane: Lane, *, most: int) -> Sequence[Task]:
+        queue = self._r.queues.get((skill, lane), [])
+        return [self._r.tasks[task_id] for _, task_id in queue[:most]]
+
+    def fan_out(self, job_id: str, dispatch: int) -> FanOut | None:
+        return self._r.fan_outs.get((job_id, dispatch))
+
+    def put_fan_out(self, fan_out: FanOut) -> None:
+        self._set(self._r.fan_outs, (fan_out.job_id, fan_out.dispatch), fan_out)
+
+    def attempt(self, wire_id: str) -> Attempt | None:
+        return self._r.attempts.get(wire_id)
+
+    def put_attempt(self, attempt: Attempt) -> None:
+        old = self._r.attempts.get(attempt.wire_id)
+        self._set(self._r.attempts, attempt.wire_id, attempt)
+        self._member(self._r.attempts_of, attempt.job_id, attempt.wire_id, present=True)
+        if old is not None:
+            self._member(self._r.leased_to, old.instance, old.wire_id, present=False)
+        leased = attempt.status is AttemptStatus.LEASED
+        self._member(self._r.leased_to, attempt.instance, attempt.wire_id, present=leased)
+
+    def leased(self, instance_id: str) -> Sequence[Attempt]:
+        wire_ids = self._r.leased_to.get(instance_id, ())
+        return [self._r.attempts[wire_id] for wire_id in wire_ids]
+
+    def instance(self, instance_id: str) -> Instance | None:
+        return self._r.instances.get(instance_id)
+
+    def put_instance(self, instance: Instance) -> None:
+        old = self._r.instances.get(instance.id)
+        self._set(self._r.instances, instance.id, instance)
+        if old is not None and old.due_at is not None:
+            self._unsort(self._r.due_instances, (old.due_at, old.id))
+        if instance.due_at is not None:
+            self._sort(self._r.due_instances, (instance.due_at, instance.id))
+
+    def due_instances(self, *, most: int) -> Sequence[Instance]:
+        due = [name for at, name in self._r.due_instances[:most] if at <= self._now]
+        return [self._r.instances[name] for name in due]
+
+    def timer(self, kind: TimerKind, subject: str) -> Timer | None:
+        return self._r.timers.get((kind, subject))
+
+    def put_timer(self, timer: Timer) -> None:
+        self.drop_timer(timer.kind, timer.subject)
+        self._set(self._r.timers, (timer.kind, timer.subject), timer)
+        self._sort(self._r.due_timers, (timer.due_at, timer.kind, timer.subject))
+
+    def drop_timer(self, kind: TimerKind, subject: str) -> None:
+        old = self._r.timers.get((kind, subject))
+        if old is not None:
+            self._set(self._r.timers, (kind, subject), None)
+            self._unsort(self._r.due_timers, (old.due_at, kind, subject))
+
+    def due_timers(self, *, most: int) -> Sequence[Timer]:
+        due = [key for key in self._r.due_timers[:most] if key[0] <= self._now]
+        return [self._r.timers[kind, subject] for _, kind, subject in due]
+
+    def record(self, row: HistoryRow) -> None:
+        self._r.rows.append(row)
+        numbers = self._r.rows_of.setdefault(row.job_id, [])
+        numbers.append(len(self._r.rows))
+        self._undo += (self._r.rows.pop, numbers.pop)
+
+    def put_progress(self, progress: Progress) -> None:
+        self._set(self._r.progress, (progress.job_id, progress.task_id), progress)
+        self.news.changed[progress.job_id] = None
+
+    def service(self) -> Service | None:
+        return self._r.service.get(None)
+
+    def put_service(self, service: Service) -> None:
+        self._set(self._r.service, None, service)
+
+    def wake(self, skill: str) -> None:
+        self.news.task_queued(skill)
+
+    # Writing so that it can be taken back.
+
+    def _set(self, records: dict[Any, Any], key: Any, value: Any) -> None:
+        old = records.get(key)
+        if value is None:
+            del records[key]
+        else:
+            records[key] = value
+        if old is None:
+            self._undo.append(lambda: records.pop(key))
+        else:
+            self._undo.append(lambda: records.__setitem__(key, old))
+
+    def _member(
+        self, index: dict[str, dict[str, None]], key: str, member: str, *, present: bool
+    ) -> None:
+        members = index.setdefault(key, {})
+        if present and member not in members:
+            members[member] = None
+            self._undo.append(lambda: members.pop(member))
+        elif not present and member in members:
+            del members[member]
+            self._undo.append(lambda: members.setdefault(member))
+
+    def _sort(self, ordered: list[Any], item: Any) -> None:
+        insort(ordered, item)
+        self._undo.append(lambda: ordered.pop(bisect_left(ordered, item)))
+
+    def _unsort(self, ordered: list[Any], item: Any) -> None:
+        del ordered[bisect_left(ordered, item)]
+        self._undo.append(lambda: insort(ordered, item))
+
+
+class MemoryStorage:
+    """A `Storage` in memory.
+
+    Args:
+        now: The time, as Unix seconds; it may jump, but what is read here never goes back.
+        cluster_id: None draws one.
+    """
+
+    def __init__(self, now: Clock, cluster_id: str | None = None) -> None:
+        self.cluster_id = cluster_id or secrets.token_hex(8)
+        self._clock = now
+        self._latest = 0.0
+        self._records = _Records()
+        self._signals = Signals()
+
+    def now(self) -> float:
+        self._latest = max(self._latest, self._clock())
+        return self._latest
+
+    def run(self, operation: Callable[[Ledger], T]) -> T:
+        """Commit *operation* without a loop; for tests that have none."""
+        ledger = MemoryLedger(self._records, self.now())
+        try:
+            answer = operation(ledger)
+        except BaseException:
+            ledger.undo()
+            raise
+        ledger.news.tell(self._signals)
+        return answer
+
+    async def commit(self, operation: Callable[[Ledger], T]) -> T:
+        await trio.lowlevel.checkpoint()
+        return self.run(operation)
+
+    async def job(self, job_id: str) -> Job | None:
+        await trio.lowlevel.checkpoint()
+        return self._records.jobs.get(job_id)
+
+    async def jobs(self, query: JobQuery) -> Sequence[Job]:
+        await trio.lowlevel.checkpoint()
+        wanted = [job for job in self._records.jobs.values() if _matches(job, query)]
+        wanted.sort(key=lambda job: (job.created_at, job.id), reverse=True)
+        return wanted[: query.limit]
+
+    async def job_counts(self) -> Mapping[JobStatus, int]:
+        await trio.lowlevel.checkpoint()
+        counts: dict[JobStatus, int] = {}
+        for job in self._records.jobs.values():
+            counts[job.status] = counts.get(job.status, 0) + 1
+        return counts
+
+    async def tasks(self, job_id: str, dispatch: int | None = None) -> Sequence[Task]:
+        await trio.lowlevel.checkpoint()
+        tasks = [self._records.tasks[it] for it in self._records.tasks_of.get(job_id, ())]
+        wanted = [task for task in tasks if dispatch in (None, task.dispatch)]
+        return sorted(wanted, key=lambda task: (task.dispatch, task.branch or 0))
+
+    async def attempts(self, job_id: str) -> Sequence[Attempt]:
+        await trio.lowlevel.checkpoint()
+        found = [self._records.attempts[it] for it in self._records.attempts_of.get(job_id, ())]
+        return sorted(found, key=lambda attempt: (attempt.leased_at, attempt.number))
+
+    async def history(
+        self, job_id: str, *, after: int = 0, limit: int = 1000
+    ) -> Sequence[NumberedRow]:
+        await trio.lowlevel.checkpoint()
+        numbers = [it for it in self._records.rows_of.get(job_id, ()) if it > after][:limit]
+        return [NumberedRow(number=it, row=self._records.rows[it - 1]) for it in numbers]
+
+    async def progress(self, job_id: str) -> Sequence[Progress]:
+        await trio.lowlevel.checkpoint()
+        leased = [task for task in await self.tasks(job_id) if task.status is TaskStatus.LEASED]
+        found = (self._records.progress.get((job_id, task.id)) for task in leased)
+        return [progress for progress in found if progress is not None]
+
+    async def instance(self, instance_id: str) -> Instance | None:
+        await trio.lowlevel.checkpoint()
+        return self._records.instances.get(instance_id)
+
+    async def instances(self) -> Sequence[Instance]:
+        await trio.lowlevel.checkpoint()
+        return sorted(self._records.instances.values(), key=lambda it: -it.seen_at)
+
+    async def claim_ready(self, owner: str, *, most: int, lease_seconds: float) -> Sequence[Job]:
+        while True:
+            claimed = await self._signals.claim_ready(owner, most=most, lease_seconds=lease_seconds)
+            ready: list[Job] = []
+            for job_id, revision, _ in claimed:
+                job = self._records.jobs.get(job_id)
+                if job is not None and job.revision == revision and job.is_ready:
+                    ready.append(job)
+                else:
+                    self._signals.end_claim(job_id, revision)
+            if ready:
+                return ready
+
+    def renew_claims(self, owner: str, *, lease_seconds: float) -> None:
+        self._signals.renew_claims(owner, lease_seconds=lease_seconds)
+
+    def settle_claim(self, job: Job) -> None:
+        self._signals.end_claim(job.id, job.revision)
+
+    def release_claim(self, job: Job) -> None:
+        self._signals.end_claim(job.id, job.revision)
+        self._signals.job_ready(job.id, job.revision, job)
+
+    def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[QueueWaiter]:
+        return self._signals.queue_news(skills)
+
+    def job_news(self, job_id: str) -> AbstractContextManager[JobWaiter]:
+        return self._signals.job_news(job_id)
+
+
+def _matches(job: Job, query: JobQuery) -> bool:
+    return (
+        query.client in (None, job.client)
+        and (not query.statuses or job.status in query.statuses)
+        and query.blueprint in (None, job.blueprint)
+        and (query.before is None or (job.created_at, job.id) < query.before)
+    )

@@ -1,0 +1,170 @@
+"""One attempt: a handler runs, and what it did becomes an outcome, or nothing."""
+
+import enum
+import logging
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+
+from avtomatika_trio._wire.messages import TaskPayload
+from avtomatika_trio.errors import HandlerError
+from avtomatika_trio.worker._outcome import (
+    PERMANENT,
+    Outcome,
+    failed,
+    outcome_of_error,
+    outcome_of_return,
+    unwrapped,
+)
+from avtomatika_trio.worker._progress import ProgressReports
+from avtomatika_trio.worker._requests import Terms
+from avtomatika_trio.worker._skills import Skill
+
+logger = logging.getLogger(__name__)
+
+
+class Ending(enum.Enum):
+    """Why an attempt ends before its handler does."""
+
+    CANCELLED = "cancelled"
+    """The orchestrator told so: nobody wants its result."""
+    CUT_OFF = "cut off"
+    """The worker stops and the time of grace is over: it is given back."""
+
+
+@attrs.define(kw_only=True, eq=False)
+class Attempt:
+    """An attempt that is running."""
+
+    task: TaskPayload
+    skill: Skill | None
+    """None if the worker has no such skill."""
+    terms: Terms
+    """What the orchestrator that issued it had announced."""
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    ending: Ending | None = None
+    thread_runs: bool = False
+    """Whether a thread of its handler is under way; it cannot be stopped."""
+
+    def cancel(self) -> None:
+        """Stop it: nobody wants its result.
+
+        A handler in a thread cannot be stopped.  It keeps its slot until it ends by itself.
+        """
+        if self.ending is None:
+            self.ending = Ending.CANCELLED
+        if not self.thread_runs:
+            self.scope.cancel()
+
+    def cut_off(self) -> None:
+        """End it now; a handler in a thread is left to itself."""
+        if self.ending is None:
+            self.ending = Ending.CUT_OFF
+        self.scope.cancel()
+
+
+async def run_attempt(
+    attempt: Attempt, progress: ProgressReports, threads: trio.CapacityLimiter
+) -> Outcome | None:
+    """Run the handler of *attempt*.
+
+    Returns:
+        How it ended; None if it was cancelled or cut off, whatever the handler made of that:
+        one that answers a cancellation with a value or an error of its own has not done its
+        task.
+
+    Raises:
+        KeyboardInterrupt: the handler did, or the signal arrived in it.
+    """
+    outcome: Outcome | None = None
+    with attempt.scope:
+        outcome = await _outcome(attempt, progress, threads)
+    return outcome if attempt.ending is None else None
+
+
+async def _outcome(
+    attempt: Attempt, progress: ProgressReports, threads: trio.CapacityLimiter
+) -> Outcome:
+    task, skill = attempt.task, attempt.skill
+    if skill is None:
+        return failed(PERMANENT, f"Unsupported skill: {task.type}")
+    if not isinstance(task.params, dict):
+        kind = type(task.params).__name__
+        return failed("INVALID_INPUT_ERROR", f"params must be an object, not {kind}")
+    arguments = _arguments(task, skill, progress)
+    if "send_progress" not in arguments:
+        return await _call(attempt, skill, arguments, threads)
+    progress.begin(task)
+    try:
+        return await _call(attempt, skill, arguments, threads)
+    finally:
+        progress.end(task)
+
+
+def _arguments(task: TaskPayload, skill: Skill, progress: ProgressReports) -> dict[str, Any]:
+    """What the handler asks for by name."""
+    values = {
+        "params": task.params,
+        "task_id": task.task_id,
+        "job_id": task.job_id,
+        "attempt": task.attempt,
+        # A server without the extension has no stable id: the attempt's is better than none.
+        "idempotency_key": task.idempotency_key or task.task_id,
+        "send_progress": progress.of(task) if "send_progress" in skill.wants else None,
+        "priority": task.priority,
+        "tracing_context": task.tracing_context,
+    }
+    return {name: values[name] for name in skill.wants}
+
+
+async def _call(
+    attempt: Attempt, skill: Skill, arguments: dict[str, Any], threads: trio.CapacityLimiter
+) -> Outcome:
+    """The border to foreign code, and the only place where any error is caught."""
+    try:
+        if skill.is_async:
+            value = await skill.function(**arguments)
+        else:
+            work = partial(_in_thread, attempt, partial(skill.function, **arguments))
+            # Set before the thread exists: from here on it can only be left to itself.
+            attempt.thread_runs = True
+            value = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=threads)
+    except (trio.Cancelled, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseExceptionGroup as group:
+        _let_out(group)
+        return _failure(attempt, unwrapped(group))
+    except BaseException as exc:  # noqa: BLE001 - the border: also a handler's SystemExit
+        return _failure(attempt, exc)
+    return outcome_of_return(value)
+
+
+def _in_thread(attempt: Attempt, work: partial[Any]) -> Any:
+    try:
+        return work()
+    finally:
+        attempt.thread_runs = False
+
+
+def _let_out(group: BaseExceptionGroup[BaseException]) -> None:
+    """Raise what is in *group* and is not for us: a cancellation, an interrupt."""
+    ours, others = group.split((trio.Cancelled, KeyboardInterrupt))
+    if ours is None:
+        return
+    if others is not None:
+        logger.warning("a handler that was cancelled also raised", exc_info=others)
+    raise ours
+
+
+def _failure(attempt: Attempt, exc: BaseException) -> Outcome:
+    if not isinstance(exc, HandlerError) and attempt.ending is None:
+        logger.error(
+            "the handler of %s failed (task %s of job %s)",
+            attempt.task.type,
+            attempt.task.task_id,
+            attempt.task.job_id,
+            exc_info=exc,
+        )
+    return outcome_of_error(exc)

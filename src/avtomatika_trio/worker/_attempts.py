@@ -1,0 +1,141 @@
+"""The attempts that are running, and what is left of each when it ends."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+import trio
+
+from avtomatika_trio._wire.messages import TaskPayload
+from avtomatika_trio.worker._attempt import Attempt, Ending, run_attempt
+from avtomatika_trio.worker._outcome import Outcome
+from avtomatika_trio.worker._progress import ProgressReports
+from avtomatika_trio.worker._requests import Terms
+from avtomatika_trio.worker._returns import Returns
+from avtomatika_trio.worker._skills import Skill
+from avtomatika_trio.worker._slots import Slots
+from avtomatika_trio.worker._snapshot import Holdings
+from avtomatika_trio.worker._spool_entry import FinishedResult
+
+logger = logging.getLogger(__name__)
+
+
+class Attempts:
+    """The attempts of one worker.
+
+    Args:
+        worker_id: Who runs them.
+        url: The orchestrator that issues them.
+        skills: The handlers by name.
+        slots: Each attempt owns one.
+        holdings: Where an attempt stays named until it is settled.
+        returns: Takes what was cut off.
+        progress: Takes what handlers say about how far they are.
+        deliver: Takes a result, and the slot with it.
+        wall_clock: Unix time, for a result's `finished_at`.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker_id: str,
+        url: str,
+        skills: Mapping[str, Skill],
+        slots: Slots,
+        holdings: Holdings,
+        returns: Returns,
+        progress: ProgressReports,
+        deliver: Callable[[FinishedResult], None],
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._worker_id = worker_id
+        self._url = url
+        self._skills = skills
+        self._slots = slots
+        self._holdings = holdings
+        self._returns = returns
+        self._progress = progress
+        self._deliver = deliver
+        self._wall_clock = wall_clock
+        self._threads = trio.CapacityLimiter(slots.total)
+        self._running: dict[str, Attempt] = {}
+        self._left: list[Attempt] = []
+        self._ended = trio.lowlevel.ParkingLot()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def create(self, task: TaskPayload, terms: Terms) -> Attempt:
+        """An attempt at *task*, to be given to `run`."""
+        attempt = Attempt(task=task, skill=self._skills.get(task.type), terms=terms)
+        self._running[task.task_id] = attempt
+        return attempt
+
+    async def run(self, attempt: Attempt) -> None:
+        """Run *attempt*, and see to what is left of it."""
+        outcome = await run_attempt(attempt, self._progress, self._threads)
+        task_id = attempt.task.task_id
+        del self._running[task_id]
+        self._ended.unpark_all()
+        if outcome is not None:
+            self._deliver(self._result(attempt, outcome))
+            return
+        self._slots.release(1)
+        if attempt.ending is Ending.CANCELLED:
+            self._holdings.drop([task_id])
+        elif attempt.thread_runs:
+            self._left.append(attempt)
+        else:
+            self._returns.give_back_started([task_id])
+
+    def cancel(self, task_ids: Iterable[str]) -> None:
+        """The orchestrator wants these stopped.
+
+        Those that have finished already are left alone: only the answer to its delivery ends
+        a result (rule R4).
+        """
+        for task_id in task_ids:
+            attempt = self._running.get(task_id)
+            if attempt is not None and attempt.ending is None:
+                logger.info("task %s is cancelled", task_id)
+                attempt.cancel()
+
+    async def let_finish(self, grace_seconds: float) -> None:
+        """Wait for all to end, and cut off those that have not after *grace_seconds*."""
+        with trio.move_on_after(grace_seconds):
+            while self._running:
+                await self._ended.park()
+        if self._running:
+            logger.warning("%d tasks are cut off and given back", len(self._running))
+        for attempt in self._running.values():
+            attempt.cut_off()
+
+    def give_back_threads(self) -> None:
+        """Give back those whose thread was left to itself: the process is about to end (H6)."""
+        for attempt in self._left:
+            if attempt.thread_runs:
+                logger.warning(
+                    "a thread of %s still runs (task %s); it ends with the process",
+                    attempt.task.type,
+                    attempt.task.task_id,
+                )
+        self._returns.give_back_started([attempt.task.task_id for attempt in self._left])
+        self._left.clear()
+
+    def _result(self, attempt: Attempt, outcome: Outcome) -> FinishedResult:
+        task, terms = attempt.task, attempt.terms
+        body = outcome.body(
+            job_id=task.job_id,
+            task_id=task.task_id,
+            worker_id=self._worker_id,
+            any_data=terms.any_data,
+        )
+        return FinishedResult(
+            cluster_id=terms.cluster_id,
+            orchestrator=self._url,
+            job_id=task.job_id,
+            task_id=task.task_id,
+            body=msgspec.Raw(body),
+            finished_at=self._wall_clock(),
+        )

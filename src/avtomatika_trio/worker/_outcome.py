@@ -1,0 +1,186 @@
+"""What a handler may return or raise, and what is made of it.  Nothing is dropped.
+
+Returned:
+
+* `None` - success without data.
+* a dict whose keys are all out of `status`, `data`, `error`, `error_type`, `metadata`,
+  `costs`, `data_metadata`, and whose `status` is a text - a result as it is: any status that
+  the blueprint lists, `failure` with an error, `cancelled` to give the task back.
+* any other dict - success, with that dict as data; also when one of its keys is `status`.
+* any other JSON value - success, with that value as data.
+* anything else (a set, NaN, bytes, an object) - a failure `PERMANENT_ERROR` that names the
+  place and the remedy: running it again would not make it JSON.
+
+`error` of a result is a dict of `code`, `message`, `details` (further keys are kept in
+`details`), or a text, which counts as `TRANSIENT_ERROR` unless `error_type` tells the code.
+
+Raised:
+
+* `TransientError`, `PermanentError`, `InvalidInput` - failure with their code, message and
+  details.
+* any other exception - `TRANSIENT_ERROR`, "ValueError: the text", and the traceback in the
+  log.  A group of one counts as that one.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from avtomatika_trio._core.json_values import NotJson, copy_json
+from avtomatika_trio._wire.codec import encode
+from avtomatika_trio.errors import HandlerError
+
+TRANSIENT = "TRANSIENT_ERROR"
+PERMANENT = "PERMANENT_ERROR"
+FAILURE = "failure"
+
+_RESULT_KEYS = frozenset(
+    {"status", "data", "error", "error_type", "metadata", "costs", "data_metadata"}
+)
+_PASSED_ON = ("metadata", "costs", "data_metadata")
+_ERROR_KEYS = frozenset({"code", "message", "details"})
+
+#: Longer error texts are cut: they are for reading, and a result has to fit one request.
+_MOST_MESSAGE_CHARACTERS = 10_000
+_MOST_STATUS_CHARACTERS = 128
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """How an attempt ended, made of JSON values only."""
+
+    status: str = "success"
+    data: Any = None
+    error: Mapping[str, Any] | None = None
+    passed_on: Mapping[str, Any] = attrs.field(factory=dict)
+    """`metadata`, `costs` and `data_metadata`, if the handler told them."""
+
+    def body(self, *, job_id: str, task_id: str, worker_id: str, any_data: bool) -> bytes:
+        """The result as it goes over the wire, encoded.
+
+        Args:
+            job_id: Whose task it was.
+            task_id: The attempt's wire id.
+            worker_id: Who did it.
+            any_data: Whether `data` may be anything but an object; otherwise what is none
+                becomes `{"result": ...}`.
+        """
+        message = {"job_id": job_id, "task_id": task_id, "worker_id": worker_id}
+        said: dict[str, Any] = {**message, "status": self.status, **self.passed_on}
+        if self.data is not None:
+            keeps = any_data or isinstance(self.data, dict)
+            said["data"] = self.data if keeps else {"result": self.data}
+        if self.error is not None:
+            said["error"] = self.error
+        return encode(said)
+
+
+def failed(code: str, message: str, details: Mapping[str, Any] | None = None) -> Outcome:
+    """A failure."""
+    text = _readable(message)
+    error = {"code": code, "message": text, "details": dict(details or {})}
+    return Outcome(status=FAILURE, error=error)
+
+
+def outcome_of_return(value: Any) -> Outcome:
+    """What *value*, which a handler returned, means."""
+    try:
+        value = copy_json(value, "result")
+    except NotJson as exc:
+        return failed(PERMANENT, f"what the handler returned is not JSON: {exc}")
+    if not isinstance(value, dict):
+        return Outcome(data=value)
+    if not isinstance(value.get("status"), str) or not value.keys() <= _RESULT_KEYS:
+        return Outcome(data=value)
+    status = value["status"]
+    if not 1 <= len(status) <= _MOST_STATUS_CHARACTERS or not status.isprintable():
+        return failed(
+            PERMANENT,
+            f"the handler returned the status {status!r}; it has 1 to 128 printable characters",
+            {"returned": value},
+        )
+    error = _error(value.get("error"), value.get("error_type"))
+    if error is None and status == FAILURE:
+        error = {"code": TRANSIENT, "message": "the handler gave no reason", "details": {}}
+    return Outcome(
+        status=status,
+        data=value.get("data"),
+        error=error,
+        passed_on={key: value[key] for key in _PASSED_ON if value.get(key) is not None},
+    )
+
+
+def _error(error: Any, kind: Any) -> dict[str, Any] | None:
+    """The three ways to write an error, as one."""
+    if error is None and kind is None:
+        return None
+    code = kind if isinstance(kind, str) and kind else TRANSIENT
+    details: dict[str, Any] = {}
+    if kind is not None and kind != code:
+        details["error_type"] = kind
+    match error:
+        case None:
+            message = code
+        case str():
+            message = error
+        case dict():
+            details |= {key: error[key] for key in error.keys() - _ERROR_KEYS}
+            written = error.get("details")
+            details |= written if isinstance(written, dict) else {}
+            if written is not None and not isinstance(written, dict):
+                details["details"] = written
+            code = _text_or_json(error.get("code")) or code
+            message = _text_or_json(error.get("message"))
+        case _:
+            message = _text_or_json(error)
+    return {"code": code, "message": _readable(message), "details": details}
+
+
+def outcome_of_error(exc: BaseException) -> Outcome:
+    """What *exc*, which a handler raised, means."""
+    if isinstance(exc, HandlerError):
+        try:
+            details = copy_json(exc.details, "details")
+        except NotJson as fault:
+            details = {"details": _readable(repr(exc.details)), "not_json": str(fault)}
+        return failed(exc.code, _text_of(exc), details)
+    if isinstance(exc, BaseExceptionGroup):
+        details = {"exceptions": [_readable(_described(one)) for one in exc.exceptions]}
+        return failed(TRANSIENT, _described(exc), details)
+    return failed(TRANSIENT, _described(exc))
+
+
+def unwrapped(exc: BaseException) -> BaseException:
+    """The one exception inside groups of one, or *exc*."""
+    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    return exc
+
+
+def _described(exc: BaseException) -> str:
+    text = _text_of(exc)
+    name = type(exc).__name__
+    return f"{name}: {text}" if text else name
+
+
+def _text_of(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception as fault:  # noqa: BLE001 - the border to foreign code: its __str__
+        return f"(its text cannot be had: {type(fault).__name__})"
+
+
+def _text_or_json(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _readable(text: str) -> str:
+    """*text* as valid Unicode and not too long."""
+    clean = text.encode(errors="replace").decode()
+    if len(clean) <= _MOST_MESSAGE_CHARACTERS:
+        return clean
+    return f"{clean[:_MOST_MESSAGE_CHARACTERS]}... ({len(clean)} characters)"

@@ -1,0 +1,278 @@
+"""The requests of a worker and what their answers mean.  No I/O here.
+
+Extensions are used only where the answer to the registration announced them: towards a
+server without them, a poll brings one bare task and results go one by one.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import attrs
+
+from avtomatika_trio._wire.codec import decode, decode_any, encode
+from avtomatika_trio._wire.messages import (
+    Beaten,
+    Registered,
+    Registration,
+    ResultAnswer,
+    ResultsAnswer,
+    Return,
+    TaskPayload,
+    Tasks,
+    WorkerEvent,
+)
+from avtomatika_trio.errors import InvalidMessage, OrchestratorUnavailable
+from avtomatika_trio.worker._api import Reply, Request
+from avtomatika_trio.worker._snapshot import Snapshot
+
+T = TypeVar("T")
+
+#: What a server that does not say how long its leases are gives a worker of this protocol.
+FOREIGN_LEASE_SECONDS = 150.0
+
+#: What a server without our extensions holds a poll, whatever it is asked.
+_FOREIGN_HOLD_SECONDS = 30.0
+
+#: How much longer than it is held a poll may take.
+_POLL_GRACE_SECONDS = 5.0
+
+_NO_ANSWER = (b"", b"null")
+
+
+@attrs.frozen(kw_only=True)
+class Terms:
+    """What an orchestrator announced when the worker registered."""
+
+    cluster_id: str
+    """Orchestrators with the same one share a storage."""
+    lease_seconds: float
+    beat_seconds: float
+    """How often to beat."""
+    any_data: bool
+    batch: bool
+    instances: bool
+    gives_back: bool
+
+
+@attrs.frozen(kw_only=True)
+class Identity:
+    """Who the worker is."""
+
+    instance: str
+    """This run of the process."""
+    registration: Registration
+
+    @property
+    def worker_id(self) -> str:
+        """Its id, which outlives the process."""
+        return self.registration.worker_id
+
+
+@attrs.frozen(kw_only=True)
+class Ask:
+    """A request that can carry tasks, as its answer will have to be judged."""
+
+    poll: int
+    most: int
+    """How many slots were taken for it."""
+    sent_at: float
+    """By `trio.current_time`."""
+
+
+def register(identity: Identity) -> Request:
+    """`POST /_worker/workers/register`."""
+    return Request(
+        method="POST", path="/_worker/workers/register", body=encode(identity.registration)
+    )
+
+
+def read_registered(url: str, reply: Reply, interval_seconds: float) -> Terms:
+    """What was announced.
+
+    Args:
+        url: Who answered; names the cluster if nothing else does.
+        reply: The answer; an empty one announces nothing.
+        interval_seconds: How often the worker means to beat.
+
+    Raises:
+        OrchestratorUnavailable: it is not what an orchestrator answers.
+    """
+    said = Registered() if reply.body in _NO_ANSWER else _read(url, reply, Registered)
+    lease = _above_zero(said.lease_seconds, FOREIGN_LEASE_SECONDS)
+    beat = min(interval_seconds, lease / 3, _above_zero(said.heartbeat_seconds, lease))
+    return Terms(
+        cluster_id=said.cluster_id or url,
+        lease_seconds=lease,
+        beat_seconds=beat,
+        any_data="any_data" in said.extensions,
+        batch="batch" in said.extensions,
+        instances="instances" in said.extensions,
+        gives_back="return" in said.extensions,
+    )
+
+
+def heartbeat(
+    identity: Identity, terms: Terms, snapshot: Snapshot, status: str, ours: dict[str, Any]
+) -> Request:
+    """`PATCH /_worker/workers/{id}`.
+
+    Args:
+        identity: Who beats.
+        terms: Whether the members of *ours* are understood.
+        snapshot: What is held.
+        status: `idle`, `full` or `offline`.
+        ours: Further members of the extension.
+    """
+    body: dict[str, Any] = {
+        "worker_id": identity.worker_id,
+        "status": status,
+        "current_tasks": sorted(snapshot.held),
+    }
+    if terms.instances:
+        body |= {
+            "instance": identity.instance,
+            "last_poll": snapshot.last_poll,
+            "open_polls": sorted(snapshot.open_polls),
+            **ours,
+        }
+    path = f"/_worker/workers/{identity.worker_id}"
+    return Request(method="PATCH", path=path, body=encode(body))
+
+
+def read_beaten(url: str, reply: Reply) -> Beaten:
+    """The answer to a heartbeat.
+
+    Raises:
+        OrchestratorUnavailable: it is not what an orchestrator answers.
+    """
+    return Beaten() if reply.body in _NO_ANSWER else _read(url, reply, Beaten)
+
+
+def hold_seconds(terms: Terms, wanted_seconds: float) -> float:
+    """How long a poll asks to be held.
+
+    An answer that is read later than one lease after the poll was sent is worthless (rule
+    H5), so a third of the lease is left for the way there and back.
+    """
+    return min(wanted_seconds, terms.lease_seconds * 2 / 3)
+
+
+def answer_seconds(terms: Terms, held_seconds: float) -> float:
+    """How long the answer to a poll may take."""
+    held = held_seconds if terms.batch else max(held_seconds, _FOREIGN_HOLD_SECONDS)
+    return held + _POLL_GRACE_SECONDS
+
+
+def poll(
+    identity: Identity, terms: Terms, ask: Ask, held_seconds: float, skills: Sequence[str]
+) -> Request:
+    """`GET /_worker/workers/{id}/tasks/next`."""
+    query = {"timeout": f"{held_seconds:g}", "available_skills": ",".join(skills)}
+    if terms.batch:
+        query |= _asking(identity, ask)
+    path = f"/_worker/workers/{identity.worker_id}/tasks/next"
+    return Request(method="GET", path=path, query=query)
+
+
+def read_tasks(url: str, reply: Reply, terms: Terms) -> list[TaskPayload]:
+    """The tasks in the answer to a poll.
+
+    Raises:
+        OrchestratorUnavailable: it is not what an orchestrator answers.
+    """
+    if reply.status == 204 or reply.body in (*_NO_ANSWER, b"{}", b"[]"):
+        return []
+    if terms.batch:
+        return _read(url, reply, Tasks).tasks
+    return [_read(url, reply, TaskPayload)]
+
+
+def post_results(
+    identity: Identity,
+    worker_id: str,
+    bodies: Sequence[bytes],
+    terms: Terms,
+    ask: Ask | None,
+    skills: Sequence[str],
+) -> Request:
+    """`POST /_worker/tasks/result`, of one result unless the terms allow a list.
+
+    Args:
+        identity: Who posts.
+        worker_id: Whose results these are: its own, or of a worker id it had earlier.
+        bodies: Encoded results.
+        terms: Whether lists are understood.
+        ask: For the next tasks, if any are wanted.
+        skills: Of which skills.
+    """
+    query: dict[str, str] = {}
+    if ask is not None:
+        query = {"available_skills": ",".join(skills), **_asking(identity, ask)}
+    body = b"[" + b",".join(bodies) + b"]" if terms.batch else bodies[0]
+    return Request(
+        method="POST",
+        path="/_worker/tasks/result",
+        query=query,
+        body=body,
+        worker_id=None if worker_id == identity.worker_id else worker_id,
+    )
+
+
+def read_answers(url: str, reply: Reply, terms: Terms, count: int) -> ResultsAnswer:
+    """What became of *count* results.
+
+    Raises:
+        OrchestratorUnavailable: it is not what an orchestrator answers.
+    """
+    if not terms.batch:
+        return ResultsAnswer(results=[_read_answer(url, reply)])
+    answer = _read(url, reply, ResultsAnswer)
+    if len(answer.results) != count:
+        reason = f"it answered {len(answer.results)} results when it was sent {count}"
+        raise OrchestratorUnavailable(url, reason)
+    return answer
+
+
+def _read_answer(url: str, reply: Reply) -> ResultAnswer:
+    """Any success will do; the text is for the log."""
+    if reply.body in _NO_ANSWER:
+        return ResultAnswer()
+    try:
+        return decode(reply.body, ResultAnswer)
+    except InvalidMessage:
+        pass
+    try:
+        decode_any(reply.body)
+    except InvalidMessage as exc:
+        raise OrchestratorUnavailable(url, f"its answer makes no sense: {exc}") from exc
+    return ResultAnswer()
+
+
+def give_back(task_ids: Sequence[str], unstarted: Sequence[str]) -> Request:
+    """`POST /_worker/tasks/return`."""
+    body = encode(Return(task_ids=list(task_ids), unstarted=list(unstarted)))
+    return Request(method="POST", path="/_worker/tasks/return", body=body)
+
+
+def event(said: WorkerEvent) -> Request:
+    """`POST /_worker/events`."""
+    return Request(method="POST", path="/_worker/events", body=encode(said))
+
+
+def _asking(identity: Identity, ask: Ask) -> dict[str, str]:
+    return {
+        "max_tasks": str(ask.most),
+        "instance": identity.instance,
+        "poll": str(ask.poll),
+    }
+
+
+def _read(url: str, reply: Reply, cls: type[T]) -> T:
+    try:
+        return decode(reply.body, cls)
+    except InvalidMessage as exc:
+        raise OrchestratorUnavailable(url, f"its answer makes no sense: {exc}") from exc
+
+
+def _above_zero(value: float | None, otherwise: float) -> float:
+    return value if value is not None and value > 0 else otherwise
