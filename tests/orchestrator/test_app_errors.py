@@ -4,6 +4,7 @@ import json
 import logging
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from hypothesis import given, settings, strategies as st
@@ -19,9 +20,11 @@ from tests.orchestrator.clients import (
 )
 from trio.testing import MockClock
 
+from avtomatika_trio._wire import messages
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._app import create_app
 from avtomatika_trio.orchestrator._exchange import ClientGone
+from avtomatika_trio.orchestrator._routes_jobs import Cancellation
 from avtomatika_trio.storage._memory import MemoryStorage
 
 HEADERS = [
@@ -74,10 +77,21 @@ JSON = st.recursive(
 )
 
 MEMBERS = st.sampled_from(
-    "initial_data max_transitions reason worker_id instance supported_skills heartbeat_seconds"
-    " status current_tasks beat last_poll open_polls replaces loop_blocked_seconds leaving job_id"
-    " task_id data error task_ids unstarted event_id origin_worker_id event_type payload"
-    " target_task_id resources".split()
+    sorted(
+        {
+            field.name
+            for cls in (
+                messages.Submission,
+                messages.Registration,
+                messages.Heartbeat,
+                messages.Result,
+                messages.Return,
+                messages.WorkerEvent,
+                Cancellation,
+            )
+            for field in attrs.fields(cls)
+        }
+    )
 )
 
 #: Objects of known members with wrong values get further than bare noise.
@@ -99,8 +113,7 @@ NAMES = st.sampled_from(["w", "resize", "walk", "pictures", "p00-1"]) | st.text(
 QUERIES = st.binary(max_size=30) | st.lists(
     st.tuples(
         st.sampled_from(
-            "wait after limit cursor status blueprint timeout max_tasks poll instance"
-            " available_skills".split()
+            ["wait", "after", "limit", "cursor", "status", "timeout", "max_tasks", "poll"]
         ),
         st.text(max_size=12) | st.integers().map(str) | st.floats().map(str) | st.just("9" * 5000),
     ).map("=".join),
@@ -135,7 +148,7 @@ def check(method: str, path: str, query: bytes, body: bytes, **more: Any) -> Non
 
 
 @given(route=st.sampled_from(ROUTES), name=NAMES, query=QUERIES, body=BODIES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_no_body_and_no_query_is_answered_with_a_server_error(
     route: tuple[str, str], name: str, query: bytes, body: bytes
 ) -> None:
@@ -155,7 +168,7 @@ def test_no_body_and_no_query_is_answered_with_a_server_error(
     )
     | st.binary(max_size=20),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_no_target_and_no_header_is_answered_with_a_server_error(
     method: str, path: str, query: bytes, host: bytes, content_type: bytes
 ) -> None:
@@ -174,7 +187,7 @@ def test_no_target_and_no_header_is_answered_with_a_server_error(
         "/api/v1",
         "/api/v1/",
         "/api/v1/nope",
-        "//healthz",
+        "/api//v1/jobs",
         "/healthz/",
         "*",
         "",
@@ -208,7 +221,7 @@ async def test_a_whole_url_is_a_target_too() -> None:
     assert (answer.status, json.loads(answer.body)) == (200, {"status": "ok"})
 
 
-@pytest.mark.parametrize("path", ["/api/v1/jobs/resize", "/_worker/tasks/result", "/healthz"])
+@pytest.mark.parametrize("path", ["/api/v1/jobs/resize", "/_worker/tasks/result"])
 async def test_a_body_over_the_limit_is_refused_everywhere(path: str) -> None:
     app = create_app(make_context(max_body_bytes=100))
     answer = await ask_raw(app, "POST", path, body=b"x" * 101, headers=HEADERS)
@@ -299,25 +312,25 @@ async def test_the_lifespan_is_answered() -> None:
 
 async def test_a_websocket_to_nowhere_is_refused() -> None:
     sent: list[Any] = []
+    unread = [{"type": "websocket.connect"}]
 
     async def receive() -> dict[str, Any]:
-        if not sent:
-            return {"type": "websocket.connect"}
+        if unread:
+            return unread.pop()
         await trio.sleep_forever()
         raise AssertionError
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {
-        **http_scope("GET", "/_worker/workers/w"),
+    scope = http_scope("GET", "/_worker/workers/w") | {
         "type": "websocket",
         "subprotocols": [],
         "extensions": {"websocket.http.response": {}},
     }
     await create_app(make_context())(scope, receive, send)
-    assert sent[0]["type"] in {"websocket.close", "websocket.http.response.start"}
-    assert sent[0].get("status", 404) == 404
+    assert sent[0]["type"] == "websocket.http.response.start"
+    assert sent[0]["status"] == 404
 
 
 async def test_a_head_request_has_no_body() -> None:

@@ -104,7 +104,12 @@ def _list(client: "Client", options: Namespace) -> int:
 
 
 def _history(client: "Client", options: Namespace) -> int:
-    print_records(options.output, client.history(options.job_id), _HISTORY_COLUMNS)
+    events = client.history(options.job_id)
+    if options.output == "table":
+        # A task's id begins with the job's, which is known here.
+        for event in events:
+            event["task_id"] = (event["task_id"] or "").removeprefix(f"{options.job_id}-")
+    print_records(options.output, events, _HISTORY_COLUMNS)
     return Exit.OK
 
 

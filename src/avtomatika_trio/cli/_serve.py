@@ -139,6 +139,7 @@ def _announce(
     url: str, settings: OrchestratorSettings, blueprints: Blueprints, tokens: Path | None
 ) -> None:
     """The start-up summary."""
+    note(f"avtomatika {version('avtomatika-trio')} serves")
     lines: dict[str, object] = {
         "url": url,
         "storage": masked(settings.storage_url),
@@ -155,10 +156,9 @@ def _announce(
     for blueprint in blueprints:
         lines[f"blueprint {blueprint.name}"] = f"POST {url}/api/v1{endpoints_of(blueprint)[0]}"
     lines["next"] = f"avtomatika worker run MODULE:ATTR{_where(url, '--orchestrator-url')}"
-    note(f"avtomatika {version('avtomatika-trio')} serves")
-    note("\n".join(f"  {line}" for line in listing(lines).splitlines()))
     for blueprint in list(blueprints)[:1]:
-        note(f"  then  avtomatika job submit {blueprint.name} --wait{_where(url, '--url')}")
+        lines["then"] = f"avtomatika job submit {blueprint.name} --wait{_where(url, '--url')}"
+    note("\n".join(f"  {line}" for line in listing(lines).splitlines()))
 
 
 def _where(url: str, option: str) -> str:

@@ -4,9 +4,6 @@ from collections.abc import Iterator
 
 import trio
 
-#: Deeper than any nesting of ours; what is below is of no help.
-_MOST_FRAMES = 30
-
 
 def render_task_tree(root: trio.lowlevel.Task | None = None) -> str:
     """The tree of tasks: each with where it stands, innermost call last.
@@ -20,9 +17,11 @@ def render_task_tree(root: trio.lowlevel.Task | None = None) -> str:
 
 def _lines(task: trio.lowlevel.Task, indent: str) -> Iterator[str]:
     yield f"{indent}{task.name}"
-    for frame, line in list(task.iter_await_frames())[:_MOST_FRAMES]:
-        code = frame.f_code
-        yield f"{indent}  | {code.co_filename}:{line} {code.co_qualname}"
+    for frame, line in task.iter_await_frames():
+        # How Trio itself waits says nothing about what is waited for.
+        if not str(frame.f_globals.get("__name__")).startswith("trio."):
+            code = frame.f_code
+            yield f"{indent}  | {code.co_filename}:{line} {code.co_qualname}"
     for nursery in task.child_nurseries:
         for child in nursery.child_tasks:
             yield from _lines(child, f"{indent}    ")

@@ -13,7 +13,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from avtomatika_trio._wire.codec import encode
-from avtomatika_trio.errors import InvalidMessage, JobNotFound, StorageUnavailable
+from avtomatika_trio.errors import InvalidMessage, JobNotFound, Problem, StorageUnavailable
 from avtomatika_trio.orchestrator._body_limit import limit_body
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._exchange import ClientGone
@@ -44,6 +44,10 @@ _INTERNAL = HttpProblem(
     "this is a fault of the orchestrator; its log has the details",
 )
 
+_BAD_QUERY = invalid(
+    InvalidMessage((Problem("?", "the query is not UTF-8; write other bytes as %XX"),))
+)
+
 
 def create_app(context: Context) -> AsgiApp:
     """The ASGI app of one orchestrator.
@@ -66,6 +70,8 @@ def create_app(context: Context) -> AsgiApp:
         located = {**scope, "path": path}
         if scope["type"] != "http":
             await people(cast("Any", located), receive, send)
+        elif not _is_utf8(scope["query_string"]):
+            await send_problem(send, _BAD_QUERY)
         elif path.startswith(PREFIX):
             await _with_last_resort(workers, located, receive, send)
         else:
@@ -105,6 +111,15 @@ def _path(path: str) -> str:
         return path
     _, _, rest = path.partition("://")
     return "/" + rest.partition("/")[2]
+
+
+def _is_utf8(query: bytes) -> bool:
+    """Whether Quart can read it: it would fail, not refuse."""
+    try:
+        query.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 async def _answer(problem: HttpProblem) -> Answer:

@@ -78,8 +78,10 @@ async def take(context: Context, offer: Offer) -> tuple[HandOut, ...]:
         wire_ids=fresh_wire_ids(context, offer.most),
         rules=context.rules,
     )
+    got: tuple[HandOut, ...] = ()
     with trio.CancelScope(shield=True):  # a commit under way is known of, whoever left
-        return await context.storage.commit(operation)
+        got = await context.storage.commit(operation)
+    return got
 
 
 def fresh_wire_ids(context: Context, most: int) -> Sequence[str]:
