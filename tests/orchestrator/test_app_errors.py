@@ -221,6 +221,20 @@ async def test_a_whole_url_is_a_target_too() -> None:
     assert (answer.status, json.loads(answer.body)) == (200, {"status": "ok"})
 
 
+@pytest.mark.parametrize("host", [b"a..b", b"x" * 64])
+async def test_a_host_that_cannot_be_one_is_refused(host: bytes) -> None:
+    answer = await ask_raw(create_app(make_context()), "GET", "/livez", headers=[(b"host", host)])
+    assert answer.status == 400
+    assert is_problem(answer.status, answer.headers, answer.body)
+    assert json.loads(answer.body)["code"] == "bad_host"
+
+
+async def test_a_query_that_is_not_utf_8_is_refused() -> None:
+    answer = await ask_raw(create_app(make_context()), "GET", "/livez", query=b"a=\xff")
+    assert answer.status == 400
+    assert json.loads(answer.body)["errors"][0]["path"] == "?"
+
+
 @pytest.mark.parametrize("path", ["/api/v1/jobs/resize", "/_worker/tasks/result"])
 async def test_a_body_over_the_limit_is_refused_everywhere(path: str) -> None:
     app = create_app(make_context(max_body_bytes=100))

@@ -72,6 +72,8 @@ class FakeOrchestrator:
     queue: list[Task] = attrs.field(factory=list)
     tasks: dict[str, Task] = attrs.field(factory=dict)
     leases: dict[str, Lease] = attrs.field(factory=dict)
+    surplus: int = 0
+    """How many tasks the first grant has too many."""
     to_cancel: set[str] = attrs.field(factory=set)
     down: bool = False
     """Refuses connections."""
@@ -111,7 +113,7 @@ class FakeOrchestrator:
         self._news.unpark_all()
         return new
 
-    async def until(self, condition: Callable[[], object], *, seconds: float = 3600.0) -> None:
+    async def until(self, condition: Callable[[], object], *, seconds: float = 36_000.0) -> None:
         """Wait for *condition*, in steps of a tenth of a second."""
         with trio.fail_after(seconds):
             while not condition():
@@ -230,7 +232,9 @@ class FakeOrchestrator:
             return []
         skills = query["available_skills"].split(",")
         fitting = [task for task in self.queue if task.skill in skills]
-        return [self._lease(task, query) for task in fitting[: int(query.get("max_tasks", 1))]]
+        most = int(query.get("max_tasks", 1)) + self.surplus
+        self.surplus = 0
+        return [self._lease(task, query) for task in fitting[:most]]
 
     def _lease(self, task: Task, query: dict[str, str]) -> dict[str, Any]:
         self.queue.remove(task)

@@ -37,16 +37,15 @@ def load_checked(source: str) -> "tuple[Blueprints, list[str]]":
     problems: list[str] = []
     usable: list[Blueprint] = []
     for part in _parts(source):
-        found = _load(part, problems)
-        if found == []:
-            problems.append(f"{part}: there is no Blueprint in it; make one: bp = Blueprint(...)")
-        for blueprint in found or ():
+        for blueprint in _load(part, problems):
             try:
                 Blueprints([*usable, blueprint])
             except BlueprintError as error:
                 problems.append(f"{part}: {error}")
             else:
                 usable.append(blueprint)
+    if not usable and not problems:
+        problems.append(f"{source}: there is no Blueprint in it; make one: bp = Blueprint(...)")
     return Blueprints(usable), problems
 
 
@@ -61,10 +60,13 @@ def _parts(source: str) -> list[str]:
     return [str(file) for file in files] or [source]
 
 
-def _load(part: str, problems: list[str]) -> "list[Blueprint] | None":
-    """The blueprints of one file or module; None, and a problem more, if it cannot be imported."""
+def _load(part: str, problems: list[str]) -> "list[Blueprint]":
+    """The blueprints of one file or module; none, and a problem more, if it is unusable."""
     from avtomatika_trio.orchestrator._registry import load_blueprints
 
+    if _is_path(part) and not Path(part).exists():
+        problems.append(f"{part}: there is no such file or folder")
+        return []
     try:
         return load_blueprints(part)
     except BlueprintError as error:
@@ -75,7 +77,11 @@ def _load(part: str, problems: list[str]) -> "list[Blueprint] | None":
             problems.append(f"{part}: {error}")
     except SystemExit:
         problems.append(f"{part}: it ends the program while it is imported; remove sys.exit()")
-    return None
+    return []
+
+
+def _is_path(source: str) -> bool:
+    return "/" in source or source.startswith(".") or source.endswith(".py")
 
 
 def line_of(error: BaseException | None, source: str) -> str:

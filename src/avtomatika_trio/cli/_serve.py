@@ -19,7 +19,7 @@ from avtomatika_trio.cli._exits import CommandError, Exit, leaves
 from avtomatika_trio.cli._imports import load_checked
 from avtomatika_trio.cli._logs import start_logging
 from avtomatika_trio.cli._output import listing, note, print_json
-from avtomatika_trio.cli._places import settings_file, tokens_path
+from avtomatika_trio.cli._places import settings_file, token_files, tokens_path
 from avtomatika_trio.cli._signals import Ending, watch_signals
 from avtomatika_trio.errors import ConfigError
 from avtomatika_trio.orchestrator._build import create_context, server_settings
@@ -45,6 +45,7 @@ def run(options: Namespace) -> int:
     for warning in loaded.warnings:
         note(f"warning: {warning}")
     _refuse_open_doors(settings)
+    _check_folder(settings.storage_url)
     blueprints = _blueprints(settings)
     return trio.run(partial(_serve, settings, blueprints, as_json=options.output == "json"))
 
@@ -72,6 +73,18 @@ def _refuse_open_doors(settings: OrchestratorSettings) -> None:
         files = " and ".join(f"{name}_FILE" for name in missing)
         fault = f"{settings.host} can be reached from other machines, and has no token of its own"
         raise ConfigError((f"{fault}; set {names} (or {files}), or listen on 127.0.0.1",))
+
+
+def _check_folder(storage_url: str) -> None:
+    """Make sure that the database's folder is there; a slip in its name should not make one.
+
+    Raises:
+        CommandError: it is not.
+    """
+    folder = tokens_path(storage_url).parent
+    if storage_url.startswith("sqlite:") and not folder.is_dir():
+        remedy = f"make it (mkdir -p {folder}), or give another --storage"
+        raise CommandError(Exit.FAILED, f"there is no folder {folder} for the database; {remedy}")
 
 
 def _blueprints(settings: OrchestratorSettings) -> Blueprints:
@@ -146,9 +159,10 @@ def _announce(
         "tokens": "as configured",
     }
     if tokens is not None:
-        lines["tokens"] = f"in {tokens}; commands given in this folder find them"
-        if not tokens.parent.samefile(".") and tokens != tokens_path("memory:"):
-            lines["tokens"] = f"in {tokens}; give them to others as CLIENT_TOKEN and WORKER_TOKEN"
+        how = "commands given in this folder find them"
+        if tokens not in token_files(OrchestratorSettings()):
+            how = f"other commands find them with STORAGE_URL={settings.storage_url}"
+        lines["tokens"] = f"in {tokens}; {how}"
     if not blueprints:
         lines["blueprints"] = (
             "none, so no job can be submitted; give --blueprints a folder, file or module"

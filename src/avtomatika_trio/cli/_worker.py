@@ -63,31 +63,24 @@ def import_worker(spec: str) -> Worker:
     Raises:
         CommandError: it names none; the message says which are there.
     """
-    name, colon, attribute = spec.partition(":")
-    if not colon or not all(part.isidentifier() for part in name.split(".")):
-        hint = _as_module(name)
-        raise CommandError(Exit.USAGE, f"{spec!r} names no Worker; {hint or _REMEDY}")
+    name, _, attribute = spec.partition(":")
+    if name.endswith(".py"):
+        dotted = ".".join(Path(name).with_suffix("").parts)
+        remedy = f"give the module, not the file: {dotted}:{attribute or 'worker'}"
+        raise CommandError(Exit.USAGE, f"{spec!r} names no Worker; {remedy}")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise CommandError(Exit.USAGE, f"{spec!r} names no Worker; {_REMEDY}")
     reach_working_folder()
     module = _import(name)
-    there = [key for key, value in vars(module).items() if isinstance(value, Worker)]
-    listed = f"Workers in it: {', '.join(there)}" if there else "there is no Worker in it"
-    try:
-        found = getattr(module, attribute)
-    except AttributeError:
-        fault = f"module {name!r} has no {attribute!r}; {listed}"
-        raise CommandError(Exit.USAGE, fault) from None
-    if not isinstance(found, Worker):
-        kind = type(found).__name__
-        raise CommandError(Exit.USAGE, f"{spec} is no Worker but of type {kind}; {listed}")
-    return found
-
-
-def _as_module(path: str) -> str:
-    """What to give instead of the *path* of a file, if it is one."""
-    if not path.endswith(".py"):
-        return ""
-    name = ".".join(Path(path.removeprefix("./")).with_suffix("").parts)
-    return f"give the module, not the file: {name}:worker"
+    there = [f"{name}:{key}" for key, value in vars(module).items() if isinstance(value, Worker)]
+    remedy = f"there is {', '.join(there)}" if there else f"there is no Worker in it; {_REMEDY}"
+    found = getattr(module, attribute, None)
+    if isinstance(found, Worker):
+        return found
+    fault = f"{spec!r} names no Worker"
+    if found is not None:
+        fault = f"{spec!r} is no Worker but of type {type(found).__name__}"
+    raise CommandError(Exit.USAGE, f"{fault}; {remedy}")
 
 
 def _import(name: str) -> ModuleType:

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from avtomatika_trio.demo._blueprint import AUDITING
 from avtomatika_trio.demo._cluster import Cluster
+from avtomatika_trio.demo._notes import read_notes
 from avtomatika_trio.demo._processes import DemoFailed, Process
 from avtomatika_trio.demo._proof import Row, finished_names
 from avtomatika_trio.demo._screen import Screen
@@ -33,6 +35,8 @@ class Follower:
     cluster: Cluster
     screen: Screen
     job_id: str
+    folder: Path
+    """Where the workers leave their notes."""
     history: list[Row] = attrs.field(factory=list)
     total: int = 0
     """How many modules there are; 0 until they have been listed."""
@@ -99,24 +103,25 @@ class Follower:
         )
 
     def _kill_worker(self) -> None:
-        """Kill one that has something: each in turn is stopped, looked at, and let go if not."""
+        """Kill one that is at work: each in turn is stopped, looked at, and let go if it is not."""
         for attempt in range(_TRIES):
             worker = self.cluster.workers[attempt % len(self.cluster.workers)]
             worker.pause()
+            time.sleep(_LOOK_SECONDS)  # what it has sent already is counted now
             self._look()
-            if held := self._held_by(worker):
+            if held := self._begun_by(worker):
                 at = f"{self.counted} of {self.total} counted"
                 self.cluster.kill_worker(worker)
                 self.screen.say(
-                    f"killed worker {worker.name} (SIGKILL), {at}, {held} in its hands;"
+                    f"killed worker {worker.name} (SIGKILL), {at}, while it had begun {held} more;"
                     " started it again"
                 )
                 return
             worker.resume()
         raise DemoFailed("no worker has had anything to do for a while, so none was killed")
 
-    def _held_by(self, worker: Process) -> int:
-        """How many modules *worker* has been given and has not brought back."""
+    def _begun_by(self, worker: Process) -> int:
+        """How many modules *worker* has been given, has begun, and has not brought back."""
         held: set[tuple[str, int]] = set()
         for row in self.history:
             if row["state"] != AUDITING or row["worker_id"] != worker.name:
@@ -126,4 +131,4 @@ class Follower:
                 held.add(attempt)
             elif row["event_type"] in _LET_GO:
                 held.discard(attempt)
-        return len(held)
+        return len(held & {(note.task_id, note.attempt) for note in read_notes(self.folder)})

@@ -87,7 +87,7 @@ def _run(screen: Screen, place: Path, *, kill: bool, root: Path | None) -> None:
         with cluster.client as client:
             data = {"root": None if root is None else str(root), "folder": str(place)}
             job_id = client.submit(code_audit.name, data)
-            follower = Follower(cluster=cluster, screen=screen, job_id=job_id)
+            follower = Follower(cluster=cluster, screen=screen, job_id=job_id, folder=place)
             with screen.progress():
                 job = follower.follow(kill=kill)
             history = client.history(job_id)
@@ -142,15 +142,15 @@ def _tell_proof(screen: Screen, proof: Proof, names: Sequence[str]) -> None:
     screen.say("- report and chart are the same to the byte as those made in one process")
     twice = [repeat for repeat in proof.repeats if repeat.begun]
     again = [repeat for repeat in proof.repeats if not repeat.begun]
+    if not twice:
+        screen.say("- nothing was analysed twice: what was begun was finished, and in the spool")
     _tell_repeats(screen, "analysed a second time", twice)
-    _tell_repeats(screen, "handed out a second time, before it was begun", again)
+    _tell_repeats(screen, "handed out a second time, but not begun the first time", again)
 
 
 def _tell_repeats(screen: Screen, what: str, repeats: Sequence[Repeat]) -> None:
-    if not repeats:
-        screen.say(f"- nothing was {what}")
-        return
-    screen.say(f"- {what}, each for the reason that the history gives:")
+    if repeats:
+        screen.say(f"- {what}, each for the reason that the history gives:")
     for repeat in repeats:
         why = f"attempt {repeat.attempt} at worker {repeat.worker}: {repeat.how}, {repeat.reason}"
         screen.say(f"    {repeat.name}: {why}")

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from hypercorn.typing import ASGIFramework
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
 
 from avtomatika_trio._wire.codec import encode
 from avtomatika_trio.errors import InvalidMessage, JobNotFound, Problem, StorageUnavailable
@@ -47,6 +47,8 @@ _INTERNAL = HttpProblem(
 _BAD_QUERY = invalid(
     InvalidMessage((Problem("?", "the query is not UTF-8; write other bytes as %XX"),))
 )
+
+_BAD_HOST = HttpProblem(HTTPStatus.BAD_REQUEST, "bad_host", "the Host header names no host")
 
 
 def create_app(context: Context) -> AsgiApp:
@@ -172,6 +174,8 @@ async def _with_last_resort(app: AsgiApp, scope: Scope, receive: Receive, send: 
         await app(scope, receive, note_and_send)
     except* ClientGone:
         pass  # nobody is there to be told anything
+    except* BadRequest:  # Quart looks at `Host` before it looks for a handler of errors
+        await send_problem(send, _BAD_HOST)
     except* Exception:  # the border to every request: one fails, and is answered
         if begun:
             raise

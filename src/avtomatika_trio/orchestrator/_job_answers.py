@@ -119,7 +119,6 @@ def workers(instances: Sequence[Instance], leases: Mapping[str, int]) -> list[di
     """
     by_worker: dict[str, list[dict[str, Any]]] = {}
     for instance in instances:
-        blocked = instance.blocked_since
         by_worker.setdefault(instance.worker_id, []).append(
             {
                 "instance": instance.id,
@@ -130,7 +129,7 @@ def workers(instances: Sequence[Instance], leases: Mapping[str, int]) -> list[di
                 "seen_at": rfc3339(instance.seen_at),
                 "leases": leases.get(instance.id, 0),
                 "gone": instance.gone,
-                "blocked_since": None if blocked is None else rfc3339(blocked),
+                "blocked": instance.blocked_since is not None,
                 "replaced_by": instance.replaced_by,
             }
         )

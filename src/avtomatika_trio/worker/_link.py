@@ -5,8 +5,9 @@ for itself.  What they share is what the orchestrator announced, and one voice i
 line when the first of them fails, a line when the last of them works again.
 """
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import attrs
 import trio
@@ -62,6 +63,7 @@ class Link:
         self.heard_at: float | None = None
         """When it last answered a poll or a heartbeat, by `trio.current_time`."""
         self._registered = trio.lowlevel.ParkingLot()
+        self._polls: set[trio.CancelScope] = set()
         self._failing: set[str] = set()
         self._refused = False
 
@@ -74,12 +76,27 @@ class Link:
         """The orchestrator knows the worker; *terms* are what it announced."""
         self.terms = terms
         self._registered.unpark_all()
+        for scope in self._polls:
+            scope.cancel()
 
     async def until_registered(self, after: Terms | None = None) -> Terms:
         """Return what was announced last, as soon as that is something and not *after*."""
         while self.terms is None or self.terms is after:
             await self._registered.park()
         return self.terms
+
+    @contextlib.contextmanager
+    def until_next_registration(self) -> Iterator[None]:
+        """Cancel the block when the worker registers again.
+
+        For polls: one that waits since before the server knew the worker (again) waits in vain.
+        """
+        with trio.CancelScope() as scope:
+            self._polls.add(scope)
+            try:
+                yield
+            finally:
+                self._polls.discard(scope)
 
     def failed(self, activity: str, exc: LinkError) -> None:
         """Note that *activity* does not work."""

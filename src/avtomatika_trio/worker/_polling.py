@@ -74,8 +74,9 @@ class Poller:
         tasks: list[TaskPayload] = []
         is_answered = False
         try:
-            tasks = await self._ask(terms, ask)
-            is_answered = True
+            with self._link.until_next_registration():
+                tasks = await self._ask(terms, ask)
+                is_answered = True
         except (OrchestratorUnavailable, Refused) as exc:
             self._outage.failed(exc)
             if knows_us_not(exc):

@@ -1,0 +1,81 @@
+"""What is true of every command: help, versions, usage, pipes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from avtomatika_trio.cli import Exit
+from tests.cli.conftest import Run
+
+_HEAVY = ("trio", "httpx", "quart", "rich", "msgspec", "hypercorn", "sqlite3", "tomli")
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["job", "submit", "--help"]])
+def test_help_and_version_load_nothing_heavy(argv: list[str]) -> None:
+    probe = (
+        "import sys; from avtomatika_trio.cli import main; code = main(sys.argv[1:]);"
+        f" sys.exit(f'{{code}}: ' + ' '.join(sorted(set(sys.modules) & set({_HEAVY!r}))))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", probe, *argv], capture_output=True, text=True, check=False
+    )
+    assert ended.stderr == "0: \n"
+    assert ended.stdout
+
+
+def test_the_module_is_the_command() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "avtomatika_trio", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.startswith("avtomatika ")
+
+
+def test_help_tells_the_commands_and_the_exit_codes(run: Run) -> None:
+    ran = run("--help")
+    assert (ran.code, ran.err) == (0, "")
+    for word in ("serve", "worker", "job", "blueprint", "check", "demo", "124 timed out"):
+        assert word in ran.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "fault"),
+    [
+        ([], "avtomatika: error: the following arguments are required: COMMAND"),
+        (["job"], "avtomatika job: error: the following arguments are required: VERB"),
+        (["serve", "--prot", "1"], "avtomatika: error: unrecognized arguments: --prot 1"),
+        (
+            ["job", "list", "--limit", "0"],
+            "avtomatika job list: error: argument --limit: '0' is not a whole number above 0",
+        ),
+        (
+            ["job", "watch", "x", "--timeout", "soon"],
+            "avtomatika job watch: error: argument --timeout: 'soon' is not a number of seconds;"
+            " give one like 60",
+        ),
+        (
+            ["job", "list", "--status", "lost"],
+            "avtomatika job list: error: argument --status: invalid choice: 'lost' (choose from",
+        ),
+    ],
+)
+def test_a_wrong_command_line_is_a_usage_error(run: Run, argv: list[str], fault: str) -> None:
+    ran = run(*argv)
+    assert (ran.code, ran.out) == (Exit.USAGE, "")
+    assert fault in ran.err
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "avtomatika_trio", "check"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (Exit.BROKEN_PIPE, b"")

@@ -1,0 +1,52 @@
+"""Tables, listings and JSON."""
+
+import io
+import json
+import sys
+
+import pytest
+
+from avtomatika_trio.cli._output import cell, listing, print_json, print_records, table
+
+
+def test_columns_are_aligned_and_lines_have_no_tail() -> None:
+    text = table(("ID", "STATUS"), [("a", "finished"), ("long-id", None)])
+    assert text == "ID       STATUS\na        finished\nlong-id  -"
+
+
+def test_a_table_without_rows_is_its_headings() -> None:
+    assert table(("ID", "STATUS"), []) == "ID  STATUS"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("a\nb\x1b[31m", "a\\nb\\x1b[31m"),
+        ({"n": 1, "ü": None}, '{"n": 1, "ü": null}'),
+        ("", "-"),
+        (0, "0"),
+        ("x" * 61, "x" * 57 + "..."),
+    ],
+)
+def test_a_cell_is_one_short_line_that_cannot_steer_a_terminal(value: object, shown: str) -> None:
+    assert cell(value) == shown
+
+
+def test_a_listing_leaves_out_what_is_not_there_and_cuts_nothing() -> None:
+    assert listing({"id": "x" * 99, "error": None, "state": "a"}) == f"id     {'x' * 99}\nstate  a"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_json_arrives_whole_in_every_encoding(
+    monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding))
+    value = {"text": "é😀\ud800\n"}
+    print_json(value)
+    assert json.loads(raw.getvalue().decode(encoding)) == value
+
+
+def test_jsonl_is_one_record_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_records("jsonl", [{"a": 1}, {"a": "x\ny"}], {})
+    assert capsys.readouterr().out == '{"a": 1}\n{"a": "x\\ny"}\n'
