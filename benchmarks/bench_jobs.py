@@ -158,18 +158,30 @@ def measure(bench: Bench, worker: Process, load: Callable[[], None], jobs: int) 
     }
 
 
-def run(kind: str, jobs: int, singles: int, lone: int, waiting: int) -> dict[str, Any]:
+def run(kind: str, chosen: argparse.Namespace) -> dict[str, Any]:
+    jobs, singles, lone, waiting = chosen.jobs, chosen.singles, chosen.lone, chosen.waiting
     report: dict[str, Any] = {}
     with open_bench(kind) as bench:
         with bench.worker() as worker:
             bench.lone()  # connected, warm
-            report["lists_of_100"] = measure(bench, worker, lambda: bench.submit(jobs, 100), jobs)
+
+            def lists(count: int) -> dict[str, Any]:
+                return measure(bench, worker, lambda: bench.submit(count, 100), count)
+
+            report["lists_of_100"] = lists(jobs)
             report["one_by_one"] = measure(bench, worker, lambda: bench.submit(singles, 1), singles)
             times = sorted(bench.lone() for _ in range(lone))
             report["lone_job_ms"] = {
                 "p50": round(statistics.median(times) * 1000, 2),
                 "p99": round(times[int(lone * 0.99) - 1] * 1000, 2),
             }
+            if chosen.grown:
+                lists(chosen.grown - jobs)
+                grown = lists(jobs)
+                grown["of_the_rate_when_empty"] = round(
+                    grown["jobs_per_second"] / report["lists_of_100"]["jobs_per_second"], 2
+                )
+                report[f"after_{chosen.grown}_finished"] = grown
         if waiting:
             empty = bench.orchestrator.rss_bytes()
             bench.submit(waiting, 1000)
@@ -200,7 +212,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=20_000)
     parser.add_argument("--singles", type=int, default=2_000)
     parser.add_argument("--lone", type=int, default=200)
-    parser.add_argument("--waiting", type=int, default=100_000)
+    parser.add_argument("--waiting", type=int, default=100_000, help="0 leaves it out")
+    parser.add_argument(
+        "--grown", type=int, default=100_000, help="finished jobs to measure again with; 0: not"
+    )
     chosen = parser.parse_args()
     report: dict[str, Any] = {
         "machine": {
@@ -211,7 +226,7 @@ def main() -> None:
         }
     }
     for kind in chosen.storage or ("memory", "sqlite"):
-        report[kind] = run(kind, chosen.jobs, chosen.singles, chosen.lone, chosen.waiting)
+        report[kind] = run(kind, chosen)
         print(kind, json.dumps(report[kind]), file=sys.stderr)
     text = json.dumps(report, indent=2)
     (HERE / "results").mkdir(exist_ok=True)

@@ -1,19 +1,16 @@
 """An orchestrator in a thread, asked by commands that run in this process."""
 
-import json
 import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import attrs
 import pytest
 import trio
+from tests.cli.commands import TOKENS, Ran, Run, quick, waits
 
-from avtomatika_trio import Blueprint
 from avtomatika_trio._config import OrchestratorSettings
 from avtomatika_trio._config._load import known_variables
 from avtomatika_trio._config._settings import WorkerSettings
@@ -21,58 +18,9 @@ from avtomatika_trio.cli import main
 from avtomatika_trio.orchestrator._build import create_context, server_settings
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.orchestrator._service import run_orchestrator
-from avtomatika_trio.orchestrator._tokens import Tokens
 from avtomatika_trio.storage import open_storage
 
-TOKENS = Tokens(client_token="client-secret", worker_token="worker-secret")
-
 _OTHER_VARIABLES = ("AVTOMATIKA_CONFIG", "AVTOMATIKA_URL", "AVTOMATIKA_CLIENT_TOKEN")
-
-quick = Blueprint("quick", api_endpoint="/jobs/quickly")
-
-
-@quick.handler(is_start=True)
-def begin(actions: Any, initial_data: dict[str, Any]) -> None:
-    actions.go_to("fails" if initial_data.get("fail") else "done")
-
-
-@quick.handler(is_end=True)
-def done(initial_data: dict[str, Any]) -> dict[str, Any]:
-    return initial_data
-
-
-@quick.handler(is_end=True, outcome="failed")
-def fails() -> None:
-    pass
-
-
-waits = Blueprint("waits")
-
-
-@waits.handler(is_start=True)
-def ask(actions: Any) -> None:
-    actions.dispatch_task("nobody_can", {}, {"success": "over"})
-
-
-@waits.handler(is_end=True)
-def over() -> None:
-    pass
-
-
-@attrs.frozen(kw_only=True)
-class Ran:
-    """How a command has ended, and what it has printed."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ran]
 
 
 @pytest.fixture(autouse=True)

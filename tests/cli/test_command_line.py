@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from tests.cli.commands import Run
 
 from avtomatika_trio.cli import Exit
-from tests.cli.conftest import Run
 
 _HEAVY = ("trio", "httpx", "quart", "rich", "msgspec", "hypercorn", "sqlite3", "tomli")
 
@@ -53,8 +53,10 @@ def test_help_tells_the_commands_and_the_exit_codes(run: Run) -> None:
         ),
         (
             ["job", "watch", "x", "--timeout", "soon"],
-            "avtomatika job watch: error: argument --timeout: 'soon' is not a number of seconds;"
-            " give one like 60",
+            (
+                "avtomatika job watch: error: argument --timeout: 'soon' is not a number of"
+                " seconds; give one like 60"
+            ),
         ),
         (
             ["job", "list", "--status", "lost"],

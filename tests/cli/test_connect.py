@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.cli.commands import TOKENS, Run
 
 from avtomatika_trio.cli import Exit
 from avtomatika_trio.orchestrator._tokens import make_tokens
-from tests.cli.conftest import TOKENS, Run
 
 
 @pytest.fixture

@@ -28,14 +28,18 @@ URL = "http://h:1"
         (
             OrchestratorUnavailable(URL, "refused"),
             1,
-            "http://h:1 cannot be reached: refused; is `avtomatika serve` running there?"
-            " If it listens elsewhere, give --url or set AVTOMATIKA_URL",
+            (
+                "http://h:1 cannot be reached: refused; is `avtomatika serve` running there?"
+                " If it listens elsewhere, give --url or set AVTOMATIKA_URL"
+            ),
         ),
         (
             Refused(URL, 401, "no"),
             4,
-            "http://h:1 refused (401): no; give the token it was started with:"
-            " --token, or CLIENT_TOKEN",
+            (
+                "http://h:1 refused (401): no; give the token it was started with:"
+                " --token, or CLIENT_TOKEN"
+            ),
         ),
         (Refused(URL, 404, "no such blueprint"), 3, "http://h:1 refused (404): no such blueprint"),
         (Refused(URL, 409, "ended"), 5, "http://h:1 refused (409): ended"),

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.cli.commands import Run
 
 from avtomatika_trio.cli import Exit
-from tests.cli.conftest import Run
 
 
 def submitted(ask_for: Run, *argv: str) -> str:
@@ -75,8 +75,10 @@ REMEDY = "give a JSON object, such as '{\"n\": 1}'"
         ('{"n": NaN}', "--data: not JSON that can be sent: NaN is not a JSON value"),
         (
             '{"n": 1,\n x}',
-            "--data: not JSON at line 2, column 2:"
-            " Expecting property name enclosed in double quotes",
+            (
+                "--data: not JSON at line 2, column 2:"
+                " Expecting property name enclosed in double quotes"
+            ),
         ),
         ("@missing.json", "'missing.json': cannot be read (No such file or directory)"),
     ],
@@ -145,13 +147,10 @@ def test_history_is_told_in_order(ask_for: Run) -> None:
     job_id = submitted(ask_for, "quick")
     ask_for("job", "watch", job_id)
     events = ask_for("job", "history", job_id, "-o", "json").json
-    assert [event["event_type"] for event in events][0] == "job_created"
-    assert [event["event_type"] for event in events][-1] == "job_finished"
+    types = [event["event_type"] for event in events]
+    assert (types[0], types[-1]) == ("job_created", "job_finished")
     table = ask_for("job", "history", job_id).out.splitlines()
-    assert [line.split()[1] for line in table] == [
-        "EVENT",
-        *(event["event_type"] for event in events),
-    ]
+    assert [line.split()[1] for line in table] == ["EVENT", *types]
 
 
 def test_watch_prints_the_end_and_exits_with_the_outcome(ask_for: Run) -> None:

@@ -5,6 +5,7 @@ The handlers are all `async`: the others run in threads, which virtual time does
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Any, cast
 
 import attrs
@@ -64,11 +65,17 @@ def memory() -> MemoryStorage:
     return MemoryStorage(now=lambda: EPOCH + trio.current_time())
 
 
+@cache
+def blueprints() -> Blueprints:
+    """`resize` and `walk`, checked once for all tests."""
+    return Blueprints([resize(), walk()])
+
+
 def make_context(storage: Storage | None = None, **limits: Any) -> Context:
     """The parts of an orchestrator that knows `resize` and `walk`."""
     return Context(
         storage=storage or memory(),
-        blueprints=Blueprints([resize(), walk()]),
+        blueprints=blueprints(),
         client_token=TOKEN,
         worker_token=WORKER_TOKEN,
         limits=Limits(**limits),

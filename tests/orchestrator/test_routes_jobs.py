@@ -1,7 +1,7 @@
 """Clients submit, follow, list and cancel jobs, and look at blueprints and workers."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import attrs
@@ -14,7 +14,6 @@ from tests.orchestrator.clients import (
     Worker,
     http_scope,
     make_context,
-    memory,
     open_client,
 )
 from trio.testing import MockClock
@@ -25,6 +24,7 @@ from avtomatika_trio.orchestrator._app import create_app
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._engine import run_engine
 from avtomatika_trio.storage._memory import MemoryStorage
+from avtomatika_trio.storage._signals import JobWaiter
 
 
 @contextlib.asynccontextmanager
@@ -308,10 +308,25 @@ async def test_a_wait_ends_when_the_orchestrator_drains(autojump_clock: MockCloc
         assert trio.current_time() == 2
 
 
+class Counting(MemoryStorage):
+    """A storage that knows how many follow a job."""
+
+    followers = 0
+
+    @contextlib.contextmanager
+    def job_news(self, job_id: str) -> Iterator[JobWaiter]:
+        with super().job_news(job_id) as news:
+            self.followers += 1
+            try:
+                yield news
+            finally:
+                self.followers -= 1
+
+
 async def test_a_waiting_client_that_goes_away_leaves_nothing_behind(
     autojump_clock: MockClock,
 ) -> None:
-    storage = memory()
+    storage = Counting(now=lambda: EPOCH)
     context = make_context(storage)
     async with open_client(context) as client:
         job_id = await submit(client)
@@ -332,10 +347,10 @@ async def test_a_waiting_client_that_goes_away_leaves_nothing_behind(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(create_app(context), scope, receive, send)
         await trio.sleep(1)
-        assert len(storage._signals._followers) == 1
+        assert storage.followers == 1
         gone.set()
     assert trio.current_time() == 1
-    assert storage._signals._followers == {}
+    assert storage.followers == 0
     assert sent == []
 
 

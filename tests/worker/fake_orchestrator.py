@@ -105,7 +105,9 @@ class FakeOrchestrator:
 
     def submit(self, skill: str = "echo", params: Any = None, count: int = 1) -> list[Task]:
         new = [
-            Task(key=f"k{len(self.tasks) + n}", skill=skill, params={} if params is None else params)
+            Task(
+                key=f"k{len(self.tasks) + n}", skill=skill, params={} if params is None else params
+            )
             for n in range(count)
         ]
         self.tasks |= {task.key: task for task in new}
@@ -116,7 +118,7 @@ class FakeOrchestrator:
     async def until(self, condition: Callable[[], object], *, seconds: float = 36_000.0) -> None:
         """Wait for *condition*, in steps of a tenth of a second."""
         with trio.fail_after(seconds):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - conditions are of many things
                 await trio.sleep(0.1)
 
     async def all_done(self) -> None:
@@ -208,7 +210,9 @@ class FakeOrchestrator:
                 and wire_id not in named
             ):
                 self._end(wire_id, "unclaimed")
-        cancel = {wire_id for wire_id in named if self._is_over(wire_id)} | self.to_cancel & named
+        for wire_id in self.to_cancel & named & self.leases.keys():
+            self.leases[wire_id].ended = "cancelled"  # with its job: it is not queued again
+        cancel = {wire_id for wire_id in named if self._is_over(wire_id)}
         return _answer(
             {"status": "ok", "cancel_task_ids": sorted(cancel), "replaced": said.replaces}
         )
@@ -294,7 +298,11 @@ class FakeOrchestrator:
     def _return(self, said: Return) -> Answer:
         self.returned.append(said)
         for wire_id in said.task_ids:
-            if self.leases[wire_id].ended is None:
+            lease = self.leases.get(wire_id)
+            if lease is not None and lease.ended is None:
+                if lease.task.attempts == 3:  # patience ends: quarantined
+                    lease.ended = "returned"
+                    continue
                 self._end(wire_id, "returned")
         return _answer({"status": "returned"})
 

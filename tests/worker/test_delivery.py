@@ -6,13 +6,13 @@ import logging
 import httpx
 import pytest
 import trio
+from tests.worker.fake_orchestrator import URL, FakeOrchestrator
+from tests.worker.worker_cases import echo_worker, running, sleep_worker
 from trio.testing import MockClock
 
 from avtomatika_trio.worker import Worker
 from avtomatika_trio.worker._spool_entry import FinishedResult
 from avtomatika_trio.worker._spool_memory import MemoryFolder, open_memory_spool
-from tests.worker.fake_orchestrator import URL, FakeOrchestrator
-from tests.worker.worker_cases import echo_worker, running, sleep_worker
 
 DAY = 24 * 3600.0
 
@@ -135,8 +135,8 @@ async def test_results_of_an_earlier_worker_id_are_delivered_in_its_name(
     await left_in(folder, worker_id="w1", task_id="old-1")
     async with running(echo_worker(), fake, folder=folder, instance="i2"):
         await trio.sleep(10)
-    assert fake.posted_as == ["w0", "w1"]
-    assert "max_tasks" not in fake.queries[0]
+    assert sorted(fake.posted_as) == ["w0", "w1"]
+    assert "max_tasks" not in fake.queries[fake.posted_as.index("w0")]
     assert folder.entries == {}
 
 
@@ -219,11 +219,11 @@ async def test_a_failure_that_is_refused_too_is_set_aside(autojump_clock: MockCl
     fake.submit()
     async with running(echo_worker(), fake, folder=folder):
         await trio.sleep(60)
-        assert fake.beats[-1].current_tasks == []
     assert folder.entries == {}
-    assert [(entry.task_id, "422" in reason) for entry, reason in folder.set_aside] == [
-        ("k0-1", True)
-    ]
+    entry, reason = folder.set_aside[0]
+    assert (entry.task_id, "422" in reason) == ("k0-1", True)
+    assert fake.returned[0].task_ids == ["k0-1"]
+    assert fake.returned[0].unstarted == []
 
 
 async def test_a_disk_that_refuses_stops_new_work_and_loses_nothing(

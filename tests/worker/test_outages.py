@@ -1,16 +1,17 @@
 """What the network and other people's servers do to a worker, in virtual time."""
 
 import logging
+from itertools import pairwise
 from typing import Any
 
 import httpx
 import pytest
 import trio
+from tests.worker.fake_orchestrator import FakeOrchestrator
+from tests.worker.worker_cases import echo_worker, running, sleep_worker
 from trio.testing import MockClock
 
 from avtomatika_trio.worker._spool_memory import MemoryFolder
-from tests.worker.fake_orchestrator import FakeOrchestrator
-from tests.worker.worker_cases import echo_worker, running, sleep_worker
 
 
 async def test_a_handler_goes_on_while_nobody_answers(autojump_clock: MockClock) -> None:
@@ -50,7 +51,7 @@ async def test_retries_back_off_to_fifteen_seconds(autojump_clock: MockClock) ->
     async with running(echo_worker(), fake):
         await trio.sleep(600)
         times = [at for at, _ in fake.requests]
-    waits = [later - sooner for sooner, later in zip(times, times[1:], strict=False)]
+    waits = [later - sooner for sooner, later in pairwise(times)]
     assert waits[:5] == pytest.approx([0.5, 1, 2, 4, 8])
     assert set(waits[5:]) == {15.0}
 
@@ -140,7 +141,9 @@ async def test_no_answer_kills_a_worker(autojump_clock: MockClock, answer: httpx
 
     async def nonsense(request: httpx.Request) -> httpx.Response | None:
         if trio.current_time() < 300 or 310 < trio.current_time() < 600:
-            return httpx.Response(answer.status_code, content=answer.content, headers=answer.headers)
+            return httpx.Response(
+                answer.status_code, content=answer.content, headers=answer.headers
+            )
         return None
 
     fake.fault = nonsense

@@ -6,12 +6,12 @@ from functools import partial
 from typing import Any
 
 import trio
+from tests.worker.fake_orchestrator import URL, FakeOrchestrator
 
 from avtomatika_trio._config import Secret, WorkerSettings
 from avtomatika_trio.worker import Worker
 from avtomatika_trio.worker._service import Surroundings
 from avtomatika_trio.worker._spool_memory import MemoryFolder, open_memory_spool
-from tests.worker.fake_orchestrator import URL, FakeOrchestrator
 
 
 def settings(**changes: Any) -> WorkerSettings:

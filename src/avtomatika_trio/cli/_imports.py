@@ -1,9 +1,7 @@
 """Importing what users have written: blueprints and workers."""
 
-import contextlib
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +10,8 @@ from avtomatika_trio.errors import BlueprintError
 if TYPE_CHECKING:
     from avtomatika_trio._core.blueprint import Blueprint
     from avtomatika_trio.orchestrator._registry import Blueprints
+
+ENDS_THE_PROGRAM = "it ends the program while it is imported; remove sys.exit()"
 
 
 def reach_working_folder() -> None:
@@ -75,8 +75,8 @@ def _load(part: str, problems: list[str]) -> "list[Blueprint]":
             problems += [f"{part}{place}: {problem}" for problem in error.problems]
         else:
             problems.append(f"{part}: {error}")
-    except SystemExit:
-        problems.append(f"{part}: it ends the program while it is imported; remove sys.exit()")
+    except SystemExit as exc:
+        problems.append(f"{part}{line_of(exc, part)}: {ENDS_THE_PROGRAM}")
     return []
 
 
@@ -92,16 +92,3 @@ def line_of(error: BaseException | None, source: str) -> str:
         if frame.filename.endswith((source, f"{stem}.py", f"{stem}/__init__.py")):
             place = f" line {frame.lineno}"
     return place
-
-
-@contextlib.contextmanager
-def no_exit(source: str) -> Iterator[None]:
-    """Code of *source* runs inside; what it does to end the program becomes an error.
-
-    Raises:
-        ImportError: it has called `sys.exit`.
-    """
-    try:
-        yield
-    except SystemExit as exc:
-        raise ImportError(f"{source} ends the program while it is imported") from exc

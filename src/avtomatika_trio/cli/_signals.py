@@ -52,8 +52,10 @@ async def watch_signals(
                 logger.info("tasks:\n%s", render_task_tree())
             elif ending.by is None:
                 ending.by = signal.Signals(number)
-                note(f"{ending.by.name}: ending gracefully; once more ends at once")
                 # Also when something keeps the loop from turning: the system sees to it.
                 for each in _ENDING:
                     signal.signal(each, signal.SIG_DFL)
+                note(f"{ending.by.name}: ending gracefully; once more ends at once")
                 stop()
+            else:
+                signal.raise_signal(number)  # it came before the system took over

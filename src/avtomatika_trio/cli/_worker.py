@@ -20,7 +20,7 @@ from avtomatika_trio._config import (
 from avtomatika_trio._config._file import CONFIG_VARIABLE
 from avtomatika_trio.cli._connect import generated_tokens
 from avtomatika_trio.cli._exits import CommandError, Exit
-from avtomatika_trio.cli._imports import line_of, no_exit, reach_working_folder
+from avtomatika_trio.cli._imports import ENDS_THE_PROGRAM, line_of, reach_working_folder
 from avtomatika_trio.cli._logs import start_logging
 from avtomatika_trio.cli._output import listing, note
 from avtomatika_trio.cli._places import settings_file
@@ -85,14 +85,16 @@ def import_worker(spec: str) -> Worker:
 
 def _import(name: str) -> ModuleType:
     try:
-        with no_exit(name):
-            return importlib.import_module(name)
+        return importlib.import_module(name)
     except ModuleNotFoundError as exc:
         if exc.name is not None and f"{name}.".startswith(f"{exc.name}."):
             folder = Path.cwd()
             fault = f"there is no module {exc.name!r} in {folder} nor among what is installed"
             raise CommandError(Exit.USAGE, f"{fault}; {_REMEDY}") from None
         raise _broken(name, exc) from exc
+    except SystemExit as exc:
+        place = line_of(exc, name)
+        raise CommandError(Exit.FAILED, f"module {name!r}{place}: {ENDS_THE_PROGRAM}") from None
     except Exception as exc:  # the border to foreign code: whatever it raises, name the module
         raise _broken(name, exc) from exc
 

@@ -28,6 +28,14 @@ _ENDED = frozenset({"job_finished", "job_failed", "job_cancelled", "job_quaranti
 _LET_GO = frozenset({"attempt_lost", "attempt_unclaimed", "attempt_returned", "task_finished"})
 
 
+@attrs.frozen(kw_only=True)
+class _Kill:
+    """Something that is killed on the way."""
+
+    due: Callable[[], bool]
+    do: Callable[[], None]
+
+
 @attrs.define(kw_only=True)
 class Follower:
     """One job, and all that is known of it."""
@@ -41,13 +49,15 @@ class Follower:
     total: int = 0
     """How many modules there are; 0 until they have been listed."""
     counted: int = 0
+    handed_out: set[str] = attrs.field(factory=set)
+    """The tasks of modules that have been handed out."""
 
     def follow(self, *, kill: bool) -> dict[str, Any]:
         """Wait until the job has ended.
 
         Args:
             kill: Kill the orchestrator when half of the modules are counted, and one of the
-                workers when three quarters are; both are started again at once.
+                workers when three quarters are handed out; both are started again at once.
 
         Returns:
             The job.
@@ -56,9 +66,13 @@ class Follower:
             DemoFailed: It has not finished, nothing happens any more, a process has ended by
                 itself, or the job ended before everything was killed that should be.
         """
-        kills: list[tuple[float, Callable[[], None]]] = []
+        kills: list[_Kill] = []
         if kill:
-            kills = [(0.5, self._kill_orchestrator), (0.75, self._kill_worker)]
+            kills = [
+                _Kill(due=lambda: self.counted >= 0.5 * self.total, do=self._kill_orchestrator),
+                # Not when they are counted: after an outage results may come in all at once.
+                _Kill(due=lambda: len(self.handed_out) >= 0.75 * self.total, do=self._kill_worker),
+            ]
         quiet_since = time.monotonic()
         while not any(row["event_type"] in _ENDED for row in self.history[-1:]):
             self.cluster.check()
@@ -66,8 +80,8 @@ class Follower:
                 quiet_since = time.monotonic()
             elif time.monotonic() - quiet_since > _PATIENCE_SECONDS:
                 raise DemoFailed(f"nothing has happened for {_PATIENCE_SECONDS:.0f} seconds")
-            if kills and self.total and self.counted >= kills[0][0] * self.total:
-                kills.pop(0)[1]()
+            if kills and self.total and kills[0].due():
+                kills.pop(0).do()
             time.sleep(_LOOK_SECONDS)
         job = self.cluster.client.get(self.job_id)
         if job["status"] != "finished":
@@ -88,6 +102,8 @@ class Follower:
         for row in news:
             if row["event_type"] == "branches_dispatched":
                 self.total = row["details"]["branches"]
+            elif row["event_type"] == "attempt_leased" and row["state"] == AUDITING:
+                self.handed_out.add(row["task_id"])
         self.counted += sum(1 for _ in finished_names(news))
         if self.total:
             self.screen.counted(self.counted, self.total)
@@ -113,7 +129,7 @@ class Follower:
                 at = f"{self.counted} of {self.total} counted"
                 self.cluster.kill_worker(worker)
                 self.screen.say(
-                    f"killed worker {worker.name} (SIGKILL), {at}, while it had begun {held} more;"
+                    f"killed worker {worker.name} (SIGKILL), {at} and {held} more begun by it;"
                     " started it again"
                 )
                 return

@@ -18,7 +18,7 @@ from avtomatika_trio.demo._processes import DemoFailed, Family
 from avtomatika_trio.demo._proof import Proof, Repeat, prove
 from avtomatika_trio.demo._report import LARGEST_COLUMNS, write_report
 from avtomatika_trio.demo._screen import Screen
-from avtomatika_trio.errors import AvtomatikaError
+from avtomatika_trio.errors import AvtomatikaError, OrchestratorUnavailable, Refused
 from avtomatika_trio.orchestrator._tokens import TOKENS_FILE
 
 _DEFAULT_FOLDER = Path("avtomatika-demo")
@@ -50,6 +50,8 @@ def run_demo(*, folder: Path | None = None, kill: bool = False, root: Path | Non
         _run(screen, place, kill=kill, root=None if root is None else root.absolute())
     except DemoFailed as failed:
         screen.complain(failed.reason, failed.log)
+    except (OrchestratorUnavailable, Refused) as failed:
+        screen.complain(str(failed), None if place is None else place / "orchestrator.log")
     except (AvtomatikaError, OSError) as failed:
         screen.complain(str(failed), None)
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, Not
 
 from avtomatika_trio._wire.codec import encode
 from avtomatika_trio.errors import InvalidMessage, JobNotFound, Problem, StorageUnavailable
+from avtomatika_trio.orchestrator._answers import Answer
 from avtomatika_trio.orchestrator._body_limit import limit_body
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._exchange import ClientGone
@@ -26,7 +27,7 @@ from avtomatika_trio.orchestrator._http import (
     invalid,
     send_problem,
 )
-from avtomatika_trio.orchestrator._routes_jobs import Answer, add_job_routes
+from avtomatika_trio.orchestrator._routes_jobs import add_job_routes
 from avtomatika_trio.orchestrator._routes_public import add_public_routes
 from avtomatika_trio.orchestrator._routes_workers import PREFIX, create_worker_routes
 

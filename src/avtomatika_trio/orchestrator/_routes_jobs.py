@@ -6,7 +6,6 @@ These routes check and translate; every rule is an operation of the core.
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import urlencode
 
 import attrs
@@ -21,10 +20,10 @@ from avtomatika_trio._core.graph import to_dot, to_json
 from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._core.ledger import Ledger
-from avtomatika_trio._wire.codec import encode
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION, Submission
 from avtomatika_trio.errors import InvalidMessage, JobNotFound, Problem
-from avtomatika_trio.orchestrator import _job_answers as answers
+from avtomatika_trio.orchestrator import _answers as answers
+from avtomatika_trio.orchestrator._answers import Answer, json_answer
 from avtomatika_trio.orchestrator._client_request import (
     authenticate,
     read_as,
@@ -36,9 +35,6 @@ from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem
 from avtomatika_trio.orchestrator._registry import endpoints_of
 from avtomatika_trio.storage._base import JobQuery
-
-Answer = tuple[bytes, int, dict[str, str]]
-"""Body, status and headers."""
 
 #: The common prefix first: it is the one that answers name.
 PREFIXES = ("/api/v1", "/api")
@@ -132,9 +128,9 @@ class _Routes:
             await self.storage.commit(partial(steps.submit, new=new))
         accepted = [{"job_id": order.id, "status": "accepted"} for order in new]
         if listed:
-            return _json({"jobs": accepted}, HTTPStatus.ACCEPTED)
+            return json_answer({"jobs": accepted}, HTTPStatus.ACCEPTED)
         location = {"location": f"{PREFIXES[0]}/jobs/{new[0].id}"}
-        return _json(accepted[0], HTTPStatus.ACCEPTED, location)
+        return json_answer(accepted[0], HTTPStatus.ACCEPTED, location)
 
     def _new_jobs(
         self, client: str, blueprint: Blueprint, said: list[Submission], *, listed: bool
@@ -176,7 +172,7 @@ class _Routes:
         next_cursor = answers.cursor_after(page[-1]) if len(found) > limit else None
         link = {} if next_cursor is None else _link_to_next(cursor=next_cursor)
         jobs = [answers.job_summary(job) for job in page]
-        return _json({"jobs": jobs, "next_cursor": next_cursor}, headers=link)
+        return json_answer({"jobs": jobs, "next_cursor": next_cursor}, headers=link)
 
     async def get_job(self, client: str, job_id: str) -> Answer:
         wait = seconds("wait", most=MOST_WAIT_SECONDS)
@@ -185,7 +181,7 @@ class _Routes:
         if wait and not _is_news(job, after):
             job = await self._next_news(client, job, after, wait)
         progress = () if job.status.is_final else await self.storage.progress(job.id)
-        return _json(answers.job_details(job, progress))
+        return json_answer(answers.job_details(job, progress))
 
     async def _next_news(self, client: str, job: Job, after: int, wait: float) -> Job:
         """The job once there is news of it; as it stands when the time or the service ends."""
@@ -211,13 +207,13 @@ class _Routes:
         found = await self.storage.history(job.id, after=after, limit=limit + 1)
         page = found[:limit]
         link = _link_to_next(after=str(page[-1].number)) if len(found) > limit else {}
-        return _json([answers.history_event(row) for row in page], headers=link)
+        return json_answer([answers.history_event(row) for row in page], headers=link)
 
     async def tasks(self, client: str, job_id: str) -> Answer:
         job = await self._owned(client, job_id)
         tasks = await self.storage.tasks(job.id)
         attempts = await self.storage.attempts(job.id)
-        return _json({"tasks": answers.tasks_with_attempts(tasks, attempts)})
+        return json_answer({"tasks": answers.tasks_with_attempts(tasks, attempts)})
 
     async def cancel(self, client: str, job_id: str) -> Answer:
         said = read_as(await read_body(), Cancellation)
@@ -231,7 +227,7 @@ class _Routes:
             detail = f"job {job.id!r} is {cancelled.status} already"
             raise HttpProblem(HTTPStatus.CONFLICT, "job_is_final", detail)
         accepted = {"status": "cancellation_request_accepted"}
-        return _json({**accepted, "job": answers.job_details(cancelled, ())})
+        return json_answer({**accepted, "job": answers.job_details(cancelled, ())})
 
     def _blueprint(self, name: str) -> Blueprint:
         blueprint = self.context.blueprints.get(name)
@@ -251,11 +247,11 @@ class _Routes:
             }
             for blueprint in self.context.blueprints
         ]
-        return _json({"blueprints": listed})
+        return json_answer({"blueprints": listed})
 
     async def blueprint(self, client: str, name: str) -> Answer:
         del client
-        return _json(to_json(self._blueprint(name)))
+        return json_answer(to_json(self._blueprint(name)))
 
     async def graph(self, client: str, name: str) -> Answer:
         del client
@@ -267,7 +263,7 @@ class _Routes:
         instances = await self.storage.instances()
         ids = [instance.id for instance in instances]
         leases = await self.storage.commit(partial(_count_leases, ids=ids))
-        return _json({"workers": answers.workers(instances, leases)})
+        return json_answer({"workers": answers.workers(instances, leases)})
 
 
 def _cancel(ledger: Ledger, job_id: str, reason: str) -> tuple[bool, Job]:
@@ -312,7 +308,3 @@ def _statuses(text: str | None) -> frozenset[JobStatus]:
 def _link_to_next(**changes: str) -> dict[str, str]:
     query = urlencode({**request.args.to_dict(), **changes})
     return {"link": f'<{request.path}?{query}>; rel="next"'}
-
-
-def _json(body: Any, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None) -> Answer:
-    return encode(body), int(status), {"content-type": "application/json", **(headers or {})}

@@ -9,14 +9,11 @@ from importlib import metadata
 import trio
 from quart_trio import QuartTrio
 
-from avtomatika_trio._wire.codec import encode
 from avtomatika_trio._wire.messages import RXON_VERSION
 from avtomatika_trio.errors import StorageUnavailable
+from avtomatika_trio.orchestrator._answers import Answer, json_answer
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem
-
-Answer = tuple[bytes, int, dict[str, str]]
-"""Body, status and headers."""
 
 #: How long a storage may take for a small read before it counts as gone.
 _STORAGE_SECONDS = 2.0
@@ -29,14 +26,16 @@ def add_public_routes(app: QuartTrio, context: Context) -> None:
     """Serve the public routes from *app*."""
 
     async def alive() -> Answer:
-        return _json({"status": "ok"})
+        return json_answer({"status": "ok"})
 
     async def ready() -> Answer:
         await _check_ready(context)
-        return _json({"status": "ok"})
+        return json_answer({"status": "ok"})
 
     async def version() -> Answer:
-        return _json({"version": metadata.version("avtomatika-trio"), "rxon_version": RXON_VERSION})
+        return json_answer(
+            {"version": metadata.version("avtomatika-trio"), "rxon_version": RXON_VERSION}
+        )
 
     for path in ("/_public/status", "/healthz", "/livez"):
         app.add_url_rule(path, path, alive, methods=["GET"])
@@ -65,7 +64,3 @@ async def _check_ready(context: Context) -> None:
 
 def _not_ready(code: str, detail: str) -> HttpProblem:
     return HttpProblem(HTTPStatus.SERVICE_UNAVAILABLE, code, detail)
-
-
-def _json(body: dict[str, str]) -> Answer:
-    return encode(body), int(HTTPStatus.OK), {"content-type": "application/json"}

@@ -65,7 +65,9 @@ class Poller:
             await self._outage.over()
             terms = await self._link.until_registered()
             await self._wait_for_room(terms.cluster_id)
-            await self._slots.wait_for_free()
+            while not self._slots.free:
+                await self._slots.wait_for_free()
+                await self._wait_for_room(terms.cluster_id)
             await trio.sleep_until(await self._poll(terms))
 
     async def _poll(self, terms: Terms) -> float:

@@ -134,7 +134,7 @@ class _Service:
             identity=identity,
             skills=self._skills,
             spool=spool,
-            settling=Settling(spool, self._holdings),
+            settling=Settling(spool, self._holdings, self._returns.give_back_started),
             slots=self._slots,
             register_again=self._register_again,
             noise=world.noise,

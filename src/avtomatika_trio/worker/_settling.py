@@ -4,7 +4,7 @@ Only the answer to a delivery removes an entry; being told to cancel a task does
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -27,11 +27,20 @@ _UNKNOWN = "job_not_found"
 
 
 class Settling:
-    """Takes results out of the spool, for a reason each."""
+    """Takes results out of the spool, for a reason each.
 
-    def __init__(self, spool: Spool, holdings: Holdings) -> None:
+    Args:
+        spool: Where they are.
+        holdings: Where attempts are named until they are settled.
+        give_back: Called with the wire ids of results that nobody will ever see.
+    """
+
+    def __init__(
+        self, spool: Spool, holdings: Holdings, give_back: Callable[[Sequence[str]], None]
+    ) -> None:
         self._spool = spool
         self._holdings = holdings
+        self._give_back = give_back
         self._told: set[str] = set()
         self._replaced: set[int] = set()
 
@@ -86,7 +95,9 @@ class Settling:
                 await self._spool.set_aside(entry.id, reason)
             except SpoolError as exc:
                 logger.warning("it could not be set aside and stays in the spool: %s", exc)
-        self._holdings.drop(entry.task_id for entry in entries)
+        if entries:
+            # Given back, which is counted, so that this does not go on for ever.
+            self._give_back([entry.task_id for entry in entries])
 
     async def replace(self, entry: SpoolEntry, exc: Refused) -> Sequence[SpoolEntry]:
         """Put a small failure that says why in the place of a result that is refused (R7).

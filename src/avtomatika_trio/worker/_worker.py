@@ -63,12 +63,10 @@ class Worker:
         settings: WorkerSettings | None = None,
         **overrides: Any,
     ) -> None:
-        fields = [field.name for field in attrs.fields(WorkerSettings)]
-        if unknown := [name for name in overrides if name not in fields]:
-            raise ConfigError((unknown_names("Worker", unknown, fields),))
         self.worker_type = worker_type
         self._settings = settings
-        self._overrides = overrides
+        self._overrides: dict[str, Any] = {}
+        self._override(overrides)
         self._skills: dict[str, Skill] = {}
         self._stop: trio.Event | None = None
         self._stop_asked = False
@@ -149,6 +147,15 @@ class Worker:
     def skills(self) -> tuple[str, ...]:
         """The names of what it can do."""
         return tuple(self._skills)
+
+    def configure(self, **overrides: Any) -> WorkerSettings:
+        """Change single settings, as for `Worker`, and tell what all of them now come to.
+
+        Raises:
+            ConfigError: with every problem, of every source.
+        """
+        self._override(overrides)
+        return self._load_settings()
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT (Ctrl-C), then end gracefully.
@@ -255,6 +262,12 @@ class Worker:
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+
+    def _override(self, overrides: dict[str, Any]) -> None:
+        fields = [field.name for field in attrs.fields(WorkerSettings)]
+        if unknown := [name for name in overrides if name not in fields]:
+            raise ConfigError((unknown_names("Worker", unknown, fields),))
+        self._overrides |= overrides
 
     def _load_settings(self) -> WorkerSettings:
         if self._settings is None:

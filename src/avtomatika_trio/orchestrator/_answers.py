@@ -8,6 +8,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 import attrs
@@ -18,6 +19,16 @@ from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio._wire.codec import decode, encode
 from avtomatika_trio.errors import InvalidMessage, Problem
 from avtomatika_trio.storage._base import NumberedRow
+
+Answer = tuple[bytes, int, dict[str, str]]
+"""Body, status and headers."""
+
+
+def json_answer(
+    body: Any, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """*body* as JSON, with *headers* besides its type."""
+    return encode(body), int(status), {"content-type": "application/json", **(headers or {})}
 
 
 def rfc3339(at: float) -> str:

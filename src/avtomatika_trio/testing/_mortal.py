@@ -1,0 +1,128 @@
+"""What one process sees of a storage that outlives it."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+import attrs
+import trio
+
+from avtomatika_trio._core.job import Job, JobStatus
+from avtomatika_trio._core.ledger import Instance, Ledger, Progress
+from avtomatika_trio._core.task import Attempt, Task
+from avtomatika_trio.errors import StorageUnavailable
+from avtomatika_trio.storage import MemoryStorage
+from avtomatika_trio.storage._base import JobQuery, NumberedRow, Waiter
+
+T = TypeVar("T")
+
+
+@attrs.define(eq=False, kw_only=True)
+class MortalStorage:
+    """A `Storage` on a shared `MemoryStorage`, for one process that may die at any moment.
+
+    Once it is dead nothing of the process reaches the storage, whatever its `finally` blocks
+    try: cancelling tasks alone is a gentler death than `kill -9`.
+    """
+
+    shared: MemoryStorage
+    chance: random.Random
+    commit_seconds: float = 0.0
+    """How long a commit takes on average; a caller that is cancelled meanwhile learns
+    nothing, though the step is whole."""
+    on_commit: Callable[[int], None] = lambda _: None
+    """Called with the number of each commit (from 1), before its caller learns of it."""
+    is_dead: bool = False
+    commits: int = 0
+
+    @property
+    def cluster_id(self) -> str:
+        return self.shared.cluster_id
+
+    def now(self) -> float:
+        return self.shared.now()
+
+    async def commit(self, operation: Callable[[Ledger], T]) -> T:
+        await self._read()
+        await self._pass_time()
+        self._check()
+        answer = self.shared.run(operation)
+        self.commits += 1
+        self.on_commit(self.commits)
+        await self._pass_time()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return answer
+
+    async def _pass_time(self) -> None:
+        if self.commit_seconds:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(self.chance.uniform(0, self.commit_seconds))
+
+    async def _read(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._check()
+
+    def _check(self) -> None:
+        if self.is_dead:
+            raise StorageUnavailable("this process is dead")
+
+    async def job(self, job_id: str) -> Job | None:
+        await self._read()
+        return await self.shared.job(job_id)
+
+    async def jobs(self, query: JobQuery) -> Sequence[Job]:
+        await self._read()
+        return await self.shared.jobs(query)
+
+    async def job_counts(self) -> Mapping[JobStatus, int]:
+        await self._read()
+        return await self.shared.job_counts()
+
+    async def tasks(self, job_id: str, dispatch: int | None = None) -> Sequence[Task]:
+        await self._read()
+        return await self.shared.tasks(job_id, dispatch)
+
+    async def attempts(self, job_id: str) -> Sequence[Attempt]:
+        await self._read()
+        return await self.shared.attempts(job_id)
+
+    async def history(
+        self, job_id: str, *, after: int = 0, limit: int = 1000
+    ) -> Sequence[NumberedRow]:
+        await self._read()
+        return await self.shared.history(job_id, after=after, limit=limit)
+
+    async def progress(self, job_id: str) -> Sequence[Progress]:
+        await self._read()
+        return await self.shared.progress(job_id)
+
+    async def instance(self, instance_id: str) -> Instance | None:
+        await self._read()
+        return await self.shared.instance(instance_id)
+
+    async def instances(self) -> Sequence[Instance]:
+        await self._read()
+        return await self.shared.instances()
+
+    async def claim_ready(self, owner: str, *, most: int, lease_seconds: float) -> Sequence[Job]:
+        await self._read()
+        return await self.shared.claim_ready(owner, most=most, lease_seconds=lease_seconds)
+
+    def renew_claims(self, owner: str, *, lease_seconds: float) -> None:
+        if not self.is_dead:
+            self.shared.renew_claims(owner, lease_seconds=lease_seconds)
+
+    def settle_claim(self, job: Job) -> None:
+        if not self.is_dead:
+            self.shared.settle_claim(job)
+
+    def release_claim(self, job: Job) -> None:
+        if not self.is_dead:
+            self.shared.release_claim(job)
+
+    def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[Waiter]:
+        return self.shared.queue_news(skills)
+
+    def job_news(self, job_id: str) -> AbstractContextManager[Waiter]:
+        return self.shared.job_news(job_id)

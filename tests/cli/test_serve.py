@@ -1,0 +1,166 @@
+"""`avtomatika serve` when it cannot: one clear message, no traceback."""
+
+import socket
+import time
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+from tests.cli.commands import TOKENS, Run
+
+from avtomatika_trio._config import OrchestratorSettings, Secret
+from avtomatika_trio.cli import Exit
+from avtomatika_trio.cli._serve import _tokens
+from avtomatika_trio.cli._tasktree import render_task_tree
+from avtomatika_trio.orchestrator._build import create_context, server_settings
+from avtomatika_trio.orchestrator._registry import Blueprints
+from avtomatika_trio.storage import MemoryStorage
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "fault"),
+    [
+        (
+            ["--port", "abc"],
+            Exit.USAGE,
+            "--port: 'abc' is not a whole number; give a whole number from 0 to 65535",
+        ),
+        (
+            ["--host", "0.0.0.0"],
+            Exit.USAGE,
+            (
+                "0.0.0.0 can be reached from other machines, and has no token of its own; set"
+                " CLIENT_TOKEN and WORKER_TOKEN (or CLIENT_TOKEN_FILE and WORKER_TOKEN_FILE),"
+                " or listen on 127.0.0.1"
+            ),
+        ),
+        (
+            ["--storage", "sqlite:data/x.db"],
+            Exit.FAILED,
+            (
+                "there is no folder data for the database; make it (mkdir -p data),"
+                " or give another --storage"
+            ),
+        ),
+        (
+            ["--storage", "sqlite:notes.txt"],
+            Exit.FAILED,
+            "notes.txt cannot be used: file is not a database",
+        ),
+        (
+            ["--storage", "postgres://db"],
+            Exit.USAGE,
+            (
+                "--storage: 'postgres://db' is not a storage that is known; give memory:,"
+                " sqlite:PATH, redis://HOST:PORT or rediss://HOST:PORT"
+            ),
+        ),
+        (
+            ["--storage", "memory:", "--port", "0"],
+            Exit.USAGE,
+            ".avtomatika: cannot be made (File exists); set CLIENT_TOKEN and WORKER_TOKEN",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_and_what_to_do(
+    run: Run, tmp_path: Path, argv: list[str], code: Exit, fault: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("no database\n" * 100)
+    (tmp_path / ".avtomatika").write_text("no folder")
+    ran = run("serve", *argv)
+    assert (ran.code, ran.out) == (code, "")
+    assert ran.err == f"avtomatika: {fault}\n"
+
+
+def test_half_the_tokens_are_not_enough_for_other_machines(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIENT_TOKEN", "x")
+    ran = run("serve", "--host", "::")
+    assert ran.code == Exit.USAGE
+    assert ran.err == (
+        "avtomatika: :: can be reached from other machines, and has no token of its own;"
+        " set WORKER_TOKEN (or WORKER_TOKEN_FILE), or listen on 127.0.0.1\n"
+    )
+
+
+def test_an_address_in_use(run: Run) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ran = run("serve", "--storage", "memory:", "--port", str(port))
+    assert (ran.code, ran.out) == (Exit.FAILED, "")
+    assert ran.err == (
+        f"avtomatika: cannot listen on 127.0.0.1:{port}: Address already in use;"
+        " is another process using it? choose another host or port\n"
+    )
+
+
+def test_generated_tokens_are_kept_and_for_their_owner_only(tmp_path: Path) -> None:
+    settings = OrchestratorSettings(storage_url=f"sqlite:{tmp_path}/x.db")
+    tokens, path = _tokens(settings)
+    assert path == tmp_path / "avtomatika.tokens"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert _tokens(settings) == (tokens, path)
+
+
+def test_a_configured_token_stands_beside_a_generated_one(tmp_path: Path) -> None:
+    generated = OrchestratorSettings(storage_url=f"sqlite:{tmp_path}/x.db")
+    tokens, path = _tokens(generated)
+    half = attrs.evolve(generated, worker_token=Secret("mine"))
+    assert _tokens(half) == (attrs.evolve(tokens, worker_token="mine"), path)
+
+
+def test_configured_tokens_make_no_file(tmp_path: Path) -> None:
+    settings = OrchestratorSettings(
+        storage_url=f"sqlite:{tmp_path}/x.db",
+        client_token=Secret("client-secret"),
+        worker_token=Secret("worker-secret"),
+    )
+    assert _tokens(settings) == (TOKENS, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_setting_has_its_effect() -> None:
+    settings = OrchestratorSettings(
+        host="::1",
+        port=1,
+        max_body_bytes=2,
+        max_params_bytes=3,
+        lease_seconds=4.0,
+        poll_hold_seconds=5.0,
+        handler_timeout_seconds=6.0,
+        max_transitions_per_job=7,
+        max_lost_attempts=8,
+        blocked_loop_seconds=9.0,
+        grace_seconds=10.5,
+    )
+    context = create_context(settings, MemoryStorage(time.time), Blueprints(), TOKENS)
+    server = server_settings(settings)
+    assert (server.host, server.port, server.max_body_bytes, server.grace_seconds) == (
+        "::1",
+        1,
+        2,
+        10.5,
+    )
+    rules, limits = context.rules, context.limits
+    assert (rules.lease_seconds, rules.max_lost_attempts, rules.blocked_loop_seconds) == (4, 8, 9)
+    assert (limits.max_body_bytes, limits.max_params_bytes, limits.max_transitions) == (2, 3, 7)
+    assert (limits.poll_hold_seconds, limits.handler_timeout_seconds) == (5, 6)
+    assert (context.client_token, context.worker_token) == ("client-secret", "worker-secret")
+
+
+async def test_the_task_tree_shows_who_waits_where() -> None:
+    async def sleeper() -> None:
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sleeper)
+        await trio.testing.wait_all_tasks_blocked()
+        lines = render_task_tree().splitlines()
+        nursery.cancel_scope.cancel()
+    at = next(n for n, line in enumerate(lines) if line.endswith("<locals>.sleeper"))
+    assert "test_serve.py:" in lines[at + 1]
+    assert lines[at + 1].endswith("<locals>.sleeper")

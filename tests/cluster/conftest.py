@@ -1,0 +1,23 @@
+"""One orchestrator in virtual time.  Tests ask for `autojump_clock`, too: only a test's own
+arguments choose its clock.
+"""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.cluster.scene import Workshop, at_peace
+from trio.testing import MockClock
+
+from avtomatika_trio.testing import Cluster
+
+
+@pytest.fixture
+async def cluster(autojump_clock: MockClock) -> AsyncIterator[Cluster]:
+    """A cluster of one orchestrator, in which nothing may be wrong at the end."""
+    async with at_peace() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def shop() -> Workshop:
+    return Workshop()

@@ -1,0 +1,300 @@
+"""The client says what an orchestrator understands, and raises what its answers mean."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, cast
+
+import httpx
+import pytest
+import trio
+from tests.orchestrator.clients import TOKEN, make_context
+from trio.testing import MockClock
+
+from avtomatika_trio.client import Client
+from avtomatika_trio.errors import (
+    ConfigError,
+    InvalidMessage,
+    JobNotFound,
+    OrchestratorUnavailable,
+    Refused,
+)
+from avtomatika_trio.orchestrator._app import create_app
+from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._engine import run_engine
+from avtomatika_trio.orchestrator._server import ServerSettings, serve
+
+URL = "http://orchestrator:8080"
+
+
+class InProcess(httpx.BaseTransport):
+    """The network's place: each request is answered by the app, in virtual time of its own.
+
+    Args:
+        context: Of the orchestrator.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.app = create_app(context)
+        self.bodies: list[bytes] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.bodies.append(request.read())
+        return trio.run(self._answer, request, clock=MockClock(autojump_threshold=0))
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        async with httpx.ASGITransport(app=cast("Any", self.app)) as transport:
+            body = request.read()
+            again = httpx.Request(
+                request.method, request.url, headers=request.headers, content=body
+            )
+            answer = await transport.handle_async_request(again)
+            return httpx.Response(
+                answer.status_code, headers=answer.headers, content=await answer.aread()
+            )
+
+
+class Hands:
+    """A clock that only `sleep` and `spend` move."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def spend(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with Client(URL, TOKEN, transport=InProcess(make_context())) as client:
+        yield client
+
+
+def answering(
+    answer: Callable[[httpx.Request], httpx.Response], hands: Hands | None = None
+) -> Client:
+    """A client of whatever *answer* makes of its requests."""
+    hands = hands or Hands()
+    transport = httpx.MockTransport(answer)
+    return Client(URL, TOKEN, transport=transport, sleep=hands.spend, clock=hands.clock)
+
+
+# What it says.
+
+
+def test_a_job_is_submitted_read_cancelled_and_explained(client: Client) -> None:
+    job_id = client.submit("resize", {"width": 3}, max_transitions=9)
+    assert client.get(job_id)["status"] == "pending"
+    assert client.cancel(job_id, "too late")["error"]["message"] == "too late"
+    assert client.wait(job_id)["status"] == "cancelled"
+    assert client.history(job_id)[0]["event_type"] == "job_created"
+    assert client.tasks(job_id) == []
+
+
+def test_a_name_is_quoted_in_the_path(client: Client) -> None:
+    with pytest.raises(JobNotFound) as caught:
+        client.get("a b?x#y%")
+    assert caught.value.job_id == "a b?x#y%"
+
+
+def test_many_jobs_go_a_thousand_at_a_time_and_keep_their_order() -> None:
+    transport = InProcess(make_context())
+    with Client(URL, TOKEN, transport=transport) as client:
+        ids = client.submit_many("resize", ({"n": n} for n in range(2001)))
+        assert len(transport.bodies) == 3
+        assert len(set(ids)) == 2001
+        assert [job["id"] for job in client.list()] == ids[::-1]
+        assert [job["id"] for job in client.list(most=3)] == ids[:-4:-1]
+        assert client.submit_many("resize", []) == []
+
+
+def test_large_jobs_go_in_smaller_submissions() -> None:
+    transport = InProcess(make_context())
+    with Client(URL, TOKEN, transport=transport) as client:
+        ids = client.submit_many("resize", [{"text": "x" * 300_000}] * 5)
+        assert len(ids) == 5
+    assert [len(body) > 600_000 for body in transport.bodies] == [True, True, False]
+
+
+def test_jobs_are_listed_by_status_and_blueprint(client: Client) -> None:
+    walked, resized = client.submit("walk"), client.submit("resize")
+    client.cancel(walked)
+    assert [job["id"] for job in client.list(statuses=["cancelled", "failed"])] == [walked]
+    assert [job["id"] for job in client.list(blueprint="resize")] == [resized]
+
+
+def test_a_long_history_is_read_page_by_page() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        after = int(request.url.params["after"])
+        events = [{"event_id": after + 1}, {"event_id": after + 2}]
+        link = {"link": '</more>; rel="next"'} if after < 4 else {}
+        return httpx.Response(200, json=events, headers=link)
+
+    with answering(answer) as client:
+        assert [event["event_id"] for event in client.history("j")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_blueprints_graph_and_workers_are_read(client: Client) -> None:
+    assert [blueprint["name"] for blueprint in client.blueprints()] == ["resize", "walk"]
+    assert client.graph("walk").startswith('digraph "walk" {')
+    assert client.workers() == []
+
+
+# What it raises.
+
+
+def test_what_is_not_json_is_not_sent(client: Client) -> None:
+    with pytest.raises(InvalidMessage, match="not a JSON number"):
+        client.submit("resize", {"x": float("nan")})
+    assert list(client.list()) == []
+
+
+def test_a_refusal_carries_status_and_detail(client: Client) -> None:
+    with pytest.raises(Refused) as caught:
+        client.submit("rezise")
+    assert (caught.value.url, caught.value.status) == (URL, 404)
+    assert caught.value.detail == "there is no blueprint 'rezise'; known here: resize, walk"
+    job_id = client.submit("resize")
+    client.cancel(job_id)
+    with pytest.raises(Refused) as caught:
+        client.cancel(job_id)
+    assert caught.value.status == 409
+
+
+def test_a_wrong_token_is_a_refusal() -> None:
+    with (
+        Client(URL, "wrong", transport=InProcess(make_context())) as client,
+        pytest.raises(Refused) as caught,
+    ):
+        client.workers()
+    assert caught.value.status == 401
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_an_orchestrator_that_is_away_is_unavailable(status: int) -> None:
+    with (
+        answering(lambda _: httpx.Response(status, text="<html>")) as client,
+        pytest.raises(OrchestratorUnavailable) as caught,
+    ):
+        client.workers()
+    assert caught.value.url == URL
+
+
+def test_what_is_no_orchestrator_is_told() -> None:
+    with (
+        answering(lambda _: httpx.Response(200, text="<html>")) as client,
+        pytest.raises(Refused, match="is this the address of an orchestrator"),
+    ):
+        client.workers()
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://x", "http://", "http:///x"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError):
+        Client(url, TOKEN)
+
+
+# Waiting.
+
+
+def test_a_wait_asks_until_the_job_is_final() -> None:
+    hands = Hands()
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.params["wait"])
+        hands.spend(30)
+        status = "running" if len(asked) < 3 else "failed"
+        return httpx.Response(200, json={"status": status})
+
+    with answering(answer, hands) as client:
+        assert client.wait("j")["status"] == "failed"
+    assert asked == ["30", "30", "30"]
+
+
+def test_a_wait_ends_with_its_time() -> None:
+    hands = Hands()
+    asked: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.params.get("wait"))
+        hands.spend(float(request.url.params.get("wait", 0)))
+        return httpx.Response(200, json={"status": "running"})
+
+    with (
+        answering(answer, hands) as client,
+        pytest.raises(TimeoutError, match="not final after 40 s: running"),
+    ):
+        client.wait("j", timeout_seconds=40)
+    assert asked == ["30", "10", None]
+
+
+def test_a_wait_survives_an_outage_that_is_short() -> None:
+    hands = Hands()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if hands.now < 20:
+            raise httpx.ConnectError("connection refused")
+        return httpx.Response(200, json={"status": "finished"})
+
+    with answering(answer, hands) as client:
+        assert client.wait("j")["status"] == "finished"
+    assert hands.now == 20
+
+
+def test_a_wait_gives_up_in_an_outage_that_is_long() -> None:
+    hands = Hands()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("connection refused")
+
+    with (
+        answering(answer, hands) as client,
+        pytest.raises(OrchestratorUnavailable, match="connection refused"),
+    ):
+        client.wait("j", outage_seconds=5)
+    assert hands.now == 5.5
+
+
+def test_the_time_of_a_wait_also_passes_in_an_outage() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("connection refused")
+
+    with answering(answer) as client, pytest.raises(TimeoutError, match="is away"):
+        client.wait("j", timeout_seconds=2)
+
+
+# For real.
+
+
+async def test_over_a_real_socket_a_job_runs_to_its_end() -> None:
+    context = make_context()
+    stop = trio.Event()
+
+    def talk(url: str) -> dict[str, Any]:
+        with Client(url, TOKEN) as client:
+            return client.wait(client.submit("walk", {"pause": 0.05}), timeout_seconds=20)
+
+    async with trio.open_nursery() as nursery:
+        settings = ServerSettings(port=0, grace_seconds=0.5)
+        serving = partial(serve, create_app(context), settings, shutdown=stop.wait)
+        [url] = await nursery.start(serving)
+        nursery.start_soon(run_engine, context)
+        job = await trio.to_thread.run_sync(talk, url)
+        stop.set()
+        nursery.cancel_scope.cancel()
+    assert (job["status"], job["result"]) == ("finished", {"walked": True})
+
+
+def test_it_loads_neither_a_web_framework_nor_a_storage() -> None:
+    code = (
+        "import sys, avtomatika_trio.client\n"
+        "print([m for m in ('quart', 'hypercorn', 'sqlite3', 'avtomatika_trio.storage')"
+        " if m in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert said.stdout.strip() == "[]"

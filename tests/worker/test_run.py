@@ -1,0 +1,108 @@
+"""`Worker.run` in a process of its own, and what importing the SDK costs."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from avtomatika_trio import worker
+from avtomatika_trio.worker import Worker
+
+PROGRAM = """
+import sys, trio
+from avtomatika_trio.worker import Worker
+
+worker = Worker(orchestrator_url="http://127.0.0.1:1", health_port="off", spool_dir=sys.argv[1])
+
+@worker.skill
+async def wait():
+    await trio.sleep_forever()
+
+async def stuck():
+    with trio.CancelScope(shield=True):
+        await trio.sleep_forever()
+
+async def tell(task_status=trio.TASK_STATUS_IGNORED):
+    print("up", flush=True)
+    if "stuck" in sys.argv:
+        await stuck()
+
+serve = worker.serve
+
+async def serve_and_tell():
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve)
+        nursery.start_soon(tell)
+
+worker.serve = serve_and_tell
+worker.run()
+print("ended", flush=True)
+"""
+
+
+def started(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    environ = {name: value for name, value in os.environ.items() if name != "WORKER_ID"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(folder / "spool"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=environ,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    return process
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_worker_gracefully(tmp_path: Path, number: signal.Signals) -> None:
+    with started(tmp_path) as process:
+        process.send_signal(number)
+        out, errors = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, "ended\n"), errors
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    with started(tmp_path, "stuck") as process:
+        process.send_signal(number)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=1.0)
+        process.send_signal(number)
+        process.communicate(timeout=5)
+    assert process.returncode == -number
+
+
+def test_importing_the_sdk_loads_no_server_and_no_database() -> None:
+    unwanted = ("quart", "hypercorn", "sqlite3")
+    probe = (
+        f"import sys, avtomatika_trio.worker; print([m for m in {unwanted} if m in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert said.stdout == "[]\n"
+
+
+def test_what_is_public_is_documented() -> None:
+    assert worker.__all__ == sorted(worker.__all__)
+    assert all(getattr(worker, name).__doc__ for name in worker.__all__)
+
+
+def test_making_a_worker_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_CONCURRENT_TASKS", "many")
+    assert Worker("gpu").worker_type == "gpu"
+
+
+def test_settings_come_from_arguments_before_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MAX_CONCURRENT_TASKS", "3")
+    monkeypatch.setenv("WORKER_ID", "from-the-environment")
+    made = Worker(max_concurrent_tasks=4)
+    settings = made.configure(worker_id="from-the-command-line")
+    assert (settings.max_concurrent_tasks, settings.worker_id) == (4, "from-the-command-line")

@@ -1,0 +1,147 @@
+"""Registering handlers, and what they are called with."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.worker.fake_orchestrator import FakeOrchestrator
+from tests.worker.worker_cases import running
+from trio.testing import MockClock
+
+from avtomatika_trio.errors import ConfigError
+from avtomatika_trio.worker import Worker
+
+
+def test_a_skill_can_be_registered_in_every_way() -> None:
+    worker = Worker()
+
+    @worker.skill
+    def plain() -> None: ...
+
+    @worker.skill()
+    def called() -> None: ...
+
+    @worker.skill("named", type="image", description="for people", version="1.2")
+    async def whatever() -> None: ...
+
+    @worker.task
+    def old_plain() -> None: ...
+
+    @worker.task("old_named", task_type="image")
+    def old() -> None: ...
+
+    assert worker.skills == ("plain", "called", "named", "old_plain", "old_named")
+    info = worker._skills["named"].info
+    assert (info.type, info.description, info.version) == ("image", "for people", "1.2")
+    assert worker._skills["old_named"].info.type == "image"
+    assert worker._skills["plain"].info.type == "plain"
+
+
+async def test_handlers_get_what_their_parameters_name(autojump_clock: MockClock) -> None:
+    fake, worker = FakeOrchestrator(), Worker()
+    got: dict[str, dict[str, Any]] = {}
+
+    @worker.skill
+    async def some(job_id: str, params: dict[str, Any], extra: int = 7, *args: Any) -> None:
+        got["some"] = {"job_id": job_id, "params": params, "extra": extra, "args": args}
+
+    @worker.skill
+    async def everything(**kwargs: Any) -> None:
+        kwargs.pop("send_progress")
+        got["everything"] = kwargs
+
+    @worker.skill
+    async def keyword(*, attempt: int, idempotency_key: str) -> None:
+        got["keyword"] = {"attempt": attempt, "idempotency_key": idempotency_key}
+
+    for skill in ("some", "everything", "keyword"):
+        fake.submit(skill, {"n": 1})
+    async with running(worker, fake):
+        await fake.all_done()
+    assert got["some"] == {"job_id": "job-k0", "params": {"n": 1}, "extra": 7, "args": ()}
+    assert got["everything"] == {
+        "params": {"n": 1},
+        "task_id": "k1-1",
+        "job_id": "job-k1",
+        "attempt": 1,
+        "idempotency_key": "k1",
+        "priority": 0.0,
+        "tracing_context": {},
+    }
+    assert got["keyword"] == {"attempt": 1, "idempotency_key": "k2"}
+
+
+class Callable:
+    async def __call__(self, params: dict[str, Any]) -> Any:
+        return params
+
+
+async def test_objects_and_partials_are_handlers_too(autojump_clock: MockClock) -> None:
+    fake, worker = FakeOrchestrator(), Worker()
+
+    async def scaled(params: dict[str, Any], factor: int) -> int:
+        return int(params["n"]) * factor
+
+    worker.skill("object")(Callable())
+    worker.skill("partial")(functools.partial(scaled, factor=3))
+    fake.submit("object", {"n": 1})
+    fake.submit("partial", {"n": 2})
+    async with running(worker, fake):
+        await fake.all_done()
+    assert fake.results() == {"k0": ("success", {"n": 1}), "k1": ("success", 6)}
+
+
+def _unknown(parms: Any) -> None: ...
+def _positional(params: Any, /) -> None: ...
+def _yields() -> Iterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("handler", "told"),
+    [
+        (_unknown, "nothing fills the parameter 'parms'; did you mean 'params'?"),
+        (_positional, "'params' is positional-only"),
+        (_yields, "yields"),
+        ("text", "cannot be called"),
+        (lambda quantum: None, "there are 'params', 'task_id'"),
+    ],
+)
+def test_a_handler_that_cannot_be_called_is_refused_when_it_is_registered(
+    handler: Any, told: str
+) -> None:
+    with pytest.raises(ConfigError, match="resize") as caught:
+        Worker().skill("resize")(handler)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "ä", "x" * 129, 5])
+def test_a_malformed_name_is_refused(name: Any) -> None:
+    with pytest.raises(ConfigError, match="1 to 128 letters"):
+        Worker().skill(name)(lambda: None)
+
+
+def test_a_name_is_registered_once() -> None:
+    worker = Worker()
+    worker.skill("a")(lambda: None)
+    with pytest.raises(ConfigError, match="twice"):
+        worker.skill("a")(lambda: None)
+
+
+def test_an_unknown_setting_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'max_concurrent_tasks'"):
+        Worker(max_concurent_tasks=3)
+
+
+async def test_wrong_settings_are_all_told_when_the_worker_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MAX_CONCURRENT_TASKS", "many")
+    monkeypatch.setenv("ORCHESTRATOR_URL", "nowhere")
+    worker = Worker()
+    worker.skill("a")(lambda: None)
+    with pytest.raises(ConfigError) as caught:
+        await worker.serve()
+    assert "MAX_CONCURRENT_TASKS" in str(caught.value)
+    assert "ORCHESTRATOR_URL" in str(caught.value)
