@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tests.cli.commands import Run
@@ -81,3 +82,10 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         process.stdout.close()
         told = process.stderr.read()
     assert (process.returncode, told) == (Exit.BROKEN_PIPE, b"")
+
+
+def test_the_demo_gets_its_options(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ran = run("demo", "--kill", "--folder", "file/runs", "--root", ".")
+    assert (ran.code, ran.out) == (Exit.FAILED, "")
+    assert "Not a directory" in ran.err

@@ -119,3 +119,12 @@ def test_a_malformed_address_is_a_usage_error(run: Run, address: str) -> None:
         f"avtomatika: --url: '{address}' is not an address; give one such as"
         " http://127.0.0.1:8080\n"
     )
+
+
+def test_an_empty_token_is_a_mistake(run: Run, url: str) -> None:
+    ran = run("job", "list", "--url", url, "--token", "")
+    assert ran.code == Exit.USAGE
+    assert ran.err == (
+        "avtomatika: --client-token: it is empty;"
+        " give a token of printable ASCII characters without spaces\n"
+    )

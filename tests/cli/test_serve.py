@@ -139,7 +139,7 @@ def test_every_setting_has_its_effect() -> None:
     )
     context = create_context(settings, MemoryStorage(time.time), Blueprints(), TOKENS)
     server = server_settings(settings)
-    assert (server.host, server.port, server.max_body_bytes, server.grace_seconds) == (
+    assert (server.host, server.port, server.max_message_bytes, server.grace_seconds) == (
         "::1",
         1,
         2,

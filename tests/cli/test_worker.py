@@ -75,10 +75,7 @@ HOW = "give MODULE:ATTR, such as my_worker:worker for `worker = Worker()` in my_
         (
             "cli_test_exits:worker",
             1,
-            (
-                "module 'cli_test_exits' line 2: it ends the program while it is imported;"
-                " remove sys.exit()"
-            ),
+            ("module 'cli_test_exits' line 2: cannot be imported: SystemExit: bye"),
         ),
     ],
 )

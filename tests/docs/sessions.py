@@ -2,6 +2,7 @@
 
 A session is a text with the commands after `$ `, each followed by what it prints.  In that,
 `...` stands for anything within a line, and a line of `...` alone for any number of lines.
+Times, ids and shares of progress are alike, whatever they are.
 """
 
 import os
@@ -16,6 +17,14 @@ from pathlib import Path
 import attrs
 
 _MARK = "--- the command has ended ---"
+
+_ALIKE = {
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]\d+Z?": "TIME",
+    r"p00-[0-9a-f]{27}": "JOB",
+    r"worker-[0-9a-f]{12}": "WORKER",
+    r"\d+% of \d running  \d of \d words": "PROGRESS",
+}
+"""What differs from run to run, as patterns."""
 
 
 @attrs.frozen
@@ -38,10 +47,17 @@ def read_session(text: str) -> list[Exchange]:
     return exchanges
 
 
+def plain(text: str) -> str:
+    """*text* without what differs from run to run."""
+    for pattern, name in _ALIKE.items():
+        text = re.sub(pattern, name, text)
+    return text
+
+
 def pattern_of(expected: str) -> re.Pattern[str]:
-    """A pattern that matches what *expected* stands for; runs of blanks are alike."""
+    """A pattern for `plain` outputs that are as *expected*; runs of blanks are alike."""
     lines = []
-    for line in expected.splitlines():
+    for line in plain(expected).splitlines():
         if line == "...":
             lines.append(r"(?:[^\n]*\n)*?")
         else:
@@ -90,11 +106,11 @@ class Terminal:
         pattern = pattern_of(exchange.expected)
         matches = pattern.match if stays else pattern.fullmatch
         for output in self._growing(within_seconds):
-            if stays and matches(output):
+            if stays and matches(plain(output)):
                 return
             if output.endswith(f"{_MARK}\n"):
                 output = output.removesuffix(f"{_MARK}\n")
-                assert matches(output), f"$ {exchange.command}\n{output}"
+                assert matches(plain(output)), f"$ {exchange.command}\n{output}"
                 return
         raise AssertionError(f"$ {exchange.command}\n{self._output}")
 

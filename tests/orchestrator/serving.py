@@ -17,6 +17,7 @@ from hypercorn.typing import (
 from quart import Quart, request
 from quart_trio import QuartTrio
 
+from avtomatika_trio.orchestrator._body_limit import limit_body
 from avtomatika_trio.orchestrator._server import ServerSettings, serve
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -42,7 +43,8 @@ async def open_server(app: ASGIFramework, **changes: Any) -> AsyncIterator[Runni
     settings = ServerSettings(**{"port": 0, "grace_seconds": 0.2, **changes})
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
-        urls = await nursery.start(partial(serve, app, settings, shutdown=stop.wait))
+        limited = limit_body(app, settings.max_message_bytes)
+        urls = await nursery.start(partial(serve, limited, settings, shutdown=stop.wait))
         port = int(urls[0].rpartition(":")[2])
         try:
             yield Running(url=urls[0], port=port, stop=stop.set)

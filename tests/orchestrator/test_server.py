@@ -199,7 +199,7 @@ async def test_a_keep_alive_is_counted_from_the_last_answer(kind: str) -> None:
 @both_apps
 async def test_an_early_answer_reaches_a_client_that_is_still_sending(kind: str) -> None:
     async with (
-        open_server(create_app(kind), max_body_bytes=10**9, linger_seconds=0.1) as server,
+        open_server(create_app(kind), max_message_bytes=10**9, linger_seconds=0.1) as server,
         await connect(server.port) as stream,
     ):
         head = b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 99000000\r\n\r\n"
@@ -308,7 +308,10 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
 
 async def test_too_large_a_websocket_message_closes_the_websocket() -> None:
     app = PlainApp()
-    async with open_server(app, max_body_bytes=1000) as server, await connect(server.port) as raw:
+    async with (
+        open_server(app, max_message_bytes=1000) as server,
+        await connect(server.port) as raw,
+    ):
         client = WSConnection(ConnectionType.CLIENT)
         await raw.send_all(client.send(Request(host="a", target="/ws")))
         await app.parked.wait()

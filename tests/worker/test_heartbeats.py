@@ -204,15 +204,30 @@ async def test_a_cancelled_thread_keeps_its_slot_until_it_ends() -> None:
         told.set()
         await trio.sleep(0.05)
         assert seen == ["k0-1"]
+        assert fake.granted == ["k0-1"]
         await fake.until(lambda: fake.tasks["k1"].result, seconds=5)
     assert [result.task_id for result in fake.applied] == ["k1-1"]
 
 
 async def test_a_thread_that_outlives_the_grace_is_given_back_last() -> None:
-    """Rule H6; in real time."""
+    """Rule H6: after all results are delivered, right before the goodbye; in real time."""
     fake, worker = FakeOrchestrator(), Worker()
     release = trio.Event()
     started = trio.Event()
+    delivered: list[int] = []
+
+    @worker.skill
+    async def quick() -> None:
+        await started.wait()
+
+    async def slow(request: httpx.Request) -> None:
+        if request.url.path.endswith("/result"):
+            await trio.sleep(0.3)
+        if request.url.path.endswith("/return"):
+            delivered.append(len(fake.applied))
+
+    fake.fault = slow
+    fake.submit("quick")
 
     @worker.skill
     def work() -> None:
@@ -226,7 +241,8 @@ async def test_a_thread_that_outlives_the_grace_is_given_back_last() -> None:
         "POST /_worker/tasks/return",
         "PATCH /_worker/workers/w1",
     ]
-    assert fake.returned[0].task_ids == ["k0-1"]
+    assert fake.returned[0].task_ids == ["k1-1"]
+    assert delivered == [1]
     assert fake.beats[-1].current_tasks == []
     release.set()
     await trio.sleep(0.05)

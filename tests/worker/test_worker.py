@@ -208,6 +208,33 @@ async def test_a_task_that_comes_twice_runs_once(autojump_clock: MockClock) -> N
     assert [len(results) for results in fake.posts] == [1]
 
 
+async def test_a_task_that_is_held_already_is_not_begun_again(autojump_clock: MockClock) -> None:
+    fake = FakeOrchestrator()
+    fake.submit("sleep", {"seconds": 50})
+    first: list[bytes] = []
+
+    async def again(request: Any, answer: Any) -> Any:
+        if request.url.path.endswith("/next"):
+            first.append(answer.content)
+            return type(answer)(200, content=first[0])
+        return answer
+
+    fake.after = again
+    async with running(sleep_worker(), fake):
+        await fake.all_done()
+    assert len(first) > 2
+    assert [result.task_id for results in fake.posts for result in results] == ["k0-1"]
+
+
+async def test_a_server_that_does_not_hold_polls_is_not_hammered(
+    autojump_clock: MockClock,
+) -> None:
+    fake = FakeOrchestrator(hold_seconds=0.0)
+    async with running(echo_worker(), fake):
+        await trio.sleep(10)
+    assert len(fake.polls) <= 21
+
+
 async def test_an_answer_read_later_than_one_lease_is_dropped(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -154,7 +154,8 @@ def _replace(
                 ledger.put_attempt(moved)
             else:
                 attempts.lose(ledger, attempt, rules, "the worker process died")
-        buried = attrs.evolve(dead, gone=True, replaced_by=instance.id, due_at=None)
+        forget_at = ledger.now + rules.forget_seconds
+        buried = attrs.evolve(dead, gone=True, replaced_by=instance.id, due_at=forget_at)
         ledger.put_instance(buried)
     return replaces
 
@@ -256,6 +257,8 @@ def begin_serving(ledger: Ledger) -> None:
 def end_leases(ledger: Ledger, rules: Rules, *, most: int) -> int:
     """Note that the storage is served, and end the leases whose time has passed.
 
+    Instances that are long gone and hold nothing are forgotten.
+
     Only a process whose server accepts requests may call this (rule O1): the time in which
     no worker could renew is not held against any of them.
 
@@ -289,4 +292,9 @@ def _look_at(ledger: Ledger, instance: Instance, not_before: float, rules: Rules
             attempts.lose(ledger, attempt, rules, "the worker was not heard of")
         else:
             still.append(until)
-    ledger.put_instance(attrs.evolve(instance, gone=True, due_at=min(still, default=None)))
+    forget_at = instance.seen_at + rules.forget_seconds
+    if not still and instance.gone and forget_at <= now:
+        ledger.drop_instance(instance.id)
+    else:
+        due_at = min(still, default=max(forget_at, now))
+        ledger.put_instance(attrs.evolve(instance, gone=True, due_at=due_at))

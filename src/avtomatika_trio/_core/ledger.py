@@ -62,7 +62,8 @@ class Instance:
     lease_until: float
     """Renews every lease of this instance; set by each heartbeat that renews them all."""
     due_at: float | None
-    """When its leases must be looked at; None once it is gone and holds none."""
+    """When its leases must be looked at, or, once it is gone and holds none, whether to forget
+    it; None = never."""
     interval_seconds: float
     beat: int = 0
     """Number of the newest heartbeat; older ones are late and change nothing."""
@@ -183,6 +184,10 @@ class Ledger(Protocol):
     def instance(self, instance_id: str) -> Instance | None: ...
 
     def put_instance(self, instance: Instance) -> None: ...
+
+    def drop_instance(self, instance_id: str) -> None:
+        """Forget an instance; one that nobody knows is no error."""
+        ...
 
     def due_instances(self, *, most: int) -> Sequence[Instance]:
         """Instances whose `due_at` has come, earliest first."""

@@ -29,6 +29,8 @@ class Rules:
     """How long other workers go first."""
     blocked_loop_seconds: float = 600.0
     """A worker whose event loop stands still for this long is lost."""
+    forget_seconds: float = 86_400.0
+    """A worker process that is gone and holds nothing is forgotten so long after it was heard."""
     handler_retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     """For handlers of states that raise."""
 

@@ -42,7 +42,7 @@ def decode(body: bytes, cls: type[T], *, closed: bool = False) -> T:
     if not closed:
         try:
             return typing.cast("T", _decoder(cls).decode(body))  # type: ignore[arg-type]  # types hash
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
     raw = decode_any(body)
     problems = _problems(raw, cls, "$", closed=closed)
@@ -64,6 +64,8 @@ def decode_any(body: bytes) -> Any:
         return _decoder(Any).decode(body)
     except msgspec.DecodeError as exc:
         raise InvalidMessage((Problem("$", f"this is not JSON: {exc}"),)) from None
+    except UnicodeDecodeError:
+        raise InvalidMessage((Problem("$", "this is not JSON: it is not UTF-8"),)) from None
     except RecursionError:
         raise InvalidMessage((Problem("$", "this is nested too deeply"),)) from None
 

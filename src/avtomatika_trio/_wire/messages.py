@@ -6,9 +6,10 @@ where the answer to its registration announced them.  Unknown members of worker 
 are ignored, as RXON asks; clients' unknown members are refused, since they are mistakes.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
+from msgspec import Meta
 
 #: Sent as `X-RXON-Version` by both sides; a difference is only noted.
 RXON_VERSION = "1.0b17"
@@ -31,11 +32,19 @@ EXTENSIONS = ("any_data", "batch", "instances", "return", "sweep")
 MOST_PER_REQUEST = 1000
 
 
+#: Names of workers and skills; RXON has no dot, blueprints of ours may.
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
+#: Ids that others made up: of instances, tasks, jobs.
+Id = Annotated[str, Meta(min_length=1, max_length=200)]
+#: Numbers of polls and heartbeats: what JSON can carry exactly everywhere (2**53).
+Number = Annotated[int, Meta(ge=0, le=9_007_199_254_740_992)]
+
+
 @attrs.frozen(kw_only=True)
 class SkillInfo:
     """One skill as a worker announces it."""
 
-    name: str
+    name: Name
     type: str | None = None
     description: str | None = None
     version: str | None = None
@@ -48,7 +57,7 @@ class SkillInfo:
 class Registration:
     """`POST /_worker/workers/register`."""
 
-    worker_id: str
+    worker_id: Name
     worker_type: str = "generic"
     supported_skills: list[SkillInfo] = attrs.field(factory=list)
     resources: dict[str, Any] = attrs.field(factory=dict)
@@ -56,9 +65,9 @@ class Registration:
     installed_artifacts: list[Any] = attrs.field(factory=list)
     capabilities: dict[str, Any] = attrs.field(factory=dict)
     metadata: dict[str, Any] = attrs.field(factory=dict)
-    instance: str | None = None
+    instance: Id | None = None
     """Extension: a random id of this run of the process; without it the worker is foreign."""
-    heartbeat_seconds: float | None = None
+    heartbeat_seconds: Annotated[float, Meta(ge=0.1, le=3600)] | None = None
     """Extension: how often it means to beat."""
 
 
@@ -70,16 +79,16 @@ class Heartbeat:
     """`idle`, `busy`, `full`, `offline`."""
     current_tasks: list[str] | None = None
     supported_skills: list[SkillInfo] | None = None
-    instance: str | None = None
-    beat: int = 0
+    instance: Id | None = None
+    beat: Number = 0
     """Extension: number of this heartbeat of the instance, from 1."""
-    last_poll: int = 0
+    last_poll: Number = 0
     """Extension: the newest request that could carry tasks, answered or not."""
-    open_polls: list[int] = attrs.field(factory=list)
+    open_polls: list[Number] = attrs.field(factory=list)
     """Extension: those that are still waited for."""
-    replaces: list[str] = attrs.field(factory=list)
+    replaces: list[Id] = attrs.field(factory=list)
     """Extension: earlier instances found in the spool, which are dead."""
-    loop_blocked_seconds: float = 0.0
+    loop_blocked_seconds: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
     """Extension: for how long the event loop has not turned."""
     leaving: bool = False
     """Extension: this is the last heartbeat."""
@@ -98,10 +107,10 @@ class ResultError:
 class Result:
     """`POST /_worker/tasks/result`: one, or a list of them (extension)."""
 
-    job_id: str
-    task_id: str
+    job_id: Id
+    task_id: Id
     worker_id: str | None = None
-    status: str = "success"
+    status: Annotated[str, Meta(min_length=1, max_length=128)] = "success"
     data: Any = None
     error: ResultError | str | None = None
     """A plain text counts as `TRANSIENT_ERROR`."""

@@ -33,10 +33,9 @@ def open_client(options: Namespace) -> "Iterator[Client]":
     """
     from avtomatika_trio.client import Client
 
+    token = os.environ.get(TOKEN_VARIABLE) if options.token is None else options.token
     settings = load_orchestrator_settings(
-        environ=os.environ,
-        file=settings_file(options),
-        overrides={"client_token": options.token or os.environ.get(TOKEN_VARIABLE)},
+        environ=os.environ, file=settings_file(options), overrides={"client_token": token}
     ).settings
     url = _url(options, settings)
     with Client(url, token=_token(url, settings)) as client:

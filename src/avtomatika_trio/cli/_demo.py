@@ -9,5 +9,7 @@ def run(options: Namespace) -> int:
     from avtomatika_trio.demo import run_demo
 
     return run_demo(
-        folder=None if options.folder is None else Path(options.folder), kill=options.kill
+        folder=None if options.folder is None else Path(options.folder),
+        kill=options.kill,
+        root=None if options.root is None else Path(options.root),
     )

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from avtomatika_trio._core.blueprint import Blueprint
     from avtomatika_trio.orchestrator._registry import Blueprints
 
-ENDS_THE_PROGRAM = "it ends the program while it is imported; remove sys.exit()"
-
 
 def reach_working_folder() -> None:
     """Let modules of the working directory be imported, as `python -m` does."""
@@ -38,6 +36,8 @@ def load_checked(source: str) -> "tuple[Blueprints, list[str]]":
     usable: list[Blueprint] = []
     for part in _parts(source):
         for blueprint in _load(part, problems):
+            if any(blueprint is other for other in usable):
+                continue  # one file may import it from another
             try:
                 Blueprints([*usable, blueprint])
             except BlueprintError as error:
@@ -75,8 +75,6 @@ def _load(part: str, problems: list[str]) -> "list[Blueprint]":
             problems += [f"{part}{place}: {problem}" for problem in error.problems]
         else:
             problems.append(f"{part}: {error}")
-    except SystemExit as exc:
-        problems.append(f"{part}{line_of(exc, part)}: {ENDS_THE_PROGRAM}")
     return []
 
 

@@ -1,7 +1,7 @@
 """The command line: commands, options, and their help.
 
 Nothing heavy is imported here: `avtomatika --help` answers at once.  What a command does is
-in the module of its name; `COMMANDS` in the package finds it.
+in the module of its name.
 """
 
 import argparse
@@ -174,6 +174,9 @@ def _add_demo(commands: _Commands) -> None:
         "--kill", action="store_true", help="kill the orchestrator and a worker on the way"
     )
     demo.add_argument("--folder", metavar="DIR", help="where to keep the database and the report")
+    demo.add_argument(
+        "--root", metavar="DIR", help="Python source to audit instead of the standard library"
+    )
 
 
 def _add_connection(parser: argparse.ArgumentParser) -> None:
@@ -181,7 +184,9 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
         "--url", help="the orchestrator (AVTOMATIKA_URL; default: http://127.0.0.1:8080)"
     )
     parser.add_argument(
-        "--token", help="the client token (CLIENT_TOKEN; default: from avtomatika.tokens)"
+        "--token",
+        "--client-token",
+        help="the client token (CLIENT_TOKEN; default: from avtomatika.tokens)",
     )
     _add_config(parser)
 

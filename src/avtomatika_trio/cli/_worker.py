@@ -20,7 +20,7 @@ from avtomatika_trio._config import (
 from avtomatika_trio._config._file import CONFIG_VARIABLE
 from avtomatika_trio.cli._connect import generated_tokens
 from avtomatika_trio.cli._exits import CommandError, Exit
-from avtomatika_trio.cli._imports import ENDS_THE_PROGRAM, line_of, reach_working_folder
+from avtomatika_trio.cli._imports import line_of, reach_working_folder
 from avtomatika_trio.cli._logs import start_logging
 from avtomatika_trio.cli._output import listing, note
 from avtomatika_trio.cli._places import settings_file
@@ -92,14 +92,14 @@ def _import(name: str) -> ModuleType:
             fault = f"there is no module {exc.name!r} in {folder} nor among what is installed"
             raise CommandError(Exit.USAGE, f"{fault}; {_REMEDY}") from None
         raise _broken(name, exc) from exc
-    except SystemExit as exc:
-        place = line_of(exc, name)
-        raise CommandError(Exit.FAILED, f"module {name!r}{place}: {ENDS_THE_PROGRAM}") from None
-    except Exception as exc:  # the border to foreign code: whatever it raises, name the module
+    except (
+        Exception,
+        SystemExit,
+    ) as exc:  # the border to foreign code: whatever it raises, name the module
         raise _broken(name, exc) from exc
 
 
-def _broken(name: str, exc: Exception) -> CommandError:
+def _broken(name: str, exc: BaseException) -> CommandError:
     place = line_of(exc, name)
     return CommandError(
         Exit.FAILED, f"module {name!r}{place}: cannot be imported: {type(exc).__name__}: {exc}"
@@ -112,23 +112,20 @@ def _settle(worker: Worker, options: Namespace) -> WorkerSettings:
         os.environ[CONFIG_VARIABLE] = options.config
     given = {name: getattr(options, name) for name in _OVERRIDES}
     read = load_worker_settings(environ={}, file=None, overrides=given).settings
-    # What is typed last wins, also over what the author of the worker has written.
-    overrides, load = worker._overrides, worker._load_settings  # noqa: SLF001
-    ready_made = worker._settings is not None  # noqa: SLF001
-    overrides |= {
-        name: getattr(read, name) if ready_made else value
-        for name, value in given.items()
-        if value is not None
-    }
-    settings = load()
+    # What is typed last wins, also over what the author of the worker has written.  Only "off"
+    # is given as it was typed: the None that it is read as would mean that nothing was given.
+    typed = {name: value for name, value in given.items() if value is not None}
+    settings = worker.configure(
+        **{name: getattr(read, name) or value for name, value in typed.items()}
+    )
     if settings.token is None and is_loopback(urlsplit(settings.orchestrator_url).hostname or ""):
         here = load_orchestrator_settings(
             environ=os.environ, file=settings_file(options), overrides={}
         )
         tokens = generated_tokens(here.settings)
         if tokens is not None:
-            overrides["token"] = tokens.worker_token
-    return load()
+            return worker.configure(token=tokens.worker_token)
+    return settings
 
 
 def _announce(worker: Worker, settings: WorkerSettings) -> None:

@@ -126,7 +126,11 @@ def _is_utf8(query: bytes) -> bool:
 
 
 async def _answer(problem: HttpProblem) -> Answer:
-    headers = {"content-type": "application/problem+json", **_HEADERS.get(problem.status, {})}
+    headers = {
+        "content-type": "application/problem+json",
+        **_HEADERS.get(problem.status, {}),
+        **problem.headers,
+    }
     return encode(problem.body()), int(problem.status), headers
 
 
@@ -152,8 +156,8 @@ async def _answer_http(exc: HTTPException) -> Answer:
     if isinstance(exc, MethodNotAllowed):
         allowed = ", ".join(sorted(exc.valid_methods or ()))
         detail = f"this method is not for this path; allowed: {allowed}"
-        body, code, headers = await _answer(HttpProblem(status, "method_not_allowed", detail))
-        return body, code, {**headers, "allow": allowed}
+        problem = HttpProblem(status, "method_not_allowed", detail, headers={"allow": allowed})
+        return await _answer(problem)
     return await _answer(HttpProblem(status, status.name.lower(), detail))
 
 

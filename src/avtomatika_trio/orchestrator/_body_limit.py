@@ -4,7 +4,7 @@ Quart checks its own limit only after a body is in memory (or, depending on its 
 slow readers and lets fast ones through), so the limit is enforced before any framework.
 """
 
-import json
+from http import HTTPStatus
 
 from hypercorn.typing import (
     ASGIFramework,
@@ -16,7 +16,9 @@ from hypercorn.typing import (
     Scope,
 )
 
+from avtomatika_trio._wire.codec import encode
 from avtomatika_trio.orchestrator._exchange import ClientGone
+from avtomatika_trio.orchestrator._http import HttpProblem
 
 
 def limit_body(app: ASGIFramework, max_bytes: int) -> ASGIFramework:
@@ -95,14 +97,8 @@ class _Guard:
             f"the request body is larger than the limit of {self._max_bytes} bytes;"
             " send less at a time, or put large data into files"
         )
-        problem = {
-            "title": "Request body too large",
-            "status": 413,
-            "detail": text,
-            "code": "body_too_large",
-            "error": text,
-        }
-        body = json.dumps(problem).encode()
+        problem = HttpProblem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", text)
+        body = encode(problem.body())
         headers = [
             (b"content-type", b"application/problem+json"),
             (b"content-length", str(len(body)).encode()),

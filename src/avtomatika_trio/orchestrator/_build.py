@@ -45,6 +45,6 @@ def server_settings(settings: OrchestratorSettings) -> ServerSettings:
     return ServerSettings(
         host=settings.host,
         port=settings.port,
-        max_body_bytes=settings.max_body_bytes,
+        max_message_bytes=settings.max_body_bytes,
         grace_seconds=settings.grace_seconds,
     )

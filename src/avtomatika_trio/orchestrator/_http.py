@@ -36,6 +36,7 @@ class HttpProblem(Exception):
     code: str
     detail: str
     problems: tuple[Problem, ...] = ()
+    headers: Mapping[str, str] = attrs.field(factory=dict)
 
     def body(self) -> dict[str, Any]:
         """The members of the answer."""
@@ -110,27 +111,26 @@ async def read_request(scope: Scope, receive: Receive) -> Request:
     )
 
 
-async def send_json(
-    send: Send, body: Any, status: int = 200, content_type: str = "application/json"
-) -> None:
-    """Answer with *body* as JSON."""
-    await _send(send, encode(body), status, content_type)
+async def send_json(send: Send, body: Any) -> None:
+    """Answer 200 with *body* as JSON."""
+    await _send(send, encode(body), 200, {"content-type": "application/json"})
 
 
 async def send_nothing(send: Send) -> None:
     """Answer 204."""
-    await _send(send, b"", 204, None)
+    await _send(send, b"", 204, {})
 
 
 async def send_problem(send: Send, problem: HttpProblem) -> None:
     """Answer with an error."""
-    await send_json(send, problem.body(), problem.status, "application/problem+json")
+    headers = {"content-type": "application/problem+json", **problem.headers}
+    await _send(send, encode(problem.body()), problem.status, headers)
 
 
-async def _send(send: Send, body: bytes, status: int, content_type: str | None) -> None:
+async def _send(send: Send, body: bytes, status: int, more: Mapping[str, str]) -> None:
     headers = [(b"x-rxon-version", RXON_VERSION.encode())]
-    if content_type is not None:
-        headers.append((b"content-type", content_type.encode()))
+    headers += [(name.encode(), value.encode()) for name, value in more.items()]
+    if status != HTTPStatus.NO_CONTENT:
         headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": int(status), "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -81,7 +81,7 @@ async def take(context: Context, offer: Offer) -> tuple[HandOut, ...]:
     got: tuple[HandOut, ...] = ()
     with trio.CancelScope(shield=True):  # a commit under way is known of, whoever left
         got = await context.storage.commit(operation)
-    return got
+    return got  # noqa: RET504 - to mypy a scope may swallow what is raised in it
 
 
 def fresh_wire_ids(context: Context, most: int) -> Sequence[str]:

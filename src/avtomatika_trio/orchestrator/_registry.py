@@ -76,7 +76,8 @@ def load_blueprints(source: str) -> list[Blueprint]:
         files = sorted(f for f in path.glob("*.py") if not f.name.startswith("_"))
         if not files:
             raise BlueprintError(source, ("there is no *.py file in this folder",))
-        return [b for file in files for b in _blueprints_in(_import_file(file))]
+        found = [b for file in files for b in _blueprints_in(_import_file(file))]
+        return list({id(blueprint): blueprint for blueprint in found}.values())
     if path.suffix == ".py" and path.is_file():
         return _blueprints_in(_import_file(path))
     return _blueprints_in(_import_module(source))
@@ -100,8 +101,10 @@ def _import_file(file: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BlueprintError:
+        del sys.modules[name]
         raise
-    except Exception as exc:  # the border to foreign code: whatever it raises, name the file
+    except (Exception, SystemExit) as exc:  # the border to foreign code: name the file
+        del sys.modules[name]
         problem = f"cannot be imported: {type(exc).__name__}: {exc}"
         raise BlueprintError(str(file), (problem,)) from exc
     return module
@@ -115,6 +118,6 @@ def _import_module(name: str) -> ModuleType:
     except ModuleNotFoundError as exc:
         problem = f"is neither a folder, a file nor a module that can be imported ({exc})"
         raise BlueprintError(name, (problem,)) from exc
-    except Exception as exc:  # the border to foreign code: whatever it raises, name the module
+    except (Exception, SystemExit) as exc:  # the border to foreign code: name the module
         problem = f"cannot be imported: {type(exc).__name__}: {exc}"
         raise BlueprintError(name, (problem,)) from exc

@@ -50,6 +50,9 @@ PREFIX = "/_worker/"
 _FOREIGN_INTERVAL_SECONDS = 15.0
 _OUR_INTERVAL_SECONDS = 10.0
 
+#: Characters of a progress message that are kept.
+_LONGEST_MESSAGE = 1000
+
 
 def create_worker_routes(context: Context) -> AsgiApp:
     """The ASGI callable for every path below `/_worker/`."""
@@ -93,8 +96,7 @@ class _Routes:
             case ("POST", "events"):
                 await send_json(send, await self.event(request))
             case _:
-                detail = f"there is no {request.method} {request.path}"
-                raise HttpProblem(HTTPStatus.NOT_FOUND, "no_such_route", detail)
+                raise _no_route(request)
 
     def authenticate(self, request: Request, worker_id: str | None) -> str:
         """The worker id of the sender.
@@ -124,9 +126,6 @@ class _Routes:
         interval = said.heartbeat_seconds or (
             _OUR_INTERVAL_SECONDS if ours else _FOREIGN_INTERVAL_SECONDS
         )
-        if not 0 < interval <= 3600:
-            problem = Problem("$.heartbeat_seconds", f"must be above 0, at most 3600: {interval}")
-            raise InvalidMessage((problem,))
         registration = lease.Registration(
             worker_id=sender,
             instance=said.instance or _foreign(sender),
@@ -296,13 +295,12 @@ class _Routes:
         if said.worker_id != sender:
             raise _foreign_id(sender, said.worker_id)
         if said.event_type == "progress" and said.target_task_id is not None:
-            value = said.payload.get("progress")
             operation = partial(
                 _note_progress,
                 sender=sender,
                 wire_id=said.target_task_id,
-                progress=float(value) if isinstance(value, int | float) else None,
-                message=str(said.payload.get("message", "")),
+                progress=_as_share(said.payload.get("progress")),
+                message=str(said.payload.get("message", ""))[:_LONGEST_MESSAGE],
             )
             await self.context.storage.commit(operation)
         return {"status": "event_accepted"}
@@ -337,6 +335,13 @@ def _note_progress(
             message=message,
         )
     )
+
+
+def _as_share(value: Any) -> float | None:
+    """Progress as a number from 0 to 1, if it is a number at all."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(min(1, max(0, value)))
 
 
 def _as_report(said: messages.Result, sender: str) -> results.Report:
@@ -385,6 +390,24 @@ def _skill_names(skills: list[messages.SkillInfo] | None) -> tuple[str, ...] | N
 def _foreign(worker_id: str) -> str:
     """The instance id of a worker that does not announce instances; not a valid one of ours."""
     return f"foreign/{worker_id}"
+
+
+def _no_route(request: Request) -> HttpProblem:
+    """404, or 405 if another method would have been right."""
+    match request.path.removeprefix(PREFIX).split("/"):
+        case ["workers", "register"] | ["tasks", "result" | "return"] | ["events"]:
+            right = "POST"
+        case ["workers", _, "tasks", "next"]:
+            right = "GET"
+        case ["workers", _]:
+            right = "PATCH"
+        case _:
+            detail = f"there is no {request.path}"
+            return HttpProblem(HTTPStatus.NOT_FOUND, "no_such_route", detail)
+    detail = f"this method is not for this path; allowed: {right}"
+    return HttpProblem(
+        HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", detail, headers={"allow": right}
+    )
 
 
 def _unauthorized(why: str) -> HttpProblem:

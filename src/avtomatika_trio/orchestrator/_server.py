@@ -24,11 +24,10 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import repr_socket_addr
 
-from avtomatika_trio.orchestrator._body_limit import limit_body
 from avtomatika_trio.orchestrator._connection import Connection, Patience, Stream
 from avtomatika_trio.orchestrator._exchange import ClientGone, logger
 
-__all__ = ["ClientGone", "ServerSettings", "limit_body", "serve"]
+__all__ = ["ClientGone", "ServerSettings", "serve"]
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: a whole fleet reconnects at once when an orchestrator
@@ -49,8 +48,8 @@ class ServerSettings:
     """A name or address; every address that a name stands for is listened on."""
     port: int = attrs.field(default=8080, validator=[attrs.validators.in_(range(65536))])
     """0 takes any free port; `serve` tells which."""
-    max_body_bytes: int = attrs.field(default=1024 * 1024, validator=attrs.validators.gt(0))
-    """The largest body of a request and the largest WebSocket message."""
+    max_message_bytes: int = attrs.field(default=1024 * 1024, validator=attrs.validators.gt(0))
+    """The largest WebSocket message."""
     grace_seconds: float = attrs.field(default=10.0, validator=attrs.validators.ge(0))
     """How long requests that are running may go on after a shutdown was asked for."""
     keep_alive_seconds: float = attrs.field(default=75.0, validator=attrs.validators.gt(0))
@@ -95,7 +94,7 @@ async def serve(
     polls hear of the shutdown themselves makes it quick.
 
     Args:
-        app: Its request bodies are limited to `max_body_bytes` (`limit_body`).
+        app: Limits the bodies of its requests itself (`limit_body`).
         settings: See there.
         shutdown: Its return starts the drain.
         task_status: Started with the base URLs, as in `http://127.0.0.1:43121`, once *app* has
@@ -112,7 +111,7 @@ async def serve(
     """
     config = _hypercorn_config(settings)
     state: dict[str, Any] = {}
-    wrapped = ASGIWrapper(limit_body(app, settings.max_body_bytes))
+    wrapped = ASGIWrapper(app)
     lifespan = Lifespan(wrapped, config, state)
     async with contextlib.AsyncExitStack() as listening:
         listeners = await _listen(settings, config)
@@ -210,7 +209,7 @@ def _hypercorn_config(settings: ServerSettings) -> Config:
     config.errorlog = logger
     config.include_server_header = False
     config.keep_alive_max_requests = sys.maxsize  # its 1000 would close busy connections
-    config.websocket_max_message_size = settings.max_body_bytes
+    config.websocket_max_message_size = settings.max_message_bytes
     config.startup_timeout = LIFESPAN_SECONDS
     config.shutdown_timeout = LIFESPAN_SECONDS
     config.alpn_protocols = ["http/1.1"]

@@ -12,8 +12,8 @@ from avtomatika_trio.storage._base import (
     Storage as Storage,
     Waiter as Waiter,
 )
+from avtomatika_trio.storage._clock import Clock
 from avtomatika_trio.storage._memory import MemoryStorage as MemoryStorage
-from avtomatika_trio.storage._signals import Clock
 
 __all__ = ["JobQuery", "MemoryStorage", "NumberedRow", "Storage", "Waiter", "open_storage"]
 

@@ -28,7 +28,8 @@ from avtomatika_trio._core.ledger import (
 from avtomatika_trio._core.task import Attempt, AttemptStatus, Lane, Task, TaskStatus
 from avtomatika_trio.errors import StaleRevision
 from avtomatika_trio.storage._base import JobQuery, NumberedRow
-from avtomatika_trio.storage._signals import Clock, JobWaiter, News, QueueWaiter, Signals
+from avtomatika_trio.storage._clock import Clock, RisingClock
+from avtomatika_trio.storage._signals import JobWaiter, News, QueueWaiter, Signals
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ class _Records:
     fan_outs: dict[tuple[str, int], FanOut] = attrs.field(factory=dict)
     instances: dict[str, Instance] = attrs.field(factory=dict)
     timers: dict[tuple[TimerKind, str], Timer] = attrs.field(factory=dict)
-    progress: dict[tuple[str, str], Progress] = attrs.field(factory=dict)
+    progress: dict[str, dict[str, Progress]] = attrs.field(factory=dict)
     service: dict[None, Service] = attrs.field(factory=dict)
     rows: list[HistoryRow] = attrs.field(factory=list)
     rows_of: dict[str, list[int]] = attrs.field(factory=dict)
@@ -82,6 +83,8 @@ class MemoryLedger(Ledger):
         if job.revision != found + 1:
             raise StaleRevision(job.id, job.revision - 1, found)
         self._set(self._r.jobs, job.id, job)
+        if job.status.is_final and job.id in self._r.progress:
+            self._set(self._r.progress, job.id, None)
         self.news.job_written(job)
 
     def task(self, task_id: str) -> Task | None:
@@ -96,7 +99,7 @@ class MemoryLedger(Ledger):
             self._unsort(self._queue(old), (queue_order(old), old.id))
         if task.status is TaskStatus.QUEUED:
             self._sort(self._queue(task), (queue_order(task), task.id))
-            self.news.task_queued(task.skill)
+        self.news.task_written(old, task)
 
     def _queue(self, task: Task) -> list[tuple[Any, str]]:
         return self._r.queues.setdefault((task.skill, task.lane), [])
@@ -141,6 +144,13 @@ class MemoryLedger(Ledger):
         if instance.due_at is not None:
             self._sort(self._r.due_instances, (instance.due_at, instance.id))
 
+    def drop_instance(self, instance_id: str) -> None:
+        old = self._r.instances.get(instance_id)
+        if old is not None:
+            self._set(self._r.instances, instance_id, None)
+            if old.due_at is not None:
+                self._unsort(self._r.due_instances, (old.due_at, old.id))
+
     def due_instances(self, *, most: int) -> Sequence[Instance]:
         due = [name for at, name in self._r.due_instances[:most] if at <= self._now]
         return [self._r.instances[name] for name in due]
@@ -170,7 +180,8 @@ class MemoryLedger(Ledger):
         self._undo += (self._r.rows.pop, numbers.pop)
 
     def put_progress(self, progress: Progress) -> None:
-        self._set(self._r.progress, (progress.job_id, progress.task_id), progress)
+        said = self._r.progress.get(progress.job_id, {})
+        self._set(self._r.progress, progress.job_id, {**said, progress.task_id: progress})
         self.news.changed[progress.job_id] = None
 
     def service(self) -> Service | None:
@@ -180,7 +191,7 @@ class MemoryLedger(Ledger):
         self._set(self._r.service, None, service)
 
     def wake(self, skill: str) -> None:
-        self.news.task_queued(skill)
+        self.news.wake(skill)
 
     # Writing so that it can be taken back.
 
@@ -225,14 +236,12 @@ class MemoryStorage:
 
     def __init__(self, now: Clock, cluster_id: str | None = None) -> None:
         self.cluster_id = cluster_id or secrets.token_hex(8)
-        self._clock = now
-        self._latest = 0.0
+        self._clock = RisingClock(now)
         self._records = _Records()
         self._signals = Signals()
 
     def now(self) -> float:
-        self._latest = max(self._latest, self._clock())
-        return self._latest
+        return self._clock.now()
 
     def run(self, operation: Callable[[Ledger], T]) -> T:
         """Commit *operation* without a loop; for tests that have none."""
@@ -287,8 +296,8 @@ class MemoryStorage:
     async def progress(self, job_id: str) -> Sequence[Progress]:
         await trio.lowlevel.checkpoint()
         leased = [task for task in await self.tasks(job_id) if task.status is TaskStatus.LEASED]
-        found = (self._records.progress.get((job_id, task.id)) for task in leased)
-        return [progress for progress in found if progress is not None]
+        said = self._records.progress.get(job_id, {})
+        return [said[task.id] for task in leased if task.id in said]
 
     async def instance(self, instance_id: str) -> Instance | None:
         await trio.lowlevel.checkpoint()
@@ -299,27 +308,17 @@ class MemoryStorage:
         return sorted(self._records.instances.values(), key=lambda it: -it.seen_at)
 
     async def claim_ready(self, owner: str, *, most: int, lease_seconds: float) -> Sequence[Job]:
-        while True:
-            claimed = await self._signals.claim_ready(owner, most=most, lease_seconds=lease_seconds)
-            ready: list[Job] = []
-            for job_id, revision, _ in claimed:
-                job = self._records.jobs.get(job_id)
-                if job is not None and job.revision == revision and job.is_ready:
-                    ready.append(job)
-                else:
-                    self._signals.end_claim(job_id, revision)
-            if ready:
-                return ready
+        claimed = await self._signals.ready.claim(owner, most=most, lease_seconds=lease_seconds)
+        return [self._records.jobs[offer.job_id] for offer in claimed]
 
     def renew_claims(self, owner: str, *, lease_seconds: float) -> None:
-        self._signals.renew_claims(owner, lease_seconds=lease_seconds)
+        self._signals.ready.renew(owner, lease_seconds=lease_seconds)
 
     def settle_claim(self, job: Job) -> None:
-        self._signals.end_claim(job.id, job.revision)
+        self._signals.ready.settle(job.id, job.revision)
 
     def release_claim(self, job: Job) -> None:
-        self._signals.end_claim(job.id, job.revision)
-        self._signals.job_ready(job.id, job.revision, job)
+        self._signals.ready.release(job.id, job.revision)
 
     def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[QueueWaiter]:
         return self._signals.queue_news(skills)

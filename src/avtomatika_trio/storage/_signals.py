@@ -1,12 +1,12 @@
-"""Wake-ups within one process: queued tasks, changed jobs, jobs that are ready.
+"""Wake-ups within one process: queued tasks, changed jobs.
 
 Everything here runs on Trio's thread and is told of a commit after it has happened.  Of
 news about a queue as many waiters are woken as there are new tasks, so that a thousand
 parked polls do not all run for one task.
 """
 
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import attrs
@@ -14,10 +14,8 @@ import trio
 
 from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.ledger import Instance
-
-#: Ready jobs beyond this many are kept by id alone and read again when they are claimed, so
-#: that a backlog of any length costs little memory.
-_JOBS_KEPT = 1000
+from avtomatika_trio._core.task import Task, TaskStatus
+from avtomatika_trio.storage._ready import ReadyJobs
 
 
 @attrs.define(eq=False)
@@ -41,86 +39,132 @@ class JobWaiter:
             self._parked.set()
 
 
+@attrs.frozen
+class _Wakeup:
+    """Somebody should look for tasks of a skill, because of news with this number."""
+
+    skill: str
+    number: int
+
+
 @attrs.define(eq=False)
 class QueueWaiter:
     """Waits for tasks of some skills; see `Waiter` in `_base`."""
 
     skills: Sequence[str]
-    _queues: dict[str, "OrderedDict[QueueWaiter, None]"]
-    woken_for: str | None = None
-    """The skill of the news that it has not looked at yet."""
+    _queues: "Queues"
+    looked_at: int = 0
+    """Number of the last news before it looked."""
+    woken: _Wakeup | None = None
+    """`wait` has not returned for it yet."""
+    looks: _Wakeup | None = None
+    """`wait` has returned for it, and was not called again."""
     _parked: trio.Event | None = None
-
-    def line_up(self) -> None:
-        """Stand at the end of every queue that it does not stand in already."""
-        for skill in self.skills:
-            self._queues.setdefault(skill, OrderedDict()).setdefault(self)
-
-    def leave(self) -> None:
-        """Stand in no queue any more."""
-        for skill in self.skills:
-            queue = self._queues.get(skill)
-            if queue is not None:
-                queue.pop(self, None)
-                if not queue:
-                    del self._queues[skill]
 
     async def wait(self) -> None:
         """Return when there was news since the last return."""
-        self.line_up()
-        while self.woken_for is None:
+        looked, self.looks = self.looks, None
+        if looked is not None:
+            self._queues.pass_on(looked)
+        while self.woken is None:
             self._parked = trio.Event()
             await self._parked.wait()
-        self.woken_for = None
+        self.looks, self.woken = self.woken, None
+        self._queues.line_up(self)  # before it looks: what comes after the look is news again
 
-    def wake(self, skill: str) -> None:
-        """Tell it that there is a task of *skill*."""
-        self.woken_for = skill
+    def wake(self, wakeup: _Wakeup) -> None:
+        """Have it look for a task."""
+        self.woken = wakeup
         if self._parked is not None:
             self._parked.set()
 
 
-@attrs.define
-class _Claim:
-    owner: str
-    until: float
-    job: Job | None
+@attrs.define(eq=False)
+class Queues:
+    """Who waits for tasks of each skill, and how many tasks are queued there.
+
+    Whoever has looked and waits again may have left a task to others (because it gave that
+    one back, say): while there are tasks, the wake-up goes on to the next who has not looked
+    since they came.
+    """
+
+    _waiters: dict[str, OrderedDict[QueueWaiter, None]] = attrs.field(factory=dict, init=False)
+    _lengths: dict[str, int] = attrs.field(factory=dict, init=False)
+    _number: int = attrs.field(default=0, init=False)
+
+    def changed(self, skill: str, by: int) -> None:
+        """Take note that so many more tasks of *skill* are queued."""
+        length = self._lengths.get(skill, 0) + by
+        if length > 0:
+            self._lengths[skill] = length
+        else:
+            self._lengths.pop(skill, None)
+
+    def news(self, skill: str, count: int) -> None:
+        """Wake up to *count* of those who wait for *skill*, the longest waiting first."""
+        self._number += 1
+        for _ in range(count):
+            if not self._wake(_Wakeup(skill, self._number)):
+                break
+
+    def pass_on(self, wakeup: _Wakeup) -> None:
+        """Wake the next who has not looked since the news came, if there still is a task."""
+        if wakeup.skill in self._lengths:
+            self._wake(wakeup)
+
+    def _wake(self, wakeup: _Wakeup) -> bool:
+        waiters = self._waiters.get(wakeup.skill)
+        while waiters:
+            waiter = next(iter(waiters))
+            if waiter.looked_at >= wakeup.number:
+                break
+            del waiters[waiter]
+            if waiter.woken is None:
+                waiter.wake(wakeup)
+                return True
+        return False
+
+    def line_up(self, waiter: QueueWaiter) -> None:
+        """Put *waiter* at the end of the queues that it does not stand in; it looks now."""
+        waiter.looked_at = self._number
+        for skill in waiter.skills:
+            waiters = self._waiters.setdefault(skill, OrderedDict())
+            waiters[waiter] = None
+            waiters.move_to_end(waiter)
+
+    def leave(self, waiter: QueueWaiter, *, looked: bool) -> None:
+        """Take *waiter* out, and pass on what it was woken for and has not looked for."""
+        for skill in waiter.skills:
+            waiters = self._waiters.get(skill)
+            if waiters is not None:
+                waiters.pop(waiter, None)
+                if not waiters:
+                    del self._waiters[skill]
+        if waiter.woken is not None:
+            self._wake(waiter.woken)
+        if waiter.looks is not None and not looked:
+            self._wake(waiter.looks)
 
 
 @attrs.define(eq=False)
 class Signals:
     """The wake-ups of one storage."""
 
-    _queues: dict[str, OrderedDict[QueueWaiter, None]] = attrs.field(factory=dict, init=False)
+    queues: Queues = attrs.field(factory=Queues, init=False)
+    ready: ReadyJobs = attrs.field(factory=ReadyJobs, init=False)
     _followers: dict[str, set[JobWaiter]] = attrs.field(factory=dict, init=False)
-    _ready: deque[tuple[str, int, Job | None]] = attrs.field(factory=deque, init=False)
-    _claims: dict[tuple[str, int], _Claim] = attrs.field(factory=dict, init=False)
-    _new_ready: trio.Event | None = attrs.field(default=None, init=False)
-
-    # Queues.
 
     @contextmanager
     def queue_news(self, skills: Sequence[str]) -> Iterator[QueueWaiter]:
         """See `Storage.queue_news`."""
-        waiter = QueueWaiter(tuple(skills), self._queues)
-        waiter.line_up()
+        waiter = QueueWaiter(tuple(skills), self.queues)
+        self.queues.line_up(waiter)
+        looked = False
         try:
             yield waiter
+            looked = True
         finally:
-            waiter.leave()
-            if waiter.woken_for is not None:
-                self.tasks_queued(waiter.woken_for, 1)
-
-    def tasks_queued(self, skill: str, count: int) -> None:
-        """Wake up to *count* of those who wait for *skill*, the longest waiting first."""
-        queue = self._queues.get(skill)
-        while queue and count > 0:
-            waiter, _ = queue.popitem(last=False)
-            if waiter.woken_for is None:
-                waiter.wake(skill)
-                count -= 1
-
-    # Jobs.
+            self.queues.leave(waiter, looked=looked)
 
     @contextmanager
     def job_news(self, job_id: str) -> Iterator[JobWaiter]:
@@ -140,84 +184,47 @@ class Signals:
         for waiter in self._followers.get(job_id, ()):
             waiter.wake()
 
-    # Ready jobs.
-
-    def job_ready(self, job_id: str, revision: int, job: Job | None) -> None:
-        """Offer this revision of a job to be claimed."""
-        kept = job if len(self._ready) < _JOBS_KEPT else None
-        self._ready.append((job_id, revision, kept))
-        if self._new_ready is not None:
-            self._new_ready.set()
-            self._new_ready = None
-
-    async def claim_ready(
-        self, owner: str, *, most: int, lease_seconds: float
-    ) -> list[tuple[str, int, Job | None]]:
-        """Wait for ready jobs and claim up to *most*; see `Storage.claim_ready`."""
-        await trio.lowlevel.checkpoint()
-        while True:
-            self._offer_expired()
-            if self._ready:
-                break
-            if self._new_ready is None:
-                self._new_ready = trio.Event()
-            with trio.move_on_after(lease_seconds / 3):
-                await self._new_ready.wait()
-        claimed: list[tuple[str, int, Job | None]] = []
-        until = trio.current_time() + lease_seconds
-        while self._ready and len(claimed) < most:
-            job_id, revision, job = self._ready.popleft()
-            if (job_id, revision) not in self._claims:
-                self._claims[job_id, revision] = _Claim(owner, until, job)
-                claimed.append((job_id, revision, job))
-        return claimed
-
-    def _offer_expired(self) -> None:
-        now = trio.current_time()
-        for key in [key for key, claim in self._claims.items() if claim.until <= now]:
-            claim = self._claims.pop(key)
-            self._ready.append((*key, claim.job))
-
-    def renew_claims(self, owner: str, *, lease_seconds: float) -> None:
-        """See `Storage.renew_claims`."""
-        until = trio.current_time() + lease_seconds
-        for claim in self._claims.values():
-            if claim.owner == owner:
-                claim.until = until
-
-    def end_claim(self, job_id: str, revision: int) -> None:
-        """Forget a claim."""
-        self._claims.pop((job_id, revision), None)
-
 
 @attrs.define
 class News:
     """What one commit has to tell."""
 
     queued: dict[str, int] = attrs.field(factory=dict)
-    """Skill -> how many tasks were written as queued."""
-    ready: dict[str, Job] = attrs.field(factory=dict)
+    """Skill -> how many should look for tasks."""
+    lengths: dict[str, int] = attrs.field(factory=dict)
+    """Skill -> by how much its queue has grown."""
+    jobs: dict[str, Job] = attrs.field(factory=dict)
+    """The newest revision of each job that was written."""
     changed: dict[str, None] = attrs.field(factory=dict)
-    instances: dict[str, Instance] = attrs.field(factory=dict)
+    """Ids of jobs that were written or have new progress."""
+    instances: dict[str, Instance | None] = attrs.field(factory=dict)
+    """None = forgotten."""
 
-    def task_queued(self, skill: str) -> None:
-        self.queued[skill] = self.queued.get(skill, 0) + 1
+    def task_written(self, old: Task | None, task: Task) -> None:
+        if old is not None and old.status is TaskStatus.QUEUED:
+            self._count(self.lengths, old.skill, -1)
+        if task.status is TaskStatus.QUEUED:
+            self._count(self.lengths, task.skill, 1)
+            self._count(self.queued, task.skill, 1)
+
+    def wake(self, skill: str) -> None:
+        self._count(self.queued, skill, 1)
+
+    @staticmethod
+    def _count(counts: dict[str, int], skill: str, by: int) -> None:
+        counts[skill] = counts.get(skill, 0) + by
 
     def job_written(self, job: Job) -> None:
         self.changed[job.id] = None
-        if job.is_ready:
-            self.ready[job.id] = job
-        else:
-            self.ready.pop(job.id, None)
+        self.jobs[job.id] = job
 
     def tell(self, signals: Signals) -> None:
         """Wake everyone concerned."""
-        for job in self.ready.values():
-            signals.job_ready(job.id, job.revision, job)
+        for job in self.jobs.values():
+            signals.ready.job_written(job)
         for job_id in self.changed:
             signals.job_changed(job_id)
+        for skill, by in self.lengths.items():
+            signals.queues.changed(skill, by)
         for skill, count in self.queued.items():
-            signals.tasks_queued(skill, count)
-
-
-Clock = Callable[[], float]
+            signals.queues.news(skill, count)

@@ -2,7 +2,7 @@
 
 All operations that wait are run in one transaction and answered after its COMMIT (rule
 S6).  One that raises does not disturb the others: if it has written anything by then, the
-batch is rolled back and its operations are run again one by one.
+transaction is rolled back and those before it are run again without it.
 
 One process owns the file, by an OS lock beside it; several orchestrators need `redis:`.
 """
@@ -11,9 +11,15 @@ import fcntl
 import os
 import secrets
 import sqlite3
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    suppress,
+)
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -27,7 +33,9 @@ from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage import _sqlite_reads as reads
 from avtomatika_trio.storage._base import JobQuery, NumberedRow
-from avtomatika_trio.storage._signals import Clock, JobWaiter, News, QueueWaiter, Signals
+from avtomatika_trio.storage._clock import Clock, RisingClock
+from avtomatika_trio.storage._ready import Offer
+from avtomatika_trio.storage._signals import JobWaiter, News, QueueWaiter, Signals
 from avtomatika_trio.storage._sqlite_ledger import SqliteLedger
 from avtomatika_trio.storage._sqlite_schema import connect, prepare
 from avtomatika_trio.storage._thread import BlockingThread, Call
@@ -46,14 +54,16 @@ async def open_sqlite(path: Path, now: Clock) -> AsyncIterator["SqliteStorage"]:
     Raises:
         StorageUnavailable: another process has it open, or it cannot be used.
     """
-    with _lock(path), _as_unavailable(path), closing(connect(path)) as writing:
-        cluster_id = prepare(writing, path, secrets.token_hex(8))
-        with closing(connect(path)) as reading:
+    with _lock(path), ExitStack() as connections:
+        with _as_unavailable(path):
+            writing = connections.enter_context(closing(connect(path)))
+            cluster_id = prepare(writing, path, secrets.token_hex(8))
+            reading = connections.enter_context(closing(connect(path)))
             storage = SqliteStorage(path, writing, reading, now, cluster_id)
-            try:
-                yield storage
-            finally:
-                await storage._close()  # noqa: SLF001 - its other half
+        try:
+            yield storage
+        finally:
+            await storage._close()  # noqa: SLF001 - its other half
 
 
 @contextmanager
@@ -73,6 +83,10 @@ def _lock(path: Path) -> Iterator[None]:
                 f"{path} is in use by process {owner}; stop that one, or give this one a file of"
                 " its own (several orchestrators on one storage need redis:)"
             ) from None
+        except OSError as exc:
+            raise StorageUnavailable(
+                f"{path} cannot be locked: {exc.strerror}; keep it on a local disk"
+            ) from exc
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -86,6 +100,21 @@ def _as_unavailable(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as exc:
         raise StorageUnavailable(f"{path} cannot be used: {exc}") from exc
+
+
+#: What is wrong with what an operation wrote, not with the file: values that SQLite or JSON
+#: cannot hold.
+_FAULTS_OF_RECORDS = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    ArithmeticError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 class SqliteStorage:
@@ -103,15 +132,14 @@ class SqliteStorage:
         self._path = path
         self._connection = writing
         self._reading = reading
-        self._clock = now
-        self._clock_lock = threading.Lock()
         self._ledger = SqliteLedger(writing)
-        service = self._ledger.service()
-        self._latest = 0.0 if service is None else service.served_at
+        self._clock = RisingClock(now, at_least=self._ledger.latest())
         self._instances = {it.id: it for it in reads.instances(reading)}
         self._signals = Signals()
         for job_id, revision in reads.ready_jobs(reading):
-            self._signals.job_ready(job_id, revision, None)
+            self._signals.ready.offer(Offer(job_id, revision, None))
+        for skill, length in reads.queue_lengths(reading):
+            self._signals.queues.changed(skill, length)
         self._writer = BlockingThread("sqlite-writer", self._run_batch)
         self._reader = BlockingThread("sqlite-reader", self._run_reads)
 
@@ -120,9 +148,7 @@ class SqliteStorage:
         await self._reader.close()
 
     def now(self) -> float:
-        with self._clock_lock:
-            self._latest = max(self._latest, self._clock())
-            return self._latest
+        return self._clock.now()
 
     # Writing.
 
@@ -130,50 +156,80 @@ class SqliteStorage:
         return await self._writer.call(operation)
 
     def _run_batch(self, batch: Sequence[Call]) -> None:
-        """In the writer's thread: carry out *batch*, and never raise."""
-        if not self._in_one_transaction(batch):
-            for call in batch:
-                self._in_one_transaction([call], alone=True)
+        """In the writer's thread: carry out *batch* in as few transactions as can be."""
+        at, together = 0, len(batch)
+        while at < len(batch):
+            good = self._in_one_transaction(batch[at : at + together])
+            if good is None:
+                at += together
+                together = len(batch) - at
+            else:
+                together = max(good, 1)
 
-    def _in_one_transaction(self, batch: Sequence[Call], *, alone: bool = False) -> bool:
-        """Returns False if the batch was rolled back because of one of its operations."""
+    def _in_one_transaction(self, calls: Sequence[Call]) -> int | None:
+        """Commit *calls* and set their answers.
+
+        Returns:
+            None when they are answered; else nothing has happened, and so many of the first
+            of them should be tried without the others.
+        """
+        answers: list[outcome.Outcome[object]] = []
         try:
+            if self._connection.in_transaction:  # an earlier ROLLBACK has failed
+                self._connection.execute("ROLLBACK")
             self._connection.execute("BEGIN IMMEDIATE")
-            if not all(self._run(call) for call in batch):
-                self._roll_back()
-                return alone
+            for call in calls:
+                answers.append(self._run(call))
+                if self._ledger.spoiled(answers[-1]):
+                    self._roll_back()
+                    return self._unless_alone(calls, answers[-1], len(answers) - 1)
             self._ledger.flush()
             self._connection.execute("COMMIT")
+        except _FAULTS_OF_RECORDS as exc:
+            self._roll_back()
+            refused = ValueError(f"a record cannot be stored in SQLite: {exc}")
+            refused.__cause__ = exc
+            return self._unless_alone(calls, outcome.Error(refused), len(calls) // 2)
         except sqlite3.Error as exc:
             self._roll_back()
-            error = StorageUnavailable(f"{self._path} could not be written: {exc}")
-            for call in batch:
+            for call in calls:
+                error = StorageUnavailable(f"{self._path} could not be written: {exc}")
+                error.__cause__ = exc
                 call.answer = outcome.Error(error)
-            return True
-        except (TypeError, ValueError, OverflowError) as exc:  # a record that is not JSON
-            self._roll_back()
-            batch[0].answer = outcome.Error(exc)
-            return alone
-        batch[-1].told = partial(self._tell, self._ledger.end_batch())
-        return True
+            return None
+        calls[-1].told = partial(self._tell, self._ledger.end_batch())
+        for call, answer in zip(calls, answers, strict=True):
+            call.answer = answer
+        return None
 
-    def _run(self, call: Call) -> bool:
-        """Run one operation; returns False if it has raised after it had written."""
+    def _run(self, call: Call) -> outcome.Outcome[object]:
         self._ledger.begin_operation(self.now())
-        call.answer = outcome.capture(call.function, self._ledger)
-        if not isinstance(call.answer, outcome.Error):
-            return True
-        if isinstance(call.answer.error, sqlite3.Error):
-            raise call.answer.error
-        return not self._ledger.wrote
+        answer: outcome.Outcome[object] = outcome.capture(call.function, self._ledger)
+        if isinstance(answer, outcome.Error) and isinstance(answer.error, sqlite3.Error):
+            raise answer.error
+        return answer
+
+    @staticmethod
+    def _unless_alone(
+        calls: Sequence[Call], answer: outcome.Outcome[object], good: int
+    ) -> int | None:
+        if len(calls) > 1:
+            return good
+        calls[0].answer = answer
+        return None
 
     def _roll_back(self) -> None:
         self._ledger.forget()
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        with suppress(sqlite3.Error):  # tried again before the next transaction
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def _tell(self, news: News) -> None:
-        self._instances |= news.instances
+        for instance_id, instance in news.instances.items():
+            if instance is None:
+                self._instances.pop(instance_id, None)
+            else:
+                self._instances[instance_id] = instance
         news.tell(self._signals)
 
     # Reading.
@@ -220,40 +276,39 @@ class SqliteStorage:
     # Waiting.
 
     async def claim_ready(self, owner: str, *, most: int, lease_seconds: float) -> Sequence[Job]:
+        ready = self._signals.ready
         while True:
-            claimed = await self._signals.claim_ready(owner, most=most, lease_seconds=lease_seconds)
+            claimed = await ready.claim(owner, most=most, lease_seconds=lease_seconds)
             try:
                 jobs = await self._as_stored(claimed)
             except BaseException:
-                for job_id, revision, job in claimed:
-                    self._signals.end_claim(job_id, revision)
-                    self._signals.job_ready(job_id, revision, job)
+                for offer in reversed(claimed):
+                    ready.release(offer.job_id, offer.revision)
                 raise
-            if jobs:
+            if jobs or not claimed:
                 return jobs
 
-    async def _as_stored(self, claimed: Sequence[tuple[str, int, Job | None]]) -> list[Job]:
-        """The claimed jobs; those that have changed since are no longer claimed."""
-        missing = [job_id for job_id, _, job in claimed if job is None]
+    async def _as_stored(self, claimed: Sequence[Offer]) -> list[Job]:
+        """The claimed jobs; of those that have changed since, there are or will be news."""
+        missing = [offer.job_id for offer in claimed if offer.job is None]
         read = await self._read(reads.jobs_by_id, missing) if missing else {}
         found: list[Job] = []
-        for job_id, revision, job in claimed:
-            stored = job or read.get(job_id)
-            if stored is not None and stored.revision == revision and stored.is_ready:
+        for offer in claimed:
+            stored = offer.job or read.get(offer.job_id)
+            if stored is not None and stored.revision == offer.revision:
                 found.append(stored)
             else:
-                self._signals.end_claim(job_id, revision)
+                self._signals.ready.settle(offer.job_id, offer.revision)
         return found
 
     def renew_claims(self, owner: str, *, lease_seconds: float) -> None:
-        self._signals.renew_claims(owner, lease_seconds=lease_seconds)
+        self._signals.ready.renew(owner, lease_seconds=lease_seconds)
 
     def settle_claim(self, job: Job) -> None:
-        self._signals.end_claim(job.id, job.revision)
+        self._signals.ready.settle(job.id, job.revision)
 
     def release_claim(self, job: Job) -> None:
-        self._signals.end_claim(job.id, job.revision)
-        self._signals.job_ready(job.id, job.revision, job)
+        self._signals.ready.release(job.id, job.revision)
 
     def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[QueueWaiter]:
         return self._signals.queue_news(skills)

@@ -6,10 +6,10 @@ a batch is written once, and each table with one `executemany`.
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
-import msgspec
+from outcome import Error, Outcome
 
 from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.ledger import (
@@ -22,80 +22,10 @@ from avtomatika_trio._core.ledger import (
     Timer,
     TimerKind,
 )
-from avtomatika_trio._core.task import Attempt, AttemptStatus, Lane, Task, TaskStatus
+from avtomatika_trio._core.task import Attempt, AttemptStatus, Lane, Task
 from avtomatika_trio.errors import StaleRevision
 from avtomatika_trio.storage._signals import News
-
-R = TypeVar("R")
-
-#: Records that each cache holds at most; the oldest go first.
-_MOST_CACHED = 10_000
-
-encode = msgspec.json.Encoder().encode
-
-
-class _Table(Generic[R]):
-    """One table of records by key: a cache in front, and writes that wait."""
-
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        cls: type[R],
-        *,
-        select: str,
-        upsert: str,
-        row: Callable[[R], tuple[Any, ...]],
-    ) -> None:
-        self._connection = connection
-        self._decode = msgspec.json.Decoder(cls).decode
-        self._select = select
-        self._upsert = upsert
-        self._row = row
-        self._cache: dict[Any, R] = {}
-        self._dirty: dict[Any, R] = {}
-
-    def get(self, *key: Any) -> R | None:
-        found = self._cache.get(key)
-        if found is not None:
-            return found
-        row = self._connection.execute(self._select, key).fetchone()
-        if row is None:
-            return None
-        record = self._decode(row[0])
-        self._cache[key] = record
-        return record
-
-    def put(self, record: R, *key: Any) -> None:
-        self._cache[key] = record
-        self._dirty[key] = record
-
-    def flush(self) -> None:
-        """Write what waits."""
-        if self._dirty:
-            rows = [self._row(record) for record in self._dirty.values()]
-            self._connection.executemany(self._upsert, rows)
-            self._dirty.clear()
-
-    def trim(self) -> None:
-        """Forget the oldest records of a cache that has grown too long."""
-        surplus = len(self._cache) - _MOST_CACHED
-        if surplus > 0:
-            for key in list(self._cache)[:surplus]:
-                del self._cache[key]
-
-    def forget(self) -> None:
-        """The transaction was rolled back: nothing that is remembered holds."""
-        self._cache.clear()
-        self._dirty.clear()
-
-
-def _upsert(table: str, key: str, columns: str) -> str:
-    names = [*key.split(), *columns.split()]
-    sets = ", ".join(f"{name}=excluded.{name}" for name in columns.split())
-    return (
-        f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
-        f" ON CONFLICT ({', '.join(key.split())}) DO UPDATE SET {sets}"
-    )
+from avtomatika_trio.storage._sqlite_table import Table, encode, upsert
 
 
 class SqliteLedger(Ledger):
@@ -107,29 +37,29 @@ class SqliteLedger(Ledger):
         self.news = News()
         self.wrote = False
         """Whether the present operation has written anything."""
-        self._jobs = _Table(
+        self._jobs = Table(
             connection,
             Job,
             select="SELECT body FROM jobs WHERE id=?",
-            upsert=_upsert("jobs", "id", "client blueprint status created_at ready revision body"),
+            upsert=upsert("jobs", "id", "client blueprint status created_at ready revision body"),
             row=_job_row,
         )
-        self._tasks = _Table(
+        self._tasks = Table(
             connection,
             Task,
             select="SELECT body FROM tasks WHERE id=?",
-            upsert=_upsert(
+            upsert=upsert(
                 "tasks",
                 "id",
-                "job_id dispatch branch skill lane priority created_at queued open body",
+                "job_id dispatch branch skill lane priority created_at status open body",
             ),
             row=_task_row,
         )
-        self._attempts = _Table(
+        self._attempts = Table(
             connection,
             Attempt,
             select="SELECT body FROM attempts WHERE wire_id=?",
-            upsert=_upsert("attempts", "wire_id", "job_id instance leased body"),
+            upsert=upsert("attempts", "wire_id", "job_id instance leased body"),
             row=lambda it: (
                 it.wire_id,
                 it.job_id,
@@ -138,28 +68,28 @@ class SqliteLedger(Ledger):
                 encode(it),
             ),
         )
-        self._fan_outs = _Table(
+        self._fan_outs = Table(
             connection,
             FanOut,
             select="SELECT body FROM fan_outs WHERE job_id=? AND dispatch=?",
-            upsert=_upsert("fan_outs", "job_id dispatch", "body"),
+            upsert=upsert("fan_outs", "job_id dispatch", "body"),
             row=lambda it: (it.job_id, it.dispatch, encode(it)),
         )
-        self._instances = _Table(
+        self._instances = Table(
             connection,
             Instance,
             select="SELECT body FROM instances WHERE id=?",
-            upsert=_upsert("instances", "id", "due_at body"),
+            upsert=upsert("instances", "id", "due_at body"),
             row=lambda it: (it.id, it.due_at, encode(it)),
         )
-        self._service = _Table(
+        self._service = Table(
             connection,
             Service,
             select="SELECT value FROM meta WHERE key=?",
-            upsert=_upsert("meta", "key", "value"),
+            upsert=upsert("meta", "key", "value"),
             row=lambda it: ("service", encode(it)),
         )
-        self._tables: tuple[_Table[Any], ...] = (
+        self._tables: tuple[Table[Any], ...] = (
             self._jobs,
             self._tasks,
             self._attempts,
@@ -168,27 +98,56 @@ class SqliteLedger(Ledger):
             self._service,
         )
         self._rows: list[tuple[str, bytes]] = []
+        self._ended: list[tuple[str]] = []
+        self._timers: dict[tuple[TimerKind, str], Timer | None] = {}
+        self._any_wrote = False
 
     # Between operations.
 
+    def latest(self) -> float:
+        """The latest time at which anything was written."""
+        found = self._connection.execute("SELECT value FROM meta WHERE key='latest'").fetchone()
+        return 0.0 if found is None else float(found[0])
+
     def begin_operation(self, now: float) -> None:
+        self._any_wrote = self._any_wrote or self.wrote
         self._now = now
         self.wrote = False
 
+    def spoiled(self, answer: Outcome[object]) -> bool:
+        """Whether the operation has raised after it had written."""
+        return self.wrote and isinstance(answer, Error)
+
     def flush(self) -> None:
         """Write everything that waits; the last thing before COMMIT."""
+        if not (self._any_wrote or self.wrote):
+            return
         for table in self._tables:
             table.flush()
+        self._flush_timers()
         if self._rows:
             self._connection.executemany(
                 "INSERT INTO history (job_id, body) VALUES (?, ?)", self._rows
             )
             self._rows.clear()
+        if self._ended:
+            self._connection.executemany("DELETE FROM progress WHERE job_id=?", self._ended)
+            self._ended.clear()
+        self._connection.execute(upsert("meta", "key", "value"), ("latest", self._now))
+
+    def _flush_timers(self) -> None:
+        if self._timers:
+            dropped = [key for key, timer in self._timers.items() if timer is None]
+            put = [(it.kind, it.subject, it.due_at) for it in self._timers.values() if it]
+            self._connection.executemany("DELETE FROM timers WHERE kind=? AND subject=?", dropped)
+            self._connection.executemany(upsert("timers", "kind subject", "due_at"), put)
+            self._timers.clear()
 
     def end_batch(self) -> News:
         """After COMMIT: what there is to tell."""
         for table in self._tables:
             table.trim()
+        self._any_wrote = self.wrote = False
         news, self.news = self.news, News()
         return news
 
@@ -196,7 +155,9 @@ class SqliteLedger(Ledger):
         """After ROLLBACK."""
         for table in self._tables:
             table.forget()
-        self._rows.clear()
+        for waiting in (self._rows, self._ended, self._timers):
+            waiting.clear()
+        self._any_wrote = self.wrote = False
         self.news = News()
 
     # The ledger.
@@ -215,6 +176,8 @@ class SqliteLedger(Ledger):
             raise StaleRevision(job.id, job.revision - 1, found)
         self.wrote = True
         self._jobs.put(job, job.id)
+        if job.status.is_final:
+            self._ended.append((job.id,))
         self.news.job_written(job)
 
     def task(self, task_id: str) -> Task | None:
@@ -222,9 +185,8 @@ class SqliteLedger(Ledger):
 
     def put_task(self, task: Task) -> None:
         self.wrote = True
+        self.news.task_written(self._tasks.get(task.id), task)
         self._tasks.put(task, task.id)
-        if task.status is TaskStatus.QUEUED:
-            self.news.task_queued(task.skill)
 
     def open_tasks(self, job_id: str) -> Sequence[Task]:
         self._tasks.flush()
@@ -236,7 +198,7 @@ class SqliteLedger(Ledger):
     def queued(self, skill: str, lane: Lane, *, most: int) -> Sequence[Task]:
         self._tasks.flush()
         found = self._connection.execute(
-            "SELECT id FROM tasks WHERE skill=? AND lane=? AND queued"
+            "SELECT id FROM tasks WHERE skill=? AND lane=? AND status='queued'"
             " ORDER BY priority DESC, created_at, job_id, branch LIMIT ?",
             (skill, lane, most),
         )
@@ -274,16 +236,25 @@ class SqliteLedger(Ledger):
         self._instances.put(instance, instance.id)
         self.news.instances[instance.id] = instance
 
+    def drop_instance(self, instance_id: str) -> None:
+        self.wrote = True
+        self._instances.flush()
+        self._instances.uncache(instance_id)
+        self._connection.execute("DELETE FROM instances WHERE id=?", (instance_id,))
+        self.news.instances[instance_id] = None
+
     def due_instances(self, *, most: int) -> Sequence[Instance]:
         self._instances.flush()
         found = self._connection.execute(
             "SELECT id FROM instances WHERE due_at IS NOT NULL AND due_at<=?"
-            " ORDER BY due_at LIMIT ?",
+            " ORDER BY due_at, id LIMIT ?",
             (self._now, most),
         )
         return [cast("Instance", self._instances.get(row[0])) for row in found.fetchall()]
 
     def timer(self, kind: TimerKind, subject: str) -> Timer | None:
+        if (kind, subject) in self._timers:
+            return self._timers[kind, subject]
         row = self._connection.execute(
             "SELECT due_at FROM timers WHERE kind=? AND subject=?", (kind, subject)
         ).fetchone()
@@ -291,17 +262,17 @@ class SqliteLedger(Ledger):
 
     def put_timer(self, timer: Timer) -> None:
         self.wrote = True
-        self._connection.execute(
-            _upsert("timers", "kind subject", "due_at"), (timer.kind, timer.subject, timer.due_at)
-        )
+        self._timers[timer.kind, timer.subject] = timer
 
     def drop_timer(self, kind: TimerKind, subject: str) -> None:
         self.wrote = True
-        self._connection.execute("DELETE FROM timers WHERE kind=? AND subject=?", (kind, subject))
+        self._timers[kind, subject] = None
 
     def due_timers(self, *, most: int) -> Sequence[Timer]:
+        self._flush_timers()
         found = self._connection.execute(
-            "SELECT kind, subject, due_at FROM timers WHERE due_at<=? ORDER BY due_at LIMIT ?",
+            "SELECT kind, subject, due_at FROM timers WHERE due_at<=?"
+            " ORDER BY due_at, kind, subject LIMIT ?",
             (self._now, most),
         )
         return [
@@ -316,7 +287,7 @@ class SqliteLedger(Ledger):
     def put_progress(self, progress: Progress) -> None:
         self.wrote = True
         self._connection.execute(
-            _upsert("progress", "job_id task_id", "body"),
+            upsert("progress", "job_id task_id", "body"),
             (progress.job_id, progress.task_id, encode(progress)),
         )
         self.news.changed[progress.job_id] = None
@@ -329,7 +300,8 @@ class SqliteLedger(Ledger):
         self._service.put(service, "service")
 
     def wake(self, skill: str) -> None:
-        self.news.task_queued(skill)
+        self.wrote = True  # so that it is not told if the operation raises
+        self.news.wake(skill)
 
 
 def _job_row(job: Job) -> tuple[Any, ...]:
@@ -355,7 +327,7 @@ def _task_row(task: Task) -> tuple[Any, ...]:
         task.lane,
         task.priority,
         task.created_at,
-        task.status is TaskStatus.QUEUED,
+        task.status,
         task.status.is_open,
         encode(task),
     )

@@ -1,4 +1,8 @@
-"""What is read from the SQLite file, on a connection that the writer does not wait for."""
+"""What is read from the SQLite file, on a connection that the writer does not wait for.
+
+Rows are fetched before they are decoded: a statement that is left half read would keep its
+view of the file, and later reads would not see later commits.
+"""
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,8 +26,8 @@ _MOST_IDS = 500
 
 
 def job(connection: sqlite3.Connection, job_id: str) -> Job | None:
-    row = connection.execute("SELECT body FROM jobs WHERE id=?", (job_id,)).fetchone()
-    return None if row is None else _job(row[0])
+    rows = connection.execute("SELECT body FROM jobs WHERE id=?", (job_id,)).fetchall()
+    return _job(rows[0][0]) if rows else None
 
 
 def jobs_by_id(connection: sqlite3.Connection, job_ids: Sequence[str]) -> Mapping[str, Job]:
@@ -32,7 +36,8 @@ def jobs_by_id(connection: sqlite3.Connection, job_ids: Sequence[str]) -> Mappin
         some = job_ids[at : at + _MOST_IDS]
         marks = ", ".join("?" * len(some))
         query = f"SELECT id, body FROM jobs WHERE id IN ({marks})"  # noqa: S608 - only marks
-        found.update((row[0], _job(row[1])) for row in connection.execute(query, some))
+        rows = connection.execute(query, some).fetchall()
+        found.update((job_id, _job(body)) for job_id, body in rows)
     return found
 
 
@@ -59,11 +64,12 @@ def jobs(connection: sqlite3.Connection, query: JobQuery) -> Sequence[Job]:
         arguments += query.before
     where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
     text = f"SELECT body FROM jobs {where} ORDER BY created_at DESC, id DESC LIMIT ?"  # noqa: S608
-    return [_job(row[0]) for row in connection.execute(text, [*arguments, query.limit])]
+    rows = connection.execute(text, [*arguments, query.limit]).fetchall()
+    return [_job(row[0]) for row in rows]
 
 
 def job_counts(connection: sqlite3.Connection) -> Mapping[JobStatus, int]:
-    rows = connection.execute("SELECT status, count(*) FROM jobs GROUP BY status")
+    rows = connection.execute("SELECT status, count(*) FROM jobs GROUP BY status").fetchall()
     return {JobStatus(status): count for status, count in rows}
 
 
@@ -73,12 +79,12 @@ def tasks(connection: sqlite3.Connection, job_id: str, dispatch: int | None) -> 
     if dispatch is not None:
         text += " AND dispatch=?"
         arguments.append(dispatch)
-    rows = connection.execute(f"{text} ORDER BY dispatch, branch", arguments)
+    rows = connection.execute(f"{text} ORDER BY dispatch, branch", arguments).fetchall()
     return [_task(row[0]) for row in rows]
 
 
 def attempts(connection: sqlite3.Connection, job_id: str) -> Sequence[Attempt]:
-    rows = connection.execute("SELECT body FROM attempts WHERE job_id=?", (job_id,))
+    rows = connection.execute("SELECT body FROM attempts WHERE job_id=?", (job_id,)).fetchall()
     found = [_attempt(row[0]) for row in rows]
     return sorted(found, key=lambda attempt: (attempt.leased_at, attempt.number))
 
@@ -89,18 +95,26 @@ def history(
     rows = connection.execute(
         "SELECT number, body FROM history WHERE job_id=? AND number>? ORDER BY number LIMIT ?",
         (job_id, after, limit),
-    )
+    ).fetchall()
     return [NumberedRow(number=number, row=_row(body)) for number, body in rows]
 
 
 def progress(connection: sqlite3.Connection, job_id: str) -> Sequence[Progress]:
     rows = connection.execute(
         "SELECT progress.body FROM progress JOIN tasks ON tasks.id=progress.task_id"
-        " WHERE progress.job_id=? AND tasks.open AND NOT tasks.queued ORDER BY tasks.branch",
+        " WHERE progress.job_id=? AND tasks.status='leased'"
+        " ORDER BY tasks.dispatch, tasks.branch",
         (job_id,),
-    )
+    ).fetchall()
     return [_progress(row[0]) for row in rows]
 
 
 def instances(connection: sqlite3.Connection) -> Sequence[Instance]:
-    return [_instance(row[0]) for row in connection.execute("SELECT body FROM instances")]
+    rows = connection.execute("SELECT body FROM instances").fetchall()
+    return [_instance(row[0]) for row in rows]
+
+
+def queue_lengths(connection: sqlite3.Connection) -> Iterable[tuple[str, int]]:
+    """How many tasks of each skill are queued; skills without any are absent."""
+    query = "SELECT skill, count(*) FROM tasks WHERE status='queued' GROUP BY skill"
+    return connection.execute(query).fetchall()

@@ -27,6 +27,7 @@ CREATE TABLE jobs (
 );
 CREATE INDEX jobs_by_time ON jobs (created_at, id);
 CREATE INDEX jobs_by_status ON jobs (status, created_at, id);
+CREATE INDEX jobs_by_client ON jobs (client, created_at, id);
 CREATE INDEX jobs_ready ON jobs (created_at, id) WHERE ready;
 
 CREATE TABLE tasks (
@@ -38,14 +39,14 @@ CREATE TABLE tasks (
     lane TEXT NOT NULL,
     priority REAL NOT NULL,
     created_at REAL NOT NULL,
-    queued INTEGER NOT NULL,
+    status TEXT NOT NULL,
     open INTEGER NOT NULL,
     body BLOB NOT NULL
 );
 CREATE INDEX tasks_of_job ON tasks (job_id, dispatch, branch);
 CREATE INDEX tasks_open ON tasks (job_id, dispatch, branch) WHERE open;
 CREATE INDEX tasks_queued ON tasks (skill, lane, priority DESC, created_at, job_id, branch)
-    WHERE queued;
+    WHERE status='queued';
 
 CREATE TABLE attempts (
     wire_id TEXT PRIMARY KEY,
@@ -69,7 +70,7 @@ CREATE TABLE instances (
     due_at REAL,
     body BLOB NOT NULL
 );
-CREATE INDEX instances_due ON instances (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX instances_due ON instances (due_at, id) WHERE due_at IS NOT NULL;
 
 CREATE TABLE timers (
     kind TEXT NOT NULL,
@@ -102,40 +103,55 @@ def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=30
     )
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        # 32 MiB of pages: the hot part of the indexes stays in memory.
-        "cache_size=-32768",
-        "temp_store=MEMORY",
-        # The log is folded back every 4,000 pages (16 MiB) and then cut to 64 MiB at most.
-        "wal_autocheckpoint=4000",
-        "journal_size_limit=67108864",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
+    try:
+        for pragma in (
+            "synchronous=FULL",
+            # 32 MiB of pages: the hot part of the indexes stays in memory.
+            "cache_size=-32768",
+            "temp_store=MEMORY",
+            # The log is folded back every 4,000 pages (16 MiB), then cut to 64 MiB at most.
+            "wal_autocheckpoint=4000",
+            "journal_size_limit=67108864",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
 def prepare(connection: sqlite3.Connection, path: Path, cluster_id: str) -> str:
     """Make the tables in a new file, or check those of an old one; returns its cluster id.
 
+    A file that is not ours is left as it is.
+
     Raises:
-        StorageUnavailable: the file is another program's, or of a newer version of this one.
+        StorageUnavailable: the file is another program's, or of a newer version of this one,
+            or where SQLite cannot keep a write-ahead log.
     """
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = _version(connection, path)
+    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode not in ("wal", "memory"):
+        raise StorageUnavailable(
+            f"{path}: SQLite cannot keep a write-ahead log there (journal mode {mode});"
+            " keep the file on a local disk"
+        )
     if version == 0:
-        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise StorageUnavailable(
-                f"{path} is a SQLite database of another program; name another file"
-            )
         connection.executescript(f"BEGIN IMMEDIATE; {_TABLES}")
         connection.execute("INSERT INTO meta VALUES ('cluster_id', ?)", (cluster_id,))
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.execute("COMMIT")
-        return cluster_id
+    stored = connection.execute("SELECT value FROM meta WHERE key='cluster_id'").fetchone()
+    return str(stored[0])
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of the tables, 0 if there are none yet."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     application = connection.execute("PRAGMA application_id").fetchone()[0]
-    if application != APPLICATION_ID:
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != (0 if version == 0 else APPLICATION_ID) or (version == 0 and tables):
         raise StorageUnavailable(
             f"{path} is a SQLite database of another program; name another file"
         )
@@ -144,5 +160,4 @@ def prepare(connection: sqlite3.Connection, path: Path, cluster_id: str) -> str:
             f"{path} was written by a newer version (its schema is {version}, this program knows"
             f" {SCHEMA_VERSION}); upgrade avtomatika-trio"
         )
-    stored = connection.execute("SELECT value FROM meta WHERE key='cluster_id'").fetchone()
-    return str(stored[0])
+    return version

@@ -8,11 +8,14 @@ not a thousand.
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import attrs
 import outcome
 import trio
+
+from avtomatika_trio.errors import StorageUnavailable
 
 T = TypeVar("T")
 
@@ -33,7 +36,7 @@ class Call:
 
 
 RunBatch = Callable[[Sequence[Call]], None]
-"""Carries out the calls and sets the `answer` of each; must not raise."""
+"""Carries out the calls and sets the `answer` of each, once it is final."""
 
 
 class BlockingThread:
@@ -41,7 +44,8 @@ class BlockingThread:
 
     Args:
         name: Of the thread, for debuggers.
-        run_batch: What the thread does with a batch.
+        run_batch: What the thread does with a batch.  If it raises, whatever it raises, the
+            calls that have no answer yet get `StorageUnavailable` and the thread goes on.
 
     Starts at once; `close` waits for everything that was submitted before it.
     """
@@ -50,16 +54,22 @@ class BlockingThread:
         self._run_batch = run_batch
         self._token = trio.lowlevel.current_trio_token()
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._closed = False
+        self._ended = trio.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
-        self._ended = trio.Event()
 
     async def call(self, function: Callable[..., T]) -> T:
         """Have *function* carried out.
 
         Cancelling stops the waiting; the call itself is carried out all the same.
+
+        Raises:
+            StorageUnavailable: it was closed, or could not carry anything out.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self._closed:
+            raise StorageUnavailable("the storage is closed")
         call = Call(function, trio.lowlevel.current_task())
 
         def abandon(_: object) -> trio.lowlevel.Abort:
@@ -71,28 +81,43 @@ class BlockingThread:
         return answer
 
     async def close(self) -> None:
-        """End the thread, after everything that was submitted."""
-        self._calls.put(None)
+        """End the thread, after everything that was submitted; what comes later is refused."""
+        if not self._closed:
+            self._closed = True
+            self._calls.put(None)
         with trio.CancelScope(shield=True):
             await self._ended.wait()
         self._thread.join()
 
     def _run(self) -> None:
-        closing = False
-        while not closing:
-            first = self._calls.get()
-            if first is None:
-                break
-            batch = [first]
-            while len(batch) < MOST_PER_BATCH and not self._calls.empty():
-                call = self._calls.get()
-                if call is None:
-                    closing = True
-                    break
-                batch.append(call)
+        with suppress(trio.RunFinishedError):  # then nobody is left to be told
+            closing = False
+            while not closing:
+                batch, closing = self._next_batch()
+                self._carry_out(batch)
+                self._token.run_sync_soon(_answer, batch)
+            self._token.run_sync_soon(self._ended.set)
+
+    def _next_batch(self) -> tuple[list[Call], bool]:
+        """Wait for calls; returns them, and whether they are the last ones."""
+        call = self._calls.get()
+        batch: list[Call] = []
+        while call is not None:
+            batch.append(call)
+            if len(batch) == MOST_PER_BATCH or self._calls.empty():
+                return batch, False
+            call = self._calls.get()
+        return batch, True
+
+    def _carry_out(self, batch: Sequence[Call]) -> None:
+        try:
             self._run_batch(batch)
-            self._token.run_sync_soon(_answer, batch)
-        self._token.run_sync_soon(self._ended.set)
+        except BaseException as exc:  # noqa: BLE001 - in a thread nobody else would hear of it
+            for call in batch:
+                if call.answer is None:
+                    error = StorageUnavailable(f"the storage failed: {exc!r}")
+                    error.__cause__ = exc
+                    call.answer = outcome.Error(error)
 
 
 def _answer(batch: Sequence[Call]) -> None:

@@ -1,0 +1,113 @@
+"""Which jobs are ready, and who has claimed them: a mirror of the storage within one process.
+
+Every commit's jobs are told here in commit order, so a job is offered in its newest revision
+or not at all.  Claims only spare work: what keeps a step from happening twice is the
+compare-and-swap of revisions (rule S1).  Everything runs on Trio's thread.
+"""
+
+from collections import OrderedDict
+from math import inf
+
+import attrs
+import trio
+
+from avtomatika_trio._core.job import Job
+
+#: Ready jobs beyond this many are kept by id alone and read again when they are claimed, so
+#: that a backlog of any length costs little memory.
+_JOBS_KEPT = 1000
+
+
+@attrs.frozen
+class Offer:
+    """A revision of a job whose handler can run."""
+
+    job_id: str
+    revision: int
+    job: Job | None
+    """None if it must be read."""
+
+
+@attrs.define
+class _Claim:
+    offer: Offer
+    owner: str
+    until: float
+
+
+@attrs.define(eq=False)
+class ReadyJobs:
+    """The jobs that wait to be claimed, in the order in which they became ready."""
+
+    _offers: OrderedDict[str, Offer] = attrs.field(factory=OrderedDict, init=False)
+    _claims: dict[str, _Claim] = attrs.field(factory=dict, init=False)
+    _news: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    def job_written(self, job: Job) -> None:
+        """Take note of a new revision: what is known of older ones is void."""
+        self._claims.pop(job.id, None)
+        self._offers.pop(job.id, None)
+        if job.is_ready:
+            kept = job if len(self._offers) < _JOBS_KEPT else None
+            self.offer(Offer(job.id, job.revision, kept))
+
+    def offer(self, offer: Offer, *, first: bool = False) -> None:
+        """Let it be claimed: after all others, or before them."""
+        self._offers[offer.job_id] = offer
+        if first:
+            self._offers.move_to_end(offer.job_id, last=False)
+        self._tell()
+
+    async def claim(self, owner: str, *, most: int, lease_seconds: float) -> list[Offer]:
+        """Wait for ready jobs and claim up to *most*; see `Storage.claim_ready`."""
+        await trio.lowlevel.checkpoint()
+        self._offer_expired()
+        while not self._offers:
+            # No claim that is made later ends before this one would, or tells us.
+            with trio.move_on_at(min((it.until for it in self._claims.values()), default=inf)):
+                await self._news.wait()
+            self._offer_expired()
+        until = trio.current_time() + lease_seconds
+        claimed: list[Offer] = []
+        while self._offers and len(claimed) < most:
+            job_id, offer = self._offers.popitem(last=False)
+            self._claims[job_id] = _Claim(offer, owner, until)
+            claimed.append(offer)
+        self._tell()  # those who wait must know when these claims end
+        return claimed
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    def _offer_expired(self) -> None:
+        now = trio.current_time()
+        for claim in [claim for claim in self._claims.values() if claim.until <= now]:
+            del self._claims[claim.offer.job_id]
+            self.offer(claim.offer, first=True)
+
+    def renew(self, owner: str, *, lease_seconds: float) -> None:
+        """See `Storage.renew_claims`."""
+        until = trio.current_time() + lease_seconds
+        for claim in self._claims.values():
+            if claim.owner == owner:
+                claim.until = until
+
+    def settle(self, job_id: str, revision: int) -> None:
+        """See `Storage.settle_claim`; also if the claim has expired meanwhile."""
+        self._take_claim(job_id, revision)
+        offer = self._offers.get(job_id)
+        if offer is not None and offer.revision == revision:
+            del self._offers[job_id]
+
+    def release(self, job_id: str, revision: int) -> None:
+        """See `Storage.release_claim`; nothing is left to release once the job has moved on."""
+        claim = self._take_claim(job_id, revision)
+        if claim is not None:
+            self.offer(claim.offer, first=True)
+
+    def _take_claim(self, job_id: str, revision: int) -> _Claim | None:
+        claim = self._claims.get(job_id)
+        if claim is None or claim.offer.revision != revision:
+            return None
+        return self._claims.pop(job_id)
