@@ -275,6 +275,10 @@ class Client:
         found: Jsons = self._json("GET", "/blueprints")["blueprints"]
         return found
 
+    def blueprint(self, name: str) -> Json:
+        """The states and edges of a blueprint, as JSON."""
+        return self._json("GET", f"/blueprints/{_quoted(name)}")
+
     def graph(self, blueprint: str) -> str:
         """The graph of a blueprint in the DOT language."""
         return self._ask("GET", f"/blueprints/{_quoted(blueprint)}/graph").text

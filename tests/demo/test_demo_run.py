@@ -21,14 +21,6 @@ MODULES = 60
 PROCESSES = 3
 """An orchestrator and two workers."""
 
-PROGRAM = """
-import sys
-from pathlib import Path
-from avtomatika_trio.demo import run_demo
-folder, root, kill = sys.argv[1:]
-sys.exit(run_demo(folder=Path(folder), root=Path(root), kill=kill == "kill"))
-"""
-
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -42,13 +34,16 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def demo(folder: Path, root: Path, kill: str = "") -> Iterator[subprocess.Popen[str]]:
+def demo(folder: Path, root: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
     """The demo as a process in a group of its own, as a shell would start it.
 
     The settings in its environment are those of somebody who runs other things, too.
     """
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(folder), str(root), kill],
+        [
+            *(sys.executable, "-m", "avtomatika_trio", "demo"),
+            *("--folder", str(folder), "--root", str(root), *more),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -61,8 +56,8 @@ def demo(folder: Path, root: Path, kill: str = "") -> Iterator[subprocess.Popen[
             process.kill()
 
 
-def run(folder: Path, root: Path, kill: str = "") -> str:
-    with demo(folder, root, kill) as process:
+def run(folder: Path, root: Path, *more: str) -> str:
+    with demo(folder, root, *more) as process:
         out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
     return out
@@ -104,7 +99,7 @@ def test_the_report_counts_every_module_once(tmp_path: Path, sources: Path) -> N
 
 
 def test_killed_processes_change_nothing_in_the_report(tmp_path: Path, sources: Path) -> None:
-    out = run(tmp_path, sources, "kill")
+    out = run(tmp_path, sources, "--kill")
     assert "killed the orchestrator (SIGKILL), " in out
     assert "killed worker demo-" in out
     assert f"- each of {MODULES} names was counted exactly once\n" in out

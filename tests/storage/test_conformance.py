@@ -1,7 +1,7 @@
 """Every backend keeps the same promises."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -83,5 +83,5 @@ class TestDurability(DurabilityPromises):
         return close_and_open
 
 
-def _sqlite(folder: Path, clock: SetClock) -> AsyncExitStack:
+def _sqlite(folder: Path, clock: SetClock) -> AbstractAsyncContextManager[Storage]:
     return open_storage(f"sqlite:{folder / 'a.db'}", now=clock)

@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
-from avtomatika_trio._core.job import JobStatus
+from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.ledger import Ledger, TimerKind
 from avtomatika_trio._core.task import Lane
 from avtomatika_trio.errors import ConfigError, StaleRevision, StorageUnavailable
@@ -28,6 +29,12 @@ from avtomatika_trio.testing._samples import START, a_job, a_row, a_task, an_att
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "a.db"
+
+
+def _start(*command: str) -> "subprocess.Popen[bytes]":
+    """Start a process that is given every descriptor that can be inherited."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, close_fds=False)
 
 
 # Opening.
@@ -44,30 +51,39 @@ async def test_a_second_opener_is_told_who_has_the_file(path: Path) -> None:
 
 async def test_a_child_does_not_inherit_the_lock(path: Path) -> None:
     async with open_storage(f"sqlite:{path}"):
-        child = subprocess.Popen(["sleep", "30"], close_fds=False)
+        child = _start("sleep", "30")
     try:
         async with open_storage(f"sqlite:{path}"):
             pass
     finally:
-        child.kill()
-        child.wait()
+        with child:
+            child.kill()
+
+
+_PARENT = """
+import os, sys, trio
+from avtomatika_trio.storage import open_storage
+
+async def main():
+    async with open_storage("sqlite:" + sys.argv[1]):
+        pid = os.fork()
+        if pid == 0:
+            os.read(0, 1)  # until the test has done
+            os._exit(0)
+        os.write(1, b"forked\\n")
+        os._exit(0)
+trio.run(main)
+"""
 
 
 async def test_a_forked_child_does_not_hold_the_lock_after_its_parent(path: Path) -> None:
-    async with open_storage(f"sqlite:{path}"):
-        read, write = os.pipe()
-        pid = os.fork()
-        if pid == 0:  # the child waits until the parent has opened the file again
-            os.close(write)
-            os.read(read, 1)
-            os._exit(0)
-        os.close(read)
-    try:
+    parent = _start(sys.executable, "-W", "ignore", "-c", _PARENT, str(path))
+    with parent:  # closes the pipe at the end, on which the child ends
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"forked\n"
+        parent.wait()
         async with open_storage(f"sqlite:{path}"):
             pass
-    finally:
-        os.close(write)
-        os.waitpid(pid, 0)
 
 
 async def test_a_file_of_a_newer_version_is_left_alone(path: Path) -> None:
@@ -93,11 +109,11 @@ async def test_another_programs_database_is_left_alone(path: Path) -> None:
 
 async def test_a_file_that_is_no_database_is_left_alone(path: Path) -> None:
     text = b"Dear diary, " * 100
-    path.write_bytes(text)
+    await trio.Path(path).write_bytes(text)
     with pytest.raises(StorageUnavailable, match=re.escape(str(path))):
         async with open_storage(f"sqlite:{path}"):
             pass
-    assert path.read_bytes() == text
+    assert await trio.Path(path).read_bytes() == text
 
 
 async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
@@ -159,28 +175,28 @@ async def test_refused_steps_do_not_break_up_a_batch(path: Path) -> None:
     assert len(refused) == 200
 
 
-async def test_a_record_that_is_not_json_fails_alone(path: Path) -> None:
-    refused: list[BaseException] = []
+async def test_a_record_that_cannot_be_stored_fails_alone(path: Path) -> None:
+    refused: list[str] = []
 
-    async def commit_bad(value: object) -> None:
+    async def commit_bad(job_id: str, value: object) -> None:
         try:
-            await storage.commit(put(a_job("bad", initial_data={"x": value})))
-        except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-            refused.append(exc)
+            await storage.commit(put(a_job(job_id, initial_data={"x": value})))
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            refused.append(job_id)
 
     deep: list[object] = []
     for _ in range(100_000):
         deep = [deep]
-    bad = [object(), 2**70, "\ud800", deep]
+    bad = {"object": object(), "surrogate": "\ud800", "deep": deep}
     async with open_storage(f"sqlite:{path}") as storage:
         async with trio.open_nursery() as nursery:
-            for at, value in enumerate(bad):
-                nursery.start_soon(storage.commit, put(a_job(f"a{at}")))
-                nursery.start_soon(commit_bad, value)
-                nursery.start_soon(storage.commit, put(a_job(f"b{at}")))
-        assert len(await storage.jobs(JobQuery())) == 2 * len(bad)
-        assert await storage.job("bad") is None
-    assert len(refused) == len(bad)
+            for name, value in bad.items():
+                nursery.start_soon(storage.commit, put(a_job(f"before {name}")))
+                nursery.start_soon(commit_bad, name, value)
+                nursery.start_soon(storage.commit, put(a_job(f"after {name}")))
+        stored = {job.id for job in await storage.jobs(JobQuery())}
+    assert sorted(refused) == sorted(bad)
+    assert stored == {f"{when} {name}" for name in bad for when in ("before", "after")}
 
 
 def _transactions(path: Path) -> int:
@@ -232,12 +248,16 @@ async def test_a_commit_that_the_disk_refuses_is_answered_so_and_leaves_nothing(
         assert str(path) in refused[0]
         for at in range(10):
             assert await storage.job(f"j{at}") is None
-            assert await storage.commit(lambda ledger, at=at: ledger.job(f"j{at}")) is None
+            assert await storage.commit(partial(_stored_job, job_id=f"j{at}")) is None
         await storage.commit(put(a_job("j0"), a_row("j0")))
         assert await storage.job("before") == a_job("before")
     async with open_storage(f"sqlite:{path}") as storage:
         assert [job.id for job in await storage.jobs(JobQuery())] == ["j0", "before"]
         assert len(await storage.history("j0")) == 1
+
+
+def _stored_job(ledger: Ledger, job_id: str) -> Job | None:
+    return ledger.job(job_id)
 
 
 async def test_commits_after_closing_are_refused(path: Path) -> None:
@@ -267,15 +287,12 @@ trio.run(main)
 
 
 async def test_every_acknowledged_commit_survives_kill_9(path: Path) -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-c", _CHILD, str(path)], stdout=subprocess.PIPE, text=True
-    )
-    assert child.stdout is not None
-    with child.stdout:
-        acknowledged = [child.stdout.readline().strip() for _ in range(500)]
+    with _start(sys.executable, "-c", _CHILD, str(path)) as child:
+        assert child.stdout is not None
+        lines = [child.stdout.readline() for _ in range(500)]
         child.send_signal(signal.SIGKILL)
-        acknowledged += [line.strip() for line in child.stdout if line.endswith("\n")]
-    child.wait()
+        lines += child.stdout
+    acknowledged = [line.decode().strip() for line in lines if line.endswith(b"\n")]
     assert child.returncode == -signal.SIGKILL
     async with open_storage(f"sqlite:{path}") as storage:
         stored = {job.id for job in await storage.jobs(JobQuery(limit=200_000))}
@@ -343,14 +360,21 @@ def test_no_query_scans_a_table_or_sorts(path: Path) -> None:
             ledger.flush()
             _everything_that_is_read(connection)
         assert len(statements) > 20
-        for statement in statements:
-            plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
-            for step in plan:
-                detail = str(step[3])
-                assert "TEMP B-TREE" not in detail, (statement, detail)
-                ordered_walk = "USING INDEX" in detail or "USING COVERING INDEX" in detail
-                # Listing everybody's jobs walks an index from its end and stops at the limit.
-                listing = "ORDER BY created_at DESC" in statement and ordered_walk
-                constant = "CONSTANT ROW" in detail or re.search(r"SCAN \d+ CONSTANT", detail)
-                if not (listing or constant):
-                    assert "SCAN" not in detail, (statement, detail)
+        slow = [
+            (statement, step[3])
+            for statement in sorted(statements)
+            for step in connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+            if _costs_more_than_it_finds(statement, step[3])
+        ]
+    assert slow == []
+
+
+def _costs_more_than_it_finds(statement: str, detail: str) -> bool:
+    if "TEMP B-TREE" in detail:
+        return "FROM progress" not in statement  # sorts the running tasks of one job
+    if not detail.startswith("SCAN"):
+        return False
+    if "CONSTANT ROW" in detail:  # the rows of a VALUES clause
+        return False
+    # A listing of everybody's jobs walks an index from its end, and stops at the limit.
+    return not (detail.startswith("SCAN jobs USING INDEX") and "LIMIT" in statement)

@@ -26,6 +26,10 @@ S = TypeVar("S", OrchestratorSettings, WorkerSettings)
 
 _TABLES: dict[type[Any], str] = {OrchestratorSettings: "orchestrator", WorkerSettings: "worker"}
 _PREFIX = "AVTOMATIKA_"
+
+#: Variables of that prefix which are not settings of a program: the client commands' own.
+_OTHERS = frozenset({"AVTOMATIKA_URL", "AVTOMATIKA_CLIENT_TOKEN"})
+
 _ARGUMENT, _ENVIRONMENT, _FILE, _DEFAULT = range(4)
 
 
@@ -320,7 +324,7 @@ def _near_misses(environ: Mapping[str, str]) -> tuple[str, ...]:
     known = {CONFIG_VARIABLE, *(name for kind in _TABLES for name in known_variables(kind))}
     warnings = []
     for name in sorted(environ):
-        if name.startswith(_PREFIX) and name not in known:
+        if name.startswith(_PREFIX) and name not in known | _OTHERS:
             hint = _did_you_mean(name, sorted(known)) or _did_you_mean(
                 name.removeprefix(_PREFIX), sorted(known)
             )

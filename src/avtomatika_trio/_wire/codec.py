@@ -138,4 +138,4 @@ def _options(cls: Any) -> tuple[Any, ...]:
 
 @cache
 def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+    return typing.get_type_hints(cls, include_extras=True)

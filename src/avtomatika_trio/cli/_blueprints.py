@@ -76,10 +76,11 @@ def _graph(options: Namespace) -> int:
             print_json(to_json(blueprint))
         else:
             print_line(to_dot(blueprint).removesuffix("\n"))
-    elif options.output == "json":
-        raise CommandError(Exit.USAGE, "-o json is made from the source: give --blueprints too")
-    else:
-        with open_client(options) as client:
+        return Exit.OK
+    with open_client(options) as client:
+        if options.output == "json":
+            print_json(client.blueprint(options.name))
+        else:
             print_line(client.graph(options.name).removesuffix("\n"))
     return Exit.OK
 

@@ -1,7 +1,6 @@
 """The demo from its beginning to its end, and what it says about both."""
 
 import shlex
-import shutil
 import sys
 import sysconfig
 from collections.abc import Sequence
@@ -176,11 +175,8 @@ def _tell_how_to_look(screen: Screen, place: Path, job_id: str) -> None:
 
 
 def _command() -> str:
-    """How to call `avtomatika` from anywhere: by its path, where it is not on PATH."""
+    """How to call `avtomatika` in any shell, also where this Python is not on PATH."""
     beside = Path(sys.executable).with_name("avtomatika")
-    found = shutil.which("avtomatika")
-    if found is not None and Path(found) == beside:
-        return "avtomatika"
     if beside.exists():
         return shlex.quote(str(beside))
     return f"{shlex.quote(sys.executable)} -m avtomatika_trio"

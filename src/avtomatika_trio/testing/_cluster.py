@@ -88,7 +88,7 @@ class Orchestrator:
     name: str
     """Also its host in URLs."""
     commit_seconds: float = 0.0
-    """How long a commit takes on average."""
+    """How long a commit or a read takes at most."""
     on_commit: Callable[[int], None] = lambda _: None
     """Called with the number of each commit of a process (from 1), when it has happened and
     nobody knows of it yet."""
@@ -206,11 +206,16 @@ class WorkerMachine:
         self._process = process = _Process()
         await self._start(partial(self._run, process, self.instance))
 
+    def die(self) -> None:
+        """As `kill`, without waiting for its end."""
+        if self._process is not None:
+            self._process.scope.cancel()
+
     async def kill(self) -> None:
         """End the process, as `kill -9` does; what is in the spool is kept."""
         process = self._process
+        self.die()
         if process is not None:
-            process.scope.cancel()
             await process.ended.wait()
 
     async def stop(self) -> None:
@@ -363,6 +368,7 @@ async def open_cluster(
     seed: int = 0,
     rules: Rules | None = None,
     limits: Limits | None = None,
+    commit_seconds: float = 0.0,
 ) -> AsyncIterator[Cluster]:
     """A cluster whose orchestrators, called `o1`, `o2`..., run; without workers yet.
 
@@ -374,6 +380,7 @@ async def open_cluster(
         seed: Of all chance; the same seed plays the same again.
         rules: Of the orchestrators.
         limits: Of the orchestrators.
+        commit_seconds: How long a commit or a read takes at most; 0 = one checkpoint.
     """
     chance = random.Random(seed)  # noqa: S311 - to be played again
     storage = MemoryStorage(now=_now, cluster_id="cluster")
@@ -396,6 +403,7 @@ async def open_cluster(
         machines = [
             Orchestrator(
                 name=f"o{number}",
+                commit_seconds=commit_seconds,
                 network=network,
                 shared=storage,
                 start=processes.start,

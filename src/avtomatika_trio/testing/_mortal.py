@@ -29,8 +29,8 @@ class MortalStorage:
     shared: MemoryStorage
     chance: random.Random
     commit_seconds: float = 0.0
-    """How long a commit takes on average; a caller that is cancelled meanwhile learns
-    nothing, though the step is whole."""
+    """How long a commit or a read takes at most; who is cancelled in a commit learns nothing,
+    though the step is whole."""
     on_commit: Callable[[int], None] = lambda _: None
     """Called with the number of each commit (from 1), before its caller learns of it."""
     is_dead: bool = False
@@ -44,7 +44,7 @@ class MortalStorage:
         return self.shared.now()
 
     async def commit(self, operation: Callable[[Ledger], T]) -> T:
-        await self._read()
+        await trio.lowlevel.checkpoint()
         await self._pass_time()
         self._check()
         answer = self.shared.run(operation)
@@ -61,6 +61,8 @@ class MortalStorage:
 
     async def _read(self) -> None:
         await trio.lowlevel.checkpoint()
+        if self.commit_seconds:
+            await trio.sleep(self.chance.uniform(0, self.commit_seconds))
         self._check()
 
     def _check(self) -> None:

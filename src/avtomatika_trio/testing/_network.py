@@ -206,6 +206,8 @@ class Network:
     ) -> None:
         self.seen: list[Seen] = []
         """Every request that has ended, in that order."""
+        self.unread: list[Call] = []
+        """Requests that a server has answered when their client had gone."""
         self._chance = chance
         self._latency_seconds = latency_seconds
         self._start_carrying = carry
@@ -350,7 +352,11 @@ class Network:
                 watchers.start_soon(self._hang_up, exchange, connection)
             await connection.ended.wait()
             watchers.cancel_scope.cancel()
-        return self._reset() if connection.answer is None else connection.answer
+        if connection.answer is None:
+            return self._reset()
+        if exchange.client_gone.is_set():
+            self.unread.append(exchange.call)
+        return connection.answer
 
     async def _hang_up(self, exchange: _Exchange, connection: _Connection) -> None:
         await exchange.client_gone.wait()

@@ -51,9 +51,7 @@ async def _claimed(storage: Storage, name: str = "one", most: int = 10) -> list[
 class ClaimPromises:
     """While a claim is held, nobody else is given this revision of the job."""
 
-    async def test_ready_jobs_are_claimed_first_come_first_served(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_ready_jobs_are_claimed_first_come_first_served(self, storage: Storage) -> None:
         names = [f"j{at}" for at in (3, 1, 2)]
         for name in names:
             await storage.commit(put(a_ready_job(name)))
@@ -61,17 +59,13 @@ class ClaimPromises:
         assert await _claimed(storage, most=2) == names[2:]
         assert await _claimed(storage) == []
 
-    async def test_only_jobs_whose_handler_can_run_are_offered(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_only_jobs_whose_handler_can_run_are_offered(self, storage: Storage) -> None:
         for status in JobStatus:
             await storage.commit(put(a_job(f"{status}", status=status)))
             await storage.commit(put(a_job(f"{status}-later", status=status, ready_at=START)))
         assert await _claimed(storage, most=100) == ["pending", "running"]
 
-    async def test_a_claim_waits_for_a_ready_job(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_a_claim_waits_for_a_ready_job(self, storage: Storage) -> None:
         engine = _Engine(storage, "one")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(engine.claim)
@@ -84,9 +78,7 @@ class ClaimPromises:
         assert engine.claimed == ["j"]
         assert engine.got[0] == a_ready_job()
 
-    async def test_each_job_goes_to_one_of_several_engines(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_each_job_goes_to_one_of_several_engines(self, storage: Storage) -> None:
         engines = [_Engine(storage, f"e{at}", most=1) for at in range(5)]
         async with trio.open_nursery() as nursery:
             for engine in engines:
@@ -101,9 +93,7 @@ class ClaimPromises:
             f"j{at}" for at in range(5)
         ]
 
-    async def test_only_the_newest_revision_is_offered(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_only_the_newest_revision_is_offered(self, storage: Storage) -> None:
         await storage.commit(put(a_ready_job("a"), a_ready_job("b")))
         newer = a_ready_job("a", revision=2, status=JobStatus.RUNNING)
         await storage.commit(put(newer))
@@ -112,7 +102,7 @@ class ClaimPromises:
         assert await _claim(storage) == []
 
     async def test_the_next_revision_can_be_claimed_while_the_last_is_held(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
+        self, storage: Storage
     ) -> None:
         first = a_ready_job()
         await storage.commit(put(first))
@@ -133,9 +123,7 @@ class ClaimPromises:
         mock_clock.jump(10 * _LEASE_SECONDS)
         assert await _claimed(storage) == []
 
-    async def test_a_released_claim_is_offered_again_at_once(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_a_released_claim_is_offered_again_at_once(self, storage: Storage) -> None:
         await storage.commit(put(a_ready_job()))
         [job] = await _claim(storage)
         engine = _Engine(storage, "two")
@@ -145,9 +133,7 @@ class ClaimPromises:
             storage.release_claim(job)
         assert list(engine.got) == [job]
 
-    async def test_a_job_that_has_changed_is_not_offered_on_release(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_a_job_that_has_changed_is_not_offered_on_release(self, storage: Storage) -> None:
         await storage.commit(put(a_ready_job()))
         [job] = await _claim(storage)
         await storage.commit(put(a_job(revision=2, status=JobStatus.CANCELLED)))
@@ -194,9 +180,7 @@ class ClaimPromises:
             storage.renew_claims("one", lease_seconds=_LEASE_SECONDS)
         assert await _claimed(storage, "three") == ["b"]
 
-    async def test_a_cancelled_claim_claims_nothing(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_a_cancelled_claim_claims_nothing(self, storage: Storage) -> None:
         with trio.CancelScope() as scope:
             scope.cancel()
             await storage.claim_ready("one", most=1, lease_seconds=_LEASE_SECONDS)
@@ -208,9 +192,7 @@ class ClaimPromises:
             engine.scope.cancel()
         assert [*engine.claimed, *await _claimed(storage, "two")] == ["j"]
 
-    async def test_a_long_backlog_is_claimed_in_order(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_a_long_backlog_is_claimed_in_order(self, storage: Storage) -> None:
         names = [f"j{at:04}" for at in range(2500)]
         await storage.commit(put(*(a_ready_job(name) for name in names)))
         await storage.commit(put(a_job("j2400", revision=2, status=JobStatus.CANCELLED)))

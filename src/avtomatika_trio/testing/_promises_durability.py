@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 
 import attrs
-import trio.testing
 
 from avtomatika_trio._core.job import JobStatus
 from avtomatika_trio._core.task import TaskStatus
@@ -49,9 +48,7 @@ class DurabilityPromises:
         numbers = [numbered.number for numbered in rows]
         assert numbers == sorted(set(numbers))
 
-    async def test_ready_jobs_are_offered_again(
-        self, storage: Storage, reopen: Reopen, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_ready_jobs_are_offered_again(self, storage: Storage, reopen: Reopen) -> None:
         jobs = [a_ready_job(f"j{at}", created_at=START + at) for at in range(3)]
         await storage.commit(put(*jobs, a_job("waits"), a_ready_job("later", ready_at=START)))
         await storage.claim_ready("one", most=2, lease_seconds=30)
@@ -59,7 +56,7 @@ class DurabilityPromises:
         assert list(await again.claim_ready("two", most=10, lease_seconds=30)) == jobs
 
     async def test_who_waits_is_woken_for_tasks_of_before(
-        self, storage: Storage, reopen: Reopen, mock_clock: trio.testing.MockClock
+        self, storage: Storage, reopen: Reopen
     ) -> None:
         await storage.commit(put(a_task()))
         again = await reopen()

@@ -1,6 +1,8 @@
 """Wake-ups: none is lost, and not everybody wakes for one task."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
 
 import attrs
 import trio
@@ -45,6 +47,10 @@ class _Poll:
         return None
 
 
+def _break() -> NoReturn:
+    raise Broken
+
+
 async def _parked(nursery: trio.Nursery, *polls: _Poll) -> None:
     """Start *polls*, one after the other, each until it waits."""
     for poll in polls:
@@ -55,9 +61,7 @@ async def _parked(nursery: trio.Nursery, *polls: _Poll) -> None:
 class NewsPromises:
     """Whoever registers, looks and then waits, misses nothing."""
 
-    async def test_news_after_parking_wakes(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_news_after_parking_wakes(self, storage: Storage) -> None:
         poll = _Poll(storage, "p")
         async with trio.open_nursery() as nursery:
             await _parked(nursery, poll)
@@ -66,14 +70,14 @@ class NewsPromises:
         assert poll.looks == 2
 
     async def test_news_between_registering_and_waiting_is_not_missed(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
+        self, storage: Storage
     ) -> None:
         with storage.queue_news(["k"]) as news:
             await storage.commit(put(a_task()))
             await news.wait()
 
     async def test_news_before_registering_is_for_the_look_not_for_the_wait(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
+        self, storage: Storage
     ) -> None:
         await storage.commit(put(a_task("forbidden")))
         poll = _Poll(storage, "p", may_take=False)
@@ -82,9 +86,7 @@ class NewsPromises:
             assert poll.looks == 1
             nursery.cancel_scope.cancel()
 
-    async def test_news_of_another_skill_does_not_wake(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_news_of_another_skill_does_not_wake(self, storage: Storage) -> None:
         poll = _Poll(storage, "p")
         async with trio.open_nursery() as nursery:
             await _parked(nursery, poll)
@@ -93,9 +95,7 @@ class NewsPromises:
             assert poll.looks == 1
             nursery.cancel_scope.cancel()
 
-    async def test_a_step_that_was_undone_is_no_news(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_a_step_that_was_undone_is_no_news(self, storage: Storage) -> None:
         poll = _Poll(storage, "p")
         async with trio.open_nursery() as nursery:
             await _parked(nursery, poll)
@@ -105,7 +105,7 @@ class NewsPromises:
             nursery.cancel_scope.cancel()
 
     async def test_as_many_wake_as_there_are_tasks_the_longest_waiting_first(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
+        self, storage: Storage
     ) -> None:
         polls = [_Poll(storage, f"p{at}") for at in range(6)]
         async with trio.open_nursery() as nursery:
@@ -119,9 +119,7 @@ class NewsPromises:
             assert [poll.got for poll in polls[2:]] == ["c-1", None, None, None]
             nursery.cancel_scope.cancel()
 
-    async def test_one_waits_for_several_skills(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_one_waits_for_several_skills(self, storage: Storage) -> None:
         both = _Poll(storage, "both", skills=("k", "other"))
         single = _Poll(storage, "single")
         async with trio.open_nursery() as nursery:
@@ -132,9 +130,7 @@ class NewsPromises:
             await storage.commit(put(a_task("b")))
         assert single.got == "b-1"
 
-    async def test_a_cancelled_waiter_takes_no_wake_up_with_it(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_a_cancelled_waiter_takes_no_wake_up_with_it(self, storage: Storage) -> None:
         polls = [_Poll(storage, f"p{at}") for at in range(3)]
         async with trio.open_nursery() as nursery:
             await _parked(nursery, *polls)
@@ -146,19 +142,16 @@ class NewsPromises:
             nursery.cancel_scope.cancel()
 
     async def test_one_that_leaves_without_having_looked_passes_its_wake_up_on(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
+        self, storage: Storage
     ) -> None:
         poll = _Poll(storage, "p")
         woken = trio.Event()
 
         async def wait_and_leave() -> None:
-            try:
-                with storage.queue_news(["k"]) as news:
-                    await news.wait()
-                    woken.set()
-                    raise Broken
-            except Broken:
-                pass
+            with suppress(Broken), storage.queue_news(["k"]) as news:
+                await news.wait()
+                woken.set()
+                _break()
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait_and_leave)
@@ -169,7 +162,7 @@ class NewsPromises:
         assert poll.got == "j-1"
 
     async def test_one_that_may_not_take_the_task_does_not_keep_it_from_others(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
+        self, storage: Storage
     ) -> None:
         shunned = [_Poll(storage, f"p{at}", may_take=False) for at in range(3)]
         willing = _Poll(storage, "q")
@@ -181,9 +174,7 @@ class NewsPromises:
             assert [poll.looks for poll in shunned] == [2, 2, 2]
             nursery.cancel_scope.cancel()
 
-    async def test_a_task_that_nobody_may_take_wakes_everyone_once(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_a_task_that_nobody_may_take_wakes_everyone_once(self, storage: Storage) -> None:
         polls = [_Poll(storage, f"p{at}", may_take=False) for at in range(3)]
         async with trio.open_nursery() as nursery:
             await _parked(nursery, *polls)
@@ -196,9 +187,7 @@ class NewsPromises:
             assert [poll.looks for poll in polls] == [3, 3, 3]
             nursery.cancel_scope.cancel()
 
-    async def test_two_hundred_polls_get_two_hundred_tasks(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_two_hundred_polls_get_two_hundred_tasks(self, storage: Storage) -> None:
         polls = [_Poll(storage, f"p{at}", skills=("k", "other")) for at in range(200)]
         async with trio.open_nursery() as nursery:
             for poll in polls:
@@ -208,9 +197,7 @@ class NewsPromises:
                 nursery.start_soon(storage.commit, put(a_task(f"j{at:03}", skill=skill)))
         assert sorted(str(poll.got) for poll in polls) == [f"j{at:03}-1" for at in range(200)]
 
-    async def test_followers_hear_of_changes_of_their_job_alone(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_followers_hear_of_changes_of_their_job_alone(self, storage: Storage) -> None:
         heard: list[str] = []
 
         async def follow(job_id: str) -> None:
@@ -235,9 +222,7 @@ class NewsPromises:
             assert heard == ["a"] * 4 + ["b"]
             nursery.cancel_scope.cancel()
 
-    async def test_a_change_between_two_waits_is_not_missed(
-        self, storage: Storage, mock_clock: trio.testing.MockClock
-    ) -> None:
+    async def test_a_change_between_two_waits_is_not_missed(self, storage: Storage) -> None:
         with storage.job_news("j") as news:
             await storage.commit(put(a_job()))
             await storage.commit(put(a_job(revision=2)))

@@ -8,25 +8,25 @@ The classes ask for these fixtures:
 * `clock`: a `SetClock`;
 * `storage`: an open, empty storage whose time is that clock;
 * `reopen`: an async function that closes and opens again (`DurabilityPromises` only);
-* `mock_clock`: pytest-trio's (`ClaimPromises`, `NewsPromises`).  It stands still unless told
-  to jump, so that a storage with threads can be tested with it.
+* `mock_clock`: pytest-trio's (`ClaimPromises` only).  It stands still unless told to jump, so
+  that a storage with threads can be tested with it.
 """
 
-from avtomatika_trio.testing._promises_claims import ClaimPromises as ClaimPromises
+from avtomatika_trio.testing._promises_claims import ClaimPromises
 from avtomatika_trio.testing._promises_commit import (
-    CommitPromises as CommitPromises,
-    ValuePromises as ValuePromises,
+    CommitPromises,
+    ValuePromises,
 )
 from avtomatika_trio.testing._promises_durability import (
-    DurabilityPromises as DurabilityPromises,
+    DurabilityPromises,
 )
 from avtomatika_trio.testing._promises_indexes import (
-    IndexPromises as IndexPromises,
-    QueuePromises as QueuePromises,
+    IndexPromises,
+    QueuePromises,
 )
-from avtomatika_trio.testing._promises_news import NewsPromises as NewsPromises
-from avtomatika_trio.testing._promises_reads import ReadPromises as ReadPromises
-from avtomatika_trio.testing._suite import SetClock as SetClock
+from avtomatika_trio.testing._promises_news import NewsPromises
+from avtomatika_trio.testing._promises_reads import ReadPromises
+from avtomatika_trio.testing._suite import SetClock
 
 __all__ = [
     "ClaimPromises",

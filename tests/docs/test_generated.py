@@ -1,0 +1,108 @@
+"""Pages made from the code are as the code is; other pages leave nothing out of it."""
+
+import ast
+import importlib.util
+import re
+from http import HTTPStatus
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from avtomatika_trio._core import ledger
+from avtomatika_trio._core.job import JobStatus
+from avtomatika_trio._core.task import AttemptStatus
+from avtomatika_trio.orchestrator._app import create_quart
+from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._registry import Blueprints
+from avtomatika_trio.storage import MemoryStorage
+
+DOCS = Path(__file__).parents[2] / "docs"
+SOURCE = Path(ledger.__file__).parents[1]
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["cli.md", "errors.md", "states.md"])
+def test_a_generated_page_is_fresh(generate: ModuleType, name: str) -> None:
+    page = DOCS / "reference" / name
+    assert page.read_text("utf-8") == generate.pages()[page], "run: python docs/generate.py"
+
+
+def test_every_type_of_history_event_is_explained_and_no_other() -> None:
+    types = {f"job_{status}" for status in JobStatus if status.is_final}
+    types |= {f"attempt_{status}" for status in (AttemptStatus.FAILED, AttemptStatus.TIMED_OUT)}
+    named = re.compile(r"(job|state|branches|task|attempt)_[a-z]+ed")
+    recorders = {"HistoryRow", "_record", "_end"}
+    for module in (SOURCE / "_core").glob("*.py"):
+        for call in ast.walk(ast.parse(module.read_text("utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") in recorders:
+                values = [*call.args, *(keyword.value for keyword in call.keywords)]
+                texts = [v.value for v in values if isinstance(v, ast.Constant)]
+                types |= {t for t in texts if isinstance(t, str) and named.fullmatch(t)}
+    page = (DOCS / "reference" / "history.md").read_text("utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == types
+
+
+async def test_every_route_of_clients_is_on_the_page_of_http() -> None:
+    context = Context(
+        storage=MemoryStorage(lambda: 0.0),
+        blueprints=Blueprints(),
+        client_token="c",
+        worker_token="w",
+    )
+    routes = {
+        re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        for rule in create_quart(context).url_map.iter_rules()
+        if not rule.rule.startswith("/api/") or rule.rule.startswith("/api/v1/")
+    }
+    page = (DOCS / "reference" / "http.md").read_text("utf-8")
+    documented = set(re.findall(r"^\| `(?:GET|POST|PATCH)` \| `([^`]+)`", page, re.MULTILINE))
+    assert {route for route in documented if not route.startswith("/_worker/")} == routes
+
+
+def test_every_error_code_of_http_is_on_the_page() -> None:
+    codes = {"body_too_large"}
+    for module in (SOURCE / "orchestrator").glob("*.py"):
+        for call in ast.walk(ast.parse(module.read_text("utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") in {
+                "HttpProblem",
+                "_not_ready",
+            }:
+                codes |= {
+                    text.value
+                    for text in call.args[:2]
+                    if isinstance(text, ast.Constant) and isinstance(text.value, str)
+                }
+    page = (DOCS / "reference" / "http.md").read_text("utf-8")
+    documented = re.findall(r"^\| `([a-z_]+)` \| (\d{3}) \|", page, re.MULTILINE)
+    assert {code for code, _ in documented} == codes
+    assert all(HTTPStatus(int(status)).is_client_error or int(status) >= 500 for _, status in documented)
+
+
+def test_every_test_that_the_guarantees_name_is_there() -> None:
+    page = (DOCS / "explanation" / "guarantees.md").read_text("utf-8")
+    named = set(re.findall(r"`(test_\w+)`", page))
+    there = {
+        name
+        for file in TESTS.rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)\(", file.read_text("utf-8"))
+    }
+    assert len(named) > 60
+    assert named - there == set()
+
+
+def test_every_module_has_its_place_in_the_architecture() -> None:
+    page = (DOCS / "explanation" / "architecture.md").read_text("utf-8")
+    parts = [path.name for path in SOURCE.iterdir() if not path.name.startswith("__")]
+    missing = [part for part in parts if f"`{part.removesuffix('.py')}" not in page]
+    assert missing == []

@@ -1,0 +1,127 @@
+"""Reading messages: strictly, with the path of every problem."""
+
+import json
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given, strategies as st
+
+from avtomatika_trio._wire import messages
+from avtomatika_trio._wire.codec import decode, decode_any, encode
+from avtomatika_trio.errors import InvalidMessage
+
+CLASSES: list[Any] = [
+    messages.Registration,
+    messages.Heartbeat,
+    messages.Result,
+    list[messages.Result],
+    messages.Return,
+    messages.WorkerEvent,
+    messages.Submission,
+    list[messages.Submission],
+    messages.ResultsAnswer,
+    messages.Tasks,
+]
+
+
+def paths(body: Any, cls: Any, *, closed: bool = False) -> list[str]:
+    with pytest.raises(InvalidMessage) as caught:
+        decode(json.dumps(body).encode(), cls, closed=closed)
+    assert all(problem.message for problem in caught.value.problems)
+    return [problem.path for problem in caught.value.problems]
+
+
+def refused(body: bytes, cls: Any, *, closed: bool) -> InvalidMessage | None:
+    try:
+        decode(body, cls, closed=closed)
+    except InvalidMessage as exc:
+        return exc
+    return None
+
+
+def test_every_problem_is_told_with_its_path() -> None:
+    body = {
+        "worker_id": "not a name!",
+        "instance": "",
+        "supported_skills": [{"name": "fine"}, {"nam": "x"}, {"name": 1}],
+        "heartbeat_seconds": 0,
+    }
+    assert paths(body, messages.Registration) == [
+        "$.worker_id",
+        "$.supported_skills[1].name",
+        "$.supported_skills[2].name",
+        "$.instance",
+        "$.heartbeat_seconds",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cls", "body", "path"),
+    [
+        (messages.Heartbeat, {"beat": 10**60}, "$.beat"),
+        (messages.Heartbeat, {"last_poll": -1}, "$.last_poll"),
+        (messages.Heartbeat, {"open_polls": [1, 1.5]}, "$.open_polls[1]"),
+        (messages.Heartbeat, {"loop_blocked_seconds": -1}, "$.loop_blocked_seconds"),
+        (messages.Result, {"job_id": "j"}, "$.task_id"),
+        (messages.Result, {"job_id": "j", "task_id": "t", "status": ""}, "$.status"),
+        (
+            messages.Result,
+            {"job_id": "j", "task_id": "t", "error": {"message": "x"}},
+            "$.error.code",
+        ),
+        (list[messages.Result], [{"job_id": "j", "task_id": 3}], "$[0].task_id"),
+        (messages.Submission, {"initial_data": []}, "$.initial_data"),
+        (messages.Submission, [], "$"),
+        (list[messages.Submission], {}, "$"),
+    ],
+)
+def test_a_fault_is_found_where_it_is(cls: Any, body: Any, path: str) -> None:
+    assert paths(body, cls) == [path]
+
+
+def test_unknown_members_are_refused_where_they_are_mistakes_and_ignored_elsewhere() -> None:
+    assert paths({"webhook_url": "x"}, messages.Submission, closed=True) == ["$.webhook_url"]
+    assert decode(b'{"task_ids": [], "later": 1}', messages.Return).task_ids == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"worker_id": "\xff"}', b"[" * 100_000])
+def test_what_is_not_json_is_said_to_be_none(body: bytes) -> None:
+    for read in (decode_any, lambda it: decode(it, messages.Registration)):
+        with pytest.raises(InvalidMessage) as caught:
+            read(body)
+        assert [problem.path for problem in caught.value.problems] == ["$"]
+
+
+@given(st.binary(), st.sampled_from(CLASSES), st.booleans())
+def test_bytes_are_read_or_refused(body: bytes, cls: Any, closed: bool) -> None:
+    refusal = refused(body, cls, closed=closed)
+    assert refusal is None or refusal.problems
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+members = sorted({field.name for cls in CLASSES[:3] for field in attrs.fields(cls)})
+
+
+@given(
+    st.dictionaries(st.sampled_from(members), json_values), st.sampled_from(CLASSES), st.booleans()
+)
+def test_any_json_is_read_or_refused(
+    body: dict[str, Any],
+    cls: Any,
+    closed: bool,
+) -> None:
+    refusal = refused(json.dumps(body).encode(), cls, closed=closed)
+    assert refusal is None or all(it.path.startswith("$") for it in refusal.problems)
+
+
+def test_values_travel_as_given() -> None:
+    data = {"float": 1.0, "null": None, "deep": [[{"é": 2**63}]], "big": 1e20}
+    sent = encode(messages.Result(job_id="j", task_id="t", data=data))
+    read = decode(sent, messages.Result)
+    assert read.data == data
+    assert isinstance(read.data["float"], float)
