@@ -124,7 +124,9 @@ def states_page() -> str:
         parts += [*_table(("Event", "Meaning"), _events(transitions)), ""]
         parts += ["As a graph, for any viewer of DOT:\n", "```dot", *_dot(transitions), "```\n"]
     parts += ["## Attempts\n", "Once it is not leased any more, an attempt has ended."]
-    parts.append("One that was lost or unclaimed is leased again if its worker turns out to hold it.\n")
+    parts.append(
+        "One that was lost or unclaimed is leased again if its worker turns out to hold it.\n"
+    )
     return _page([*parts, *_table(("Status", "Meaning"), _members(task.AttemptStatus))])
 
 

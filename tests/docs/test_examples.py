@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).parents[2]
 FIRST_JOB = ROOT / "docs" / "examples" / "first-job"
+HOW_TO = ROOT / "docs" / "examples" / "how-to"
 
 OpenTerminal = Callable[[], Terminal]
 
@@ -81,6 +82,17 @@ def test_the_first_job(tmp_path: Path, port: int, open_terminal: OpenTerminal) -
     play(third, "kill-orchestrator")
     play(open_terminal(), "serve", stays=True)
     play(third, "watch-after-restart")
+
+
+def test_the_how_tos(tmp_path: Path, port: int, open_terminal: OpenTerminal) -> None:
+    shutil.copytree(HOW_TO, tmp_path, dirs_exist_ok=True)
+    serve = Exchange("avtomatika serve --blueprints blueprints", "...\navtomatika ... serves\n")
+    open_terminal().type(serve, stays=True)
+    work = Exchange("avtomatika worker run converter:worker", "avtomatika ... works\n")
+    open_terminal().type(work, stays=True)
+    third = open_terminal()
+    for exchange in read_session((HOW_TO / "films.console").read_text("utf-8")):
+        third.type(exchange, stays=False)
 
 
 def test_the_readme(tmp_path: Path, port: int, open_terminal: OpenTerminal) -> None:

@@ -86,7 +86,9 @@ def test_every_error_code_of_http_is_on_the_page() -> None:
     page = (DOCS / "reference" / "http.md").read_text("utf-8")
     documented = re.findall(r"^\| `([a-z_]+)` \| (\d{3}) \|", page, re.MULTILINE)
     assert {code for code, _ in documented} == codes
-    assert all(HTTPStatus(int(status)).is_client_error or int(status) >= 500 for _, status in documented)
+    assert all(
+        HTTPStatus(int(status)).is_client_error or int(status) >= 500 for _, status in documented
+    )
 
 
 def test_every_test_that_the_guarantees_name_is_there() -> None:

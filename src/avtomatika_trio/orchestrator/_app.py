@@ -29,7 +29,8 @@ from avtomatika_trio.orchestrator._http import (
 )
 from avtomatika_trio.orchestrator._routes_jobs import add_job_routes
 from avtomatika_trio.orchestrator._routes_public import add_public_routes
-from avtomatika_trio.orchestrator._routes_workers import PREFIX, create_worker_routes
+from avtomatika_trio.orchestrator._routes_workers import create_worker_routes
+from avtomatika_trio.orchestrator._rxon import PREFIX
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ from avtomatika_trio._core import lease, results
 from avtomatika_trio._core.arguments import NAME
 from avtomatika_trio._core.dispatch import HandOut, Offer, hand_out
 from avtomatika_trio._core.ledger import InstanceKind, Ledger, Progress
-from avtomatika_trio._core.task import TaskFault, TaskResult
 from avtomatika_trio._wire import messages
 from avtomatika_trio._wire.codec import decode, decode_any
 from avtomatika_trio.errors import InvalidMessage, Problem, StorageUnavailable
@@ -41,10 +40,20 @@ from avtomatika_trio.orchestrator._polls import (
     hand_over,
     wait_for_tasks,
 )
+from avtomatika_trio.orchestrator._rxon import (
+    PREFIX,
+    as_payload,
+    as_report,
+    as_said,
+    as_share,
+    foreign_id,
+    foreign_instance,
+    no_route,
+    skill_names,
+    unauthorized,
+)
 
 logger = logging.getLogger(__name__)
-
-PREFIX = "/_worker/"
 
 #: What workers of the original do, and beat, when they do not say how often (seconds).
 _FOREIGN_INTERVAL_SECONDS = 15.0
@@ -96,7 +105,7 @@ class _Routes:
             case ("POST", "events"):
                 await send_json(send, await self.event(request))
             case _:
-                raise _no_route(request)
+                raise no_route(request)
 
     def authenticate(self, request: Request, worker_id: str | None) -> str:
         """The worker id of the sender.
@@ -108,11 +117,11 @@ class _Routes:
         sender = worker_id or request.headers.get(messages.WORKER_ID_HEADER.lower())
         token = request.headers.get(messages.TOKEN_HEADER.lower())
         if token is None:
-            raise _unauthorized("Missing X-Worker-Token header")
+            raise unauthorized("Missing X-Worker-Token header")
         if not hmac.compare_digest(token.encode(), self._token):
-            raise _unauthorized("No valid token found (GLOBAL_WORKER_TOKEN / WORKER_TOKEN)")
+            raise unauthorized("No valid token found (GLOBAL_WORKER_TOKEN / WORKER_TOKEN)")
         if not sender:
-            raise _unauthorized("Missing X-Worker-ID header")
+            raise unauthorized("Missing X-Worker-ID header")
         if NAME.fullmatch(sender) is None:
             raise InvalidMessage((Problem("worker_id", f"is not a worker id: {sender!r}"),))
         return sender
@@ -121,18 +130,18 @@ class _Routes:
         sender = self.authenticate(request, None)
         said = decode(request.body, messages.Registration)
         if said.worker_id != sender:
-            raise _foreign_id(sender, said.worker_id)
+            raise foreign_id(sender, said.worker_id)
         ours = said.instance is not None
         interval = said.heartbeat_seconds or (
             _OUR_INTERVAL_SECONDS if ours else _FOREIGN_INTERVAL_SECONDS
         )
         registration = lease.Registration(
             worker_id=sender,
-            instance=said.instance or _foreign(sender),
+            instance=said.instance or foreign_instance(sender),
             kind=InstanceKind.OURS if ours else InstanceKind.FOREIGN,
             skills=tuple(skill.name for skill in said.supported_skills),
             interval_seconds=interval,
-            said=_as_dict(request.body),
+            said=as_said(request.body),
         )
         rules = self.context.rules
         operation = partial(lease.register, said=registration, rules=rules)
@@ -146,29 +155,13 @@ class _Routes:
                 "lease_seconds": lease_seconds,
                 "heartbeat_seconds": lease_seconds / 3,
             }
-        warning = await self._warning(request, registration)
-        return answer if warning is None else {**answer, "warning": warning}
-
-    async def _warning(self, request: Request, said: lease.Registration) -> str | None:
         version = request.headers.get(messages.VERSION_HEADER.lower(), messages.RXON_VERSION)
         if version != messages.RXON_VERSION:
-            return (
+            answer["warning"] = (
                 "Protocol version mismatch! Orchestrator:"
                 f" {messages.RXON_VERSION}, Worker: {version}."
             )
-        twins = [
-            other.id
-            for other in await self.context.storage.instances()
-            if other.worker_id == said.worker_id and other.id != said.instance and not other.gone
-        ]
-        if not twins or said.kind is InstanceKind.FOREIGN:
-            return None
-        warning = (
-            f"worker id {said.worker_id!r} is also that of {', '.join(sorted(twins))}; if that"
-            " process is not dead, give each worker a WORKER_ID of its own"
-        )
-        logger.warning("%s", warning)
-        return warning
+        return answer
 
     async def heartbeat(self, request: Request, worker_id: str) -> dict[str, Any]:
         sender = self.authenticate(request, worker_id)
@@ -176,7 +169,7 @@ class _Routes:
         said = messages.Heartbeat() if empty else decode(request.body, messages.Heartbeat)
         beat = lease.Beat(
             worker_id=sender,
-            instance=said.instance or _foreign(sender),
+            instance=said.instance or foreign_instance(sender),
             number=said.beat,
             last_poll=said.last_poll,
             open_polls=tuple(said.open_polls),
@@ -185,7 +178,7 @@ class _Routes:
             blocked_seconds=said.loop_blocked_seconds,
             leaving=said.leaving or said.status == "offline",
             status=said.status,
-            skills=_skill_names(said.supported_skills),
+            skills=skill_names(said.supported_skills),
         )
         operation = partial(lease.heartbeat, beat=beat, rules=self.context.rules)
         answer = await self.context.storage.commit(operation)
@@ -193,11 +186,28 @@ class _Routes:
             raise HttpProblem(HTTPStatus.NOT_FOUND, "worker_not_found", "Worker not found")
         for note in answer.notes:
             logger.warning("%s", note)
+        if beat.number == 1:  # by now it has named those that it replaces
+            await self._report_twins(beat)
         return {
             "status": "ttl_refreshed" if empty else "ok",
             "cancel_task_ids": list(answer.cancel),
             "replaced": list(answer.replaced),
         }
+
+    async def _report_twins(self, beat: lease.Beat) -> None:
+        """Two processes that use one worker id keep their own leases, and are reported (L7)."""
+        twins = sorted(
+            other.id
+            for other in await self.context.storage.instances()
+            if other.worker_id == beat.worker_id and other.id != beat.instance and not other.gone
+        )
+        if twins:
+            logger.warning(
+                "worker id %r is used by %s and %s; give each process a WORKER_ID of its own",
+                beat.worker_id,
+                beat.instance,
+                ", ".join(twins),
+            )
 
     async def poll(self, request: Request, worker_id: str, receive: Receive, send: Send) -> None:
         sender = self.authenticate(request, worker_id)
@@ -212,18 +222,18 @@ class _Routes:
             if not sending:
                 await send_nothing(send)
             elif many:
-                await send_json(send, {"tasks": [_as_payload(it, ours=True) for it in sending]})
+                await send_json(send, {"tasks": [as_payload(it, ours=True) for it in sending]})
             else:
-                await send_json(send, _as_payload(sending[0], ours=False))
+                await send_json(send, as_payload(sending[0], ours=False))
 
         await hand_over(self.context, offer, got, presence, answer)
 
     async def _offer(self, request: Request, sender: str) -> Offer:
         most = request.number("max_tasks", 1, most=messages.MOST_PER_REQUEST)
-        instance_id = request.query.get("instance") or _foreign(sender)
+        instance_id = request.query.get("instance") or foreign_instance(sender)
         instance = await self.context.storage.instance(instance_id)
         if instance is not None and instance.worker_id != sender:
-            raise _foreign_id(sender, instance.worker_id)
+            raise foreign_id(sender, instance.worker_id)
         named = request.query.get("available_skills")
         if named is not None:
             skills = tuple(dict.fromkeys(filter(None, named.split(","))))
@@ -248,7 +258,7 @@ class _Routes:
         if len(said) > messages.MOST_PER_REQUEST:
             problem = Problem("$", f"at most {messages.MOST_PER_REQUEST} results in one post")
             raise InvalidMessage((problem,))
-        reports = [_as_report(one, sender) for one in said]
+        reports = [as_report(one, sender) for one in said]
         offer = await self._offer(request, sender) if "max_tasks" in request.query else None
         operation = partial(
             _report_and_hand_out,
@@ -265,7 +275,7 @@ class _Routes:
             return
 
         async def answer(sending: tuple[HandOut, ...]) -> None:
-            tasks = [_as_payload(it, ours=True) for it in sending]
+            tasks = [as_payload(it, ours=True) for it in sending]
             await send_json(send, {"results": answers, "tasks": tasks})
 
         if offer is None:
@@ -293,13 +303,13 @@ class _Routes:
         except InvalidMessage as exc:
             return {"status": "error", "message": f"Invalid event payload: {exc}"}
         if said.worker_id != sender:
-            raise _foreign_id(sender, said.worker_id)
+            raise foreign_id(sender, said.worker_id)
         if said.event_type == "progress" and said.target_task_id is not None:
             operation = partial(
                 _note_progress,
                 sender=sender,
                 wire_id=said.target_task_id,
-                progress=_as_share(said.payload.get("progress")),
+                progress=as_share(said.payload.get("progress")),
                 message=str(said.payload.get("message", ""))[:_LONGEST_MESSAGE],
             )
             await self.context.storage.commit(operation)
@@ -335,85 +345,3 @@ def _note_progress(
             message=message,
         )
     )
-
-
-def _as_share(value: Any) -> float | None:
-    """Progress as a number from 0 to 1, if it is a number at all."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(min(1, max(0, value)))
-
-
-def _as_report(said: messages.Result, sender: str) -> results.Report:
-    if said.worker_id is not None and said.worker_id != sender:
-        raise _foreign_id(sender, said.worker_id)
-    error = said.error
-    if isinstance(error, str):
-        error = messages.ResultError(code="TRANSIENT_ERROR", message=error)
-    if error is None and said.status == "failure":
-        error = messages.ResultError(code="TRANSIENT_ERROR", message="the worker gave no reason")
-    fault = None
-    if error is not None and said.status != "success":
-        fault = TaskFault(code=error.code, message=error.message, details=error.details)
-    result = TaskResult(status=said.status, data=said.data, error=fault)
-    return results.Report(worker_id=sender, wire_id=said.task_id, job_id=said.job_id, result=result)
-
-
-def _as_payload(hand_out: HandOut, *, ours: bool) -> dict[str, Any]:
-    task, attempt = hand_out.task, hand_out.attempt
-    payload: dict[str, Any] = {
-        "job_id": task.job_id,
-        "task_id": attempt.wire_id,
-        "type": task.skill,
-        "params": task.params,
-        "priority": task.priority,
-        "tracing_context": {},
-        "timestamp": int(attempt.leased_at),
-    }
-    if ours:
-        payload["attempt"] = attempt.number
-        payload["idempotency_key"] = task.id
-        payload["lease_seconds"] = hand_out.lease_seconds
-    return payload
-
-
-def _as_dict(body: bytes) -> dict[str, Any]:
-    said = decode_any(body)
-    assert isinstance(said, dict)
-    return {name: value for name, value in said.items() if name != "security"}
-
-
-def _skill_names(skills: list[messages.SkillInfo] | None) -> tuple[str, ...] | None:
-    return None if skills is None else tuple(skill.name for skill in skills)
-
-
-def _foreign(worker_id: str) -> str:
-    """The instance id of a worker that does not announce instances; not a valid one of ours."""
-    return f"foreign/{worker_id}"
-
-
-def _no_route(request: Request) -> HttpProblem:
-    """404, or 405 if another method would have been right."""
-    match request.path.removeprefix(PREFIX).split("/"):
-        case ["workers", "register"] | ["tasks", "result" | "return"] | ["events"]:
-            right = "POST"
-        case ["workers", _, "tasks", "next"]:
-            right = "GET"
-        case ["workers", _]:
-            right = "PATCH"
-        case _:
-            detail = f"there is no {request.path}"
-            return HttpProblem(HTTPStatus.NOT_FOUND, "no_such_route", detail)
-    detail = f"this method is not for this path; allowed: {right}"
-    return HttpProblem(
-        HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", detail, headers={"allow": right}
-    )
-
-
-def _unauthorized(why: str) -> HttpProblem:
-    return HttpProblem(HTTPStatus.FORBIDDEN, "unauthorized", f"Unauthorized: {why}")
-
-
-def _foreign_id(sender: str, other: str) -> HttpProblem:
-    detail = f"Forbidden: Authenticated worker '{sender}' cannot speak for worker '{other}'."
-    return HttpProblem(HTTPStatus.FORBIDDEN, "foreign_worker_id", detail)

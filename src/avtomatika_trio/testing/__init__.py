@@ -13,6 +13,7 @@ from avtomatika_trio.testing._cluster import (
 from avtomatika_trio.testing._network import (
     Call as Call,
     Fault as Fault,
+    Matches as Matches,
     Network as Network,
     Rule as Rule,
     Seen as Seen,
@@ -25,6 +26,7 @@ __all__ = [
     "Call",
     "Cluster",
     "Fault",
+    "Matches",
     "Network",
     "Orchestrator",
     "Rule",

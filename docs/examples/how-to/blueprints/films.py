@@ -4,7 +4,9 @@ from avtomatika_trio import Blueprint
 
 films = Blueprint("films", api_version="v1", api_endpoint="/jobs/films")
 
-NEXT = {"film": "convert", "photo": "done"}
+
+def state_for(kind):
+    return "convert" if kind == "film" else "done"
 
 
 @films.handler(is_start=True)
@@ -26,7 +28,7 @@ async def inspect(actions, path):
 
 @films.handler(to=["convert", "done"])
 async def decide(actions, kind):
-    actions.go_to(NEXT[kind])
+    actions.go_to(state_for(kind))
 
 
 @films.handler

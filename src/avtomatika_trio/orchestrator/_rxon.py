@@ -1,0 +1,95 @@
+"""Between RXON's messages and the core's records: translation, and refusals in RXON's words."""
+
+from http import HTTPStatus
+from typing import Any
+
+from avtomatika_trio._core import results
+from avtomatika_trio._core.dispatch import HandOut
+from avtomatika_trio._core.task import TaskFault, TaskResult
+from avtomatika_trio._wire import messages
+from avtomatika_trio._wire.codec import decode_any
+from avtomatika_trio.orchestrator._http import HttpProblem, Request
+
+PREFIX = "/_worker/"
+
+
+def as_share(value: Any) -> float | None:
+    """Progress as a number from 0 to 1, if it is a number at all."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(min(1, max(0, value)))
+
+
+def as_report(said: messages.Result, sender: str) -> results.Report:
+    if said.worker_id is not None and said.worker_id != sender:
+        raise foreign_id(sender, said.worker_id)
+    error = said.error
+    if isinstance(error, str):
+        error = messages.ResultError(code="TRANSIENT_ERROR", message=error)
+    if error is None and said.status == "failure":
+        error = messages.ResultError(code="TRANSIENT_ERROR", message="the worker gave no reason")
+    fault = None
+    if error is not None and said.status != "success":
+        fault = TaskFault(code=error.code, message=error.message, details=error.details)
+    result = TaskResult(status=said.status, data=said.data, error=fault)
+    return results.Report(worker_id=sender, wire_id=said.task_id, job_id=said.job_id, result=result)
+
+
+def as_payload(hand_out: HandOut, *, ours: bool) -> dict[str, Any]:
+    task, attempt = hand_out.task, hand_out.attempt
+    payload: dict[str, Any] = {
+        "job_id": task.job_id,
+        "task_id": attempt.wire_id,
+        "type": task.skill,
+        "params": task.params,
+        "priority": task.priority,
+        "tracing_context": {},
+        "timestamp": int(attempt.leased_at),
+    }
+    if ours:
+        payload["attempt"] = attempt.number
+        payload["idempotency_key"] = task.id
+        payload["lease_seconds"] = hand_out.lease_seconds
+    return payload
+
+
+def as_said(body: bytes) -> dict[str, Any]:
+    said = decode_any(body)
+    assert isinstance(said, dict)
+    return {name: value for name, value in said.items() if name != "security"}
+
+
+def skill_names(skills: list[messages.SkillInfo] | None) -> tuple[str, ...] | None:
+    return None if skills is None else tuple(skill.name for skill in skills)
+
+
+def foreign_instance(worker_id: str) -> str:
+    """The instance id of a worker that does not announce instances; not a valid one of ours."""
+    return f"foreign/{worker_id}"
+
+
+def no_route(request: Request) -> HttpProblem:
+    """404, or 405 if another method would have been right."""
+    match request.path.removeprefix(PREFIX).split("/"):
+        case ["workers", "register"] | ["tasks", "result" | "return"] | ["events"]:
+            right = "POST"
+        case ["workers", _, "tasks", "next"]:
+            right = "GET"
+        case ["workers", _]:
+            right = "PATCH"
+        case _:
+            detail = f"there is no {request.path}"
+            return HttpProblem(HTTPStatus.NOT_FOUND, "no_such_route", detail)
+    detail = f"this method is not for this path; allowed: {right}"
+    return HttpProblem(
+        HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", detail, headers={"allow": right}
+    )
+
+
+def unauthorized(why: str) -> HttpProblem:
+    return HttpProblem(HTTPStatus.FORBIDDEN, "unauthorized", f"Unauthorized: {why}")
+
+
+def foreign_id(sender: str, other: str) -> HttpProblem:
+    detail = f"Forbidden: Authenticated worker '{sender}' cannot speak for worker '{other}'."
+    return HttpProblem(HTTPStatus.FORBIDDEN, "foreign_worker_id", detail)
