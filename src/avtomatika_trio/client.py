@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 
+from avtomatika_trio._config import is_loopback
 from avtomatika_trio._core.job import FINAL
 from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._wire.codec import encode
@@ -92,6 +93,8 @@ class Client:
             base_url=f"{self.url}/api/v1",
             headers={CLIENT_TOKEN_HEADER.encode(): token.encode()},
             transport=transport,
+            # A proxy of the environment is not for loopback.
+            trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
         )
 
     def __enter__(self) -> Self:

@@ -76,6 +76,7 @@ class Workshop:
     """
 
     runs: list[Run] = attrs.field(factory=list)
+    _began: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
 
     def worker(self, worker_id: str = "w1") -> Worker:
         worker = Worker()
@@ -91,6 +92,7 @@ class Workshop:
                 began=trio.current_time(),
             )
             self.runs.append(run)
+            self._began.unpark_all()
             try:
                 await trio.sleep(params.get("seconds", 0))
                 run.how = "done"
@@ -109,7 +111,7 @@ class Workshop:
     async def until(self, count: int) -> None:
         """Return when *count* runs have begun."""
         while len(self.runs) < count:
-            await trio.sleep(0.01)
+            await self._began.park()
 
     def times(self) -> list[int]:
         """How often the handler has begun for each task that it has begun for."""
@@ -122,7 +124,7 @@ async def at_peace(**options: Any) -> AsyncIterator[Cluster]:
 
     Trio draws the order of tasks; here it draws from the seed, too.
     """
-    trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[attr-defined]
+    trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
     trio._core._run._r.seed(options.get("seed", 0))
     async with open_cluster([one, many], **options) as cluster:
         yield cluster
@@ -133,9 +135,7 @@ async def at_peace(**options: Any) -> AsyncIterator[Cluster]:
 
 async def unexplained(cluster: Cluster, shop: Workshop, job_ids: Iterable[str]) -> list[str]:
     """Runs of the handler that the history does not account for; there should be none."""
-    return [
-        fault for job_id in job_ids for fault in await _unexplained(cluster, shop, job_id)
-    ]
+    return [fault for job_id in job_ids for fault in await _unexplained(cluster, shop, job_id)]
 
 
 async def _unexplained(cluster: Cluster, shop: Workshop, job_id: str) -> list[str]:

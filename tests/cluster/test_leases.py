@@ -56,8 +56,7 @@ async def test_nothing_expires_in_an_outage_of_eight_hours(
     slow_janitor: None,
     hours_of_work: int,
 ) -> None:
-    for worker_id in ("w1", "w2"):
-        await shop.add_to(cluster, worker_id, max_concurrent_tasks=1).start()
+    await shop.add_to(cluster, max_concurrent_tasks=2).start()
     work = {"seconds": hours_of_work * HOUR}
     job_ids = await cluster.submit("one", {"n": 1, **work}, {"n": 2, **work}, {"n": 3})
     await trio.sleep(1)
@@ -230,9 +229,7 @@ async def test_two_machines_under_one_worker_id_keep_their_own_leases(
         await first.start()
         await second.start()
 
-        job_ids = await cluster.submit(
-            "one", {"n": 1, "seconds": 100}, {"n": 2, "seconds": 100}
-        )
+        job_ids = await cluster.submit("one", {"n": 1, "seconds": 100}, {"n": 2, "seconds": 100})
 
         await cluster.wait_until_final(job_ids, seconds=101)
         assert shop.times() == [1, 1]

@@ -40,16 +40,18 @@ async def test_fifty_jobs_outlive_an_orchestrator_that_dies_after_any_commit(
         job_ids = await _fifty_jobs(cluster)
         last = 1 + seed * 5
         commits = 0
+        died = trio.Event()
 
         def die_after_the_last(number: int) -> None:
             nonlocal commits
             commits += 1
             if commits == last:
                 orchestrator.die()
+                died.set()
 
         orchestrator.on_commit = die_after_the_last
-        while orchestrator.is_up:
-            await trio.sleep(0.1)
+        await died.wait()
+        await orchestrator.kill()
         await trio.sleep(cluster.chance.uniform(0, 3))
         await orchestrator.start()
 

@@ -92,7 +92,15 @@ def test_the_how_tos(tmp_path: Path, port: int, open_terminal: OpenTerminal) -> 
     open_terminal().type(work, stays=True)
     third = open_terminal()
     for exchange in read_session((HOW_TO / "films.console").read_text("utf-8")):
-        third.type(exchange, stays=False)
+        third.type(exchange)
+    page = (ROOT / "docs" / "how-to" / "look-into-a-job.md").read_text("utf-8")
+    shown = re.findall(r"^(?:TOKEN=|curl ).*$", page, re.MULTILINE)
+    assert len(shown) == 4
+    third.type(Exchange("JOB=$(avtomatika job list -o json | grep -om1 'p00-[0-9a-f]*')", ""))
+    for line in shown:
+        command = line.replace("{job_id}", "$JOB").replace("{blueprint_name}", "films")
+        quiet = command.replace("curl ", "curl --fail --silent --output out.txt ")
+        third.type(at_port(Exchange(f"{quiet}; echo $?", "0\n"), port))
 
 
 def test_the_readme(tmp_path: Path, port: int, open_terminal: OpenTerminal) -> None:
@@ -105,7 +113,7 @@ def test_the_readme(tmp_path: Path, port: int, open_terminal: OpenTerminal) -> N
     serve, work, submit = (at_port(exchange, port) for exchange in read_session(session))
     open_terminal().type(serve, stays=True)
     open_terminal().type(work, stays=True)
-    open_terminal().type(submit, stays=False)
+    open_terminal().type(submit)
 
 
 def test_every_example_is_shown_and_every_code_block_is_an_example() -> None:

@@ -3,7 +3,6 @@
 import ast
 import importlib.util
 import re
-from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType
 
@@ -50,7 +49,8 @@ def test_every_type_of_history_event_is_explained_and_no_other() -> None:
                 texts = [v.value for v in values if isinstance(v, ast.Constant)]
                 types |= {t for t in texts if isinstance(t, str) and named.fullmatch(t)}
     page = (DOCS / "reference" / "history.md").read_text("utf-8")
-    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == types
+    tables = page.partition("## The job")[2].partition("## Reasons")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", tables, re.MULTILINE)) == types
 
 
 async def test_every_route_of_clients_is_on_the_page_of_http() -> None:
@@ -81,11 +81,10 @@ def test_every_error_code_of_http_is_on_the_page() -> None:
                 codes |= {
                     text.value
                     for text in call.args[:2]
-                    if isinstance(text, ast.Constant) and isinstance(text.value, str)
+                    if isinstance(text, ast.Constant) and re.fullmatch("[a-z_]+", str(text.value))
                 }
     page = (DOCS / "reference" / "http.md").read_text("utf-8")
-    documented = re.findall(r"^\| `([a-z_]+)` \| (\d{3}) \|", page, re.MULTILINE)
-    assert {code for code, _ in documented} == codes
+    assert set(re.findall(r"^\| `([a-z_]+)` \| [45]\d\d \|", page, re.MULTILINE)) == codes
     assert all(
         HTTPStatus(int(status)).is_client_error or int(status) >= 500 for _, status in documented
     )
@@ -105,6 +104,5 @@ def test_every_test_that_the_guarantees_name_is_there() -> None:
 
 def test_every_module_has_its_place_in_the_architecture() -> None:
     page = (DOCS / "explanation" / "architecture.md").read_text("utf-8")
-    parts = [path.name for path in SOURCE.iterdir() if not path.name.startswith("__")]
-    missing = [part for part in parts if f"`{part.removesuffix('.py')}" not in page]
-    assert missing == []
+    parts = [path for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    assert [part.stem for part in parts if f"\n`{part.stem}`\n: " not in page] == []

@@ -226,7 +226,8 @@ async def test_a_host_that_cannot_be_one_is_refused(host: bytes) -> None:
     answer = await ask_raw(create_app(make_context()), "GET", "/livez", headers=[(b"host", host)])
     assert answer.status == 400
     assert is_problem(answer.status, answer.headers, answer.body)
-    assert json.loads(answer.body)["code"] == "bad_host"
+    # Quart 0.22 fails before it looks for a handler of errors, 0.23 after.
+    assert json.loads(answer.body)["code"] in {"bad_host", "bad_request"}
 
 
 async def test_a_query_that_is_not_utf_8_is_refused() -> None:

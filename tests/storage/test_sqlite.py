@@ -68,9 +68,8 @@ async def main():
     async with open_storage("sqlite:" + sys.argv[1]):
         pid = os.fork()
         if pid == 0:
+            os.write(1, b"forked\\n")
             os.read(0, 1)  # until the test has done
-            os._exit(0)
-        os.write(1, b"forked\\n")
         os._exit(0)
 trio.run(main)
 """

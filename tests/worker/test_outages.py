@@ -56,6 +56,25 @@ async def test_retries_back_off_to_fifteen_seconds(autojump_clock: MockClock) ->
     assert set(waits[5:]) == {15.0}
 
 
+async def test_the_first_activity_that_works_again_wakes_the_others(
+    autojump_clock: MockClock,
+) -> None:
+    """A result does not wait for its own back-off while polls go through again."""
+    fake = FakeOrchestrator()
+    fake.submit("sleep", {"seconds": 10})
+    async with running(sleep_worker(), fake):
+        await trio.sleep(5)
+        fake.down = True
+        await trio.sleep(119)
+        fake.down = False
+        back_at = trio.current_time()
+        while not fake.requests[-1][0] > back_at:
+            await trio.sleep(0.01)
+        await fake.all_done()
+        assert trio.current_time() - fake.requests[-1][0] < 1
+        assert trio.current_time() - back_at < 16
+
+
 async def test_wrong_credentials_are_reported_once_and_tried_slowly(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,7 +18,13 @@ from avtomatika_trio._core.task import Attempt, AttemptStatus, Task, TaskResult,
 
 #: Error codes after which another attempt cannot end differently: quarantine.
 PERMANENT_CODES = frozenset(
-    {"PERMANENT_ERROR", "SECURITY_ERROR", "DEPENDENCY_ERROR", "CONTRACT_VIOLATION_ERROR"}
+    {
+        "PERMANENT_ERROR",
+        "SECURITY_ERROR",
+        "DEPENDENCY_ERROR",
+        "CONTRACT_VIOLATION_ERROR",
+        "RESULT_REJECTED",  # a worker of ours: the result is such that it cannot be taken
+    }
 )
 #: Error codes that blame the params: the job fails.
 INVALID_CODES = frozenset({"INVALID_INPUT_ERROR", "INTEGRITY_MISMATCH_ERROR"})

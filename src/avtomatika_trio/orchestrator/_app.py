@@ -169,12 +169,16 @@ async def _answer_bug(exc: Exception) -> Answer:
 
 async def _with_last_resort(app: AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Call *app*; what it raises before it answers is logged and answered 500."""
-    begun = False
+    begun = gone = False
 
     async def note_and_send(message: Any) -> None:
-        nonlocal begun
+        nonlocal begun, gone
         begun = True
-        await send(message)
+        try:
+            await send(message)
+        except ClientGone:
+            gone = True
+            raise
 
     try:
         await app(scope, receive, note_and_send)
@@ -183,7 +187,8 @@ async def _with_last_resort(app: AsgiApp, scope: Scope, receive: Receive, send: 
     except* BadRequest:  # Quart looks at `Host` before it looks for a handler of errors
         await send_problem(send, _BAD_HOST)
     except* Exception:  # the border to every request: one fails, and is answered
-        if begun:
+        if begun and not gone:
             raise
-        logger.exception("a request has failed; this is a bug")
-        await send_problem(send, _INTERNAL)
+        if not gone:  # else Quart has made another error of it
+            logger.exception("a request has failed; this is a bug")
+            await send_problem(send, _INTERNAL)

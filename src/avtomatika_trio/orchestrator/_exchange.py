@@ -59,6 +59,8 @@ class Exchange:
         self._handshaken = trio.Event()
         self._ended_with: ASGIReceiveEvent | None = None
         self._answered = False
+        self.was_in_vain = False
+        """Whether the app was told that its client is gone, whatever it makes of that."""
 
     async def put(self, message: ASGIReceiveEvent) -> None:
         """Hand *message* to the app; wait while it has too much unread.  An end never waits.
@@ -96,6 +98,7 @@ class Exchange:
             ClientGone: It went away, or did not read for too long.
         """
         if self._ended_with is not None and not self._answered:
+            self.was_in_vain = True
             raise ClientGone("the client is gone")
         kind = message["type"]
         self._answered = kind == "http.response.body" and not message.get("more_body", False)
@@ -164,7 +167,8 @@ class Exchanges(TaskGroup):
         except* ClientGone:
             pass  # as good an end as any: the app had no reason to catch it
         except* Exception:  # the border to every app: one request fails, not its connection
-            logger.exception("the app failed at %s", scope.get("path"))
+            if not exchange.was_in_vain:  # Quart makes another error of it
+                logger.exception("the app failed at %s", scope.get("path"))
         finally:
             try:
                 await send(None)  # answers 500 where nothing was answered

@@ -82,7 +82,8 @@ class ReadyJobs:
 
     def _offer_expired(self) -> None:
         now = trio.current_time()
-        for claim in [claim for claim in self._claims.values() if claim.until <= now]:
+        expired = [claim for claim in self._claims.values() if claim.until <= now]
+        for claim in reversed(expired):
             del self._claims[claim.offer.job_id]
             self.offer(claim.offer, first=True)
 

@@ -68,7 +68,7 @@ async def open_sqlite(path: Path, now: Clock) -> AsyncIterator["SqliteStorage"]:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold the file for this process alone; children do not inherit the lock."""
+    """Hold the file for this process alone."""
     lock_path = path.with_name(path.name + ".lock")
     try:
         descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -89,9 +89,24 @@ def _lock(path: Path) -> Iterator[None]:
             ) from exc
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        _locks.add(descriptor)
         yield
     finally:
+        _locks.discard(descriptor)
         os.close(descriptor)
+
+
+#: Descriptors of the locks that this process holds.  A forked child has copies, and would go
+#: on holding the locks when this process is dead, so it closes them first of all.
+_locks: set[int] = set()
+
+
+def _close_copies() -> None:
+    while _locks:
+        os.close(_locks.pop())
+
+
+os.register_at_fork(after_in_child=_close_copies)
 
 
 @contextmanager

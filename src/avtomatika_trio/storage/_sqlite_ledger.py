@@ -97,7 +97,7 @@ class SqliteLedger(Ledger):
             self._instances,
             self._service,
         )
-        self._rows: list[tuple[str, bytes]] = []
+        self._rows: list[HistoryRow] = []
         self._ended: list[tuple[str]] = []
         self._timers: dict[tuple[TimerKind, str], Timer | None] = {}
         self._any_wrote = False
@@ -127,7 +127,8 @@ class SqliteLedger(Ledger):
         self._flush_timers()
         if self._rows:
             self._connection.executemany(
-                "INSERT INTO history (job_id, body) VALUES (?, ?)", self._rows
+                "INSERT INTO history (job_id, body) VALUES (?, ?)",
+                [(row.job_id, encode(row)) for row in self._rows],
             )
             self._rows.clear()
         if self._ended:
@@ -282,7 +283,7 @@ class SqliteLedger(Ledger):
 
     def record(self, row: HistoryRow) -> None:
         self.wrote = True
-        self._rows.append((row.job_id, encode(row)))
+        self._rows.append(row)
 
     def put_progress(self, progress: Progress) -> None:
         self.wrote = True

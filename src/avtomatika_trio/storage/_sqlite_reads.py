@@ -48,24 +48,38 @@ def ready_jobs(connection: sqlite3.Connection) -> Iterable[tuple[str, int]]:
 
 
 def jobs(connection: sqlite3.Connection, query: JobQuery) -> Sequence[Job]:
+    """Each status is looked up by itself: SQLite would sort all the jobs of several statuses."""
+    rows: list[tuple[float, str, bytes]] = []
+    wanted: Sequence[JobStatus | None] = sorted(query.statuses) or [None]
+    for status in wanted:
+        rows += _jobs_of_status(connection, query, status)
+    if len(query.statuses) > 1:
+        rows.sort(reverse=True)
+    return [_job(body) for _, _, body in rows[: query.limit]]
+
+
+def _jobs_of_status(
+    connection: sqlite3.Connection, query: JobQuery, status: JobStatus | None
+) -> list[tuple[float, str, bytes]]:
     clauses: list[str] = []
     arguments: list[object] = []
-    if query.client is not None:
-        clauses.append("client=?")
-        arguments.append(query.client)
-    if query.blueprint is not None:
-        clauses.append("blueprint=?")
-        arguments.append(query.blueprint)
-    if query.statuses:
-        clauses.append(f"status IN ({', '.join('?' * len(query.statuses))})")
-        arguments += sorted(query.statuses)
+    for column, value in (
+        ("client", query.client),
+        ("blueprint", query.blueprint),
+        ("status", status),
+    ):
+        if value is not None:
+            clauses.append(f"{column}=?")
+            arguments.append(value)
     if query.before is not None:
         clauses.append("(created_at, id) < (?, ?)")
         arguments += query.before
     where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
-    text = f"SELECT body FROM jobs {where} ORDER BY created_at DESC, id DESC LIMIT ?"  # noqa: S608
-    rows = connection.execute(text, [*arguments, query.limit]).fetchall()
-    return [_job(row[0]) for row in rows]
+    text = (
+        f"SELECT created_at, id, body FROM jobs {where}"  # noqa: S608 - only the names above
+        " ORDER BY created_at DESC, id DESC LIMIT ?"
+    )
+    return connection.execute(text, [*arguments, query.limit]).fetchall()
 
 
 def job_counts(connection: sqlite3.Connection) -> Mapping[JobStatus, int]:
@@ -101,12 +115,12 @@ def history(
 
 def progress(connection: sqlite3.Connection, job_id: str) -> Sequence[Progress]:
     rows = connection.execute(
-        "SELECT progress.body FROM progress JOIN tasks ON tasks.id=progress.task_id"
-        " WHERE progress.job_id=? AND tasks.status='leased'"
-        " ORDER BY tasks.dispatch, tasks.branch",
+        "SELECT dispatch, branch, progress.body FROM progress"
+        " JOIN tasks ON tasks.id=progress.task_id"
+        " WHERE progress.job_id=? AND tasks.status='leased'",
         (job_id,),
     ).fetchall()
-    return [_progress(row[0]) for row in rows]
+    return [_progress(body) for _, _, body in sorted(rows)]
 
 
 def instances(connection: sqlite3.Connection) -> Sequence[Instance]:

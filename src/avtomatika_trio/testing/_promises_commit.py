@@ -216,6 +216,15 @@ class CommitPromises:
         assert storage.now() == START + 1
         assert await storage.commit(lambda ledger: ledger.now) == START + 1
 
+    async def test_time_goes_on_from_where_it_was_when_the_host_is_set_back(
+        self, storage: Storage, clock: SetClock
+    ) -> None:
+        await storage.commit(lambda _: None)
+        clock.time -= 3600
+        assert storage.now() == START
+        clock.time += 10
+        assert await storage.commit(lambda ledger: ledger.now) == START + 10
+
 
 #: JSON as clients give it: integers of any size, floats as IEEE doubles.
 _VALUES: dict[str, Any] = {

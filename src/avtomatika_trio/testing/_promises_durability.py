@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable
 import attrs
 
 from avtomatika_trio._core.job import JobStatus
+from avtomatika_trio._core.ledger import Service
 from avtomatika_trio._core.task import TaskStatus
 from avtomatika_trio.storage._base import JobQuery, Storage
 from avtomatika_trio.testing._promises_commit import EVERYTHING, everything
 from avtomatika_trio.testing._samples import (
     START,
-    Service,
     a_job,
     a_ready_job,
     a_row,

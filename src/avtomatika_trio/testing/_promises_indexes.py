@@ -8,7 +8,7 @@ from avtomatika_trio._core.ledger import Ledger, Timer, TimerKind
 from avtomatika_trio._core.task import AttemptStatus, Lane, TaskStatus
 from avtomatika_trio.storage._base import Storage
 from avtomatika_trio.testing._samples import START, a_task, an_attempt, an_instance, put
-from avtomatika_trio.testing._suite import SetClock
+from avtomatika_trio.testing._suite import SetClock, and_break, broken
 
 
 def _queued(
@@ -178,6 +178,28 @@ class IndexPromises:
         assert await storage.commit(lambda ledger: _due_instances(ledger, most=1)) == ["now"]
         await storage.commit(put(an_instance("now", due_at=None), an_instance("soon")))
         assert await storage.commit(_due_instances) == ["late"]
+
+    async def test_an_instance_that_is_dropped_is_forgotten(self, storage: Storage) -> None:
+        await storage.commit(put(an_instance("a", due_at=START), an_instance("b", due_at=START)))
+
+        def forget(ledger: Ledger) -> Sequence[str]:
+            ledger.put_instance(an_instance("a", due_at=START, beat=1))
+            ledger.drop_instance("a")
+            ledger.drop_instance("never heard of")
+            assert ledger.instance("a") is None
+            return _due_instances(ledger)
+
+        assert await storage.commit(forget) == ["b"]
+        assert await storage.instance("a") is None
+        assert [instance.id for instance in await storage.instances()] == ["b"]
+        await storage.commit(put(an_instance("a")))
+        assert await storage.instance("a") == an_instance("a")
+
+    async def test_an_instance_whose_dropping_was_undone_is_there(self, storage: Storage) -> None:
+        await storage.commit(put(an_instance(due_at=START)))
+        await broken(storage, and_break(lambda ledger: ledger.drop_instance("i")))
+        assert await storage.instance("i") == an_instance(due_at=START)
+        assert await storage.commit(_due_instances) == ["i"]
 
 
 def _timer(subject: str, due_at: float, kind: TimerKind = TimerKind.RETRY) -> Timer:

@@ -146,6 +146,13 @@ class ReadPromises:
         )
         assert list(await storage.progress("j")) == []
 
+    async def test_progress_goes_with_its_job(self, storage: Storage) -> None:
+        leased = a_task(status=TaskStatus.LEASED)
+        said = Progress(job_id="j", task_id=leased.id, at=START, progress=0.1, message="a")
+        await storage.commit(put(a_job(), leased, said))
+        await storage.commit(put(a_job(revision=2, status=JobStatus.CANCELLED)))
+        assert list(await storage.progress("j")) == []
+
     async def test_instances_are_listed_latest_seen_first(self, storage: Storage) -> None:
         await storage.commit(put(an_instance("a"), an_instance("b", seen_at=START + 1)))
         assert [instance.id for instance in await storage.instances()] == ["b", "a"]

@@ -58,7 +58,7 @@ def _put(ledger: Ledger, record: Record) -> None:
 
 def a_job(job_id: str = "j", **more: Any) -> Job:
     """A job that waits for a worker, so that no engine would claim it."""
-    given = {
+    given: dict[str, Any] = {
         "id": job_id,
         "blueprint": "b",
         "client": "c",
@@ -77,7 +77,7 @@ def a_ready_job(job_id: str = "j", **more: Any) -> Job:
 
 def a_task(job_id: str = "j", dispatch: int = 1, branch: int | None = None, **more: Any) -> Task:
     """A task that waits in the queue of the skill `k`."""
-    given = {
+    given: dict[str, Any] = {
         "id": task_id(job_id, dispatch, branch),
         "job_id": job_id,
         "dispatch": dispatch,
@@ -99,7 +99,7 @@ def a_task(job_id: str = "j", dispatch: int = 1, branch: int | None = None, **mo
 
 def an_attempt(wire_id: str = "w1", job_id: str = "j", **more: Any) -> Attempt:
     """A leased attempt at the task of `a_task`, of the instance `i`."""
-    given = {
+    given: dict[str, Any] = {
         "wire_id": wire_id,
         "task_id": task_id(job_id, 1, None),
         "job_id": job_id,
@@ -115,7 +115,7 @@ def an_attempt(wire_id: str = "w1", job_id: str = "j", **more: Any) -> Attempt:
 
 def an_instance(instance_id: str = "i", **more: Any) -> Instance:
     """A worker process of ours that was heard of at the start."""
-    given = {
+    given: dict[str, Any] = {
         "id": instance_id,
         "worker_id": "w",
         "kind": InstanceKind.OURS,
@@ -132,4 +132,5 @@ def an_instance(instance_id: str = "i", **more: Any) -> Instance:
 
 def a_row(job_id: str = "j", kind: str = "job_created", **more: Any) -> HistoryRow:
     """A row of a job's history."""
-    return HistoryRow(**({"job_id": job_id, "type": kind, "at": START, "revision": 1} | more))
+    given: dict[str, Any] = {"job_id": job_id, "type": kind, "at": START, "revision": 1}
+    return HistoryRow(**(given | more))

@@ -1,8 +1,9 @@
 """A worker's connection to one orchestrator, as its activities share it.
 
-Registration and heartbeats, polling, delivery: each of them fails for itself and comes back
-for itself.  What they share is what the orchestrator announced, and one voice in the log: a
-line when the first of them fails, a line when the last of them works again.
+Registration and heartbeats, polling, delivery: each of them fails for itself, and the first
+that works again tells the others to try at once.  What they share besides is what the
+orchestrator announced, and one voice in the log: a line when the first of them fails, a line
+when the last of them works again.
 """
 
 import contextlib
@@ -63,6 +64,7 @@ class Link:
         self.heard_at: float | None = None
         """When it last answered a poll or a heartbeat, by `trio.current_time`."""
         self._registered = trio.lowlevel.ParkingLot()
+        self._recovered = trio.lowlevel.ParkingLot()
         self._polls: set[trio.CancelScope] = set()
         self._failing: set[str] = set()
         self._refused = False
@@ -115,9 +117,15 @@ class Link:
         if activity not in self._failing:
             return
         self._failing.remove(activity)
+        self._recovered.unpark_all()
         if not self._failing:
             self._refused = False
             logger.info("link up: %s", self.url)
+
+
+    async def until_something_recovers(self) -> None:
+        """Return when an activity that failed works again."""
+        await self._recovered.park()
 
 
 @attrs.define
@@ -149,6 +157,8 @@ class Outage:
         return trio.current_time() < self.retry_at
 
     async def over(self) -> None:
-        """Return when it may be tried again."""
-        if self.is_on:
-            await trio.sleep_until(self.retry_at)
+        """Return when it may be tried again: after its delay, or with the first that works."""
+        while self.is_on:
+            with trio.move_on_at(self.retry_at):
+                await self.link.until_something_recovers()
+                self.retry_at = trio.current_time()

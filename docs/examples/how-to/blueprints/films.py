@@ -5,10 +5,6 @@ from avtomatika_trio import Blueprint
 films = Blueprint("films", api_version="v1", api_endpoint="/jobs/films")
 
 
-def state_for(kind):
-    return "convert" if kind == "film" else "done"
-
-
 @films.handler(is_start=True)
 async def inspect(actions, path):
     actions.dispatch_task(
@@ -24,6 +20,10 @@ async def inspect(actions, path):
         dispatch_timeout=3600,
         retry={"max_retries": 2, "base_seconds": 5},
     )
+
+
+def state_for(kind):
+    return "convert" if kind == "film" else "done"
 
 
 @films.handler(to=["convert", "done"])

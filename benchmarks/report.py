@@ -1,0 +1,54 @@
+"""What every benchmark says of itself: the machine, and where the figures go."""
+
+import json
+import os
+import platform
+import sqlite3
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "fsync_ms": round(fsync_seconds() * 1000, 3),
+    }
+
+
+def fsync_seconds(rounds: int = 50) -> float:
+    """Median time of a write of 4 KiB and its fsync, in the folder for temporary files."""
+    took: list[float] = []
+    with tempfile.TemporaryFile() as file:
+        for _ in range(rounds):
+            file.write(bytes(4096))
+            file.flush()
+            begin = time.perf_counter()
+            os.fsync(file.fileno())
+            took.append(time.perf_counter() - begin)
+    return statistics.median(took)
+
+
+def rates(count: int, seconds: list[float]) -> dict[str, int]:
+    """Median, worst and best of *count* things in each of *seconds*, per second."""
+    each = sorted(count / it for it in seconds)
+    return {
+        "median": round(statistics.median(each)),
+        "worst": round(each[0]),
+        "best": round(each[-1]),
+    }
+
+
+def publish(name: str, figures: dict[str, Any]) -> None:
+    """Write *figures* to `results/<name>.json` and to standard output."""
+    text = json.dumps({"machine": machine(), **figures}, indent=2)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
+    print(text)
