@@ -90,7 +90,9 @@ class Terminal:
         for line in self._shell.stdout:
             self._output += line
 
-    def type(self, exchange: Exchange, *, stays: bool = False, within_seconds: float = 30.0) -> None:
+    def type(
+        self, exchange: Exchange, *, stays: bool = False, within_seconds: float = 30.0
+    ) -> None:
         """Enter a command and compare what it prints.
 
         Args:

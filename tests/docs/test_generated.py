@@ -104,5 +104,7 @@ def test_every_test_that_the_guarantees_name_is_there() -> None:
 
 def test_every_module_has_its_place_in_the_architecture() -> None:
     page = (DOCS / "explanation" / "architecture.md").read_text("utf-8")
-    parts = [path for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    parts = [
+        path for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    ]
     assert [part.stem for part in parts if f"\n`{part.stem}`\n: " not in page] == []
