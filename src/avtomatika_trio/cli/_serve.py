@@ -1,6 +1,7 @@
 """`avtomatika serve`: one orchestrator, until it is told to stop."""
 
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from functools import partial
@@ -29,6 +30,12 @@ from avtomatika_trio.orchestrator._tokens import Tokens, make_tokens, read_token
 from avtomatika_trio.storage import open_storage
 
 
+#: How long one thread may keep the interpreter from another (seconds; Python's default is
+#: 0.005).  The storage's thread gives it away at each statement and must not wait that long
+#: to have it back: benchmarks/README.md has the figures.
+_SWITCH_SECONDS = 0.0005
+
+
 def run(options: Namespace) -> int:
     """Serve until SIGTERM (0) or Ctrl-C (130); a second one ends at once.
 
@@ -47,6 +54,7 @@ def run(options: Namespace) -> int:
     _refuse_open_doors(settings)
     _check_folder(settings.storage_url)
     blueprints = _blueprints(settings)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     return trio.run(partial(_serve, settings, blueprints, as_json=options.output == "json"))
 
 
