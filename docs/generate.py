@@ -39,8 +39,8 @@ def cli_page() -> str:
         f"# Commands\n\n{_GENERATED}\n",
         "`avtomatika COMMAND --help` tells the same.",
         "Data go to stdout, everything else to stderr.",
-        "An option that is a setting outweighs its variable, which is in parentheses;"
-        " see [settings](settings.md).\n",
+        "An option that is a setting outweighs its variable, which is in parentheses.",
+        "See [settings](settings.md).\n",
         "## Exit codes\n",
         *_table(("Code", "Meaning"), _members(Exit)),
     ]
@@ -54,7 +54,7 @@ def _commands(
     words: list[str], parser: argparse.ArgumentParser
 ) -> Iterator[tuple[list[str], argparse.ArgumentParser]]:
     """The commands that can be run: those without commands below them."""
-    below = [it for it in parser._actions if isinstance(it, argparse._SubParsersAction)]
+    below = [it for it in _actions(parser) if isinstance(it, argparse._SubParsersAction)]  # noqa: SLF001
     if not below:
         yield words, parser
     for action in below:
@@ -63,7 +63,11 @@ def _commands(
 
 
 def _arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    return [it for it in parser._actions if not isinstance(it, argparse._HelpAction)]
+    return [it for it in _actions(parser) if it.dest != "help"]
+
+
+def _actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    return parser._actions  # noqa: SLF001 - argparse has no other way to ask
 
 
 def _argument(action: argparse.Action) -> tuple[str, str]:
@@ -77,7 +81,9 @@ def _argument(action: argparse.Action) -> tuple[str, str]:
 
 def errors_page() -> str:
     """Every deliberate error."""
-    intro, tree, rest = re.split(r"\n\n(?=    \w)|(?<=\w)\n\n", inspect.getdoc(errors) or "", 2)
+    intro, tree, rest = re.split(
+        r"\n\n(?=    \w)|(?<=\w)\n\n", inspect.getdoc(errors) or "", maxsplit=2
+    )
     parts = [
         f"# Errors\n\n{_GENERATED}\n",
         f"{intro} They are in `avtomatika_trio.errors`.\n",
@@ -109,8 +115,8 @@ def states_page() -> str:
     parts = [
         f"# Statuses\n\n{_GENERATED}\n",
         "Where a job, a task or an attempt is in its life.",
-        "The tables of what leads where are those that the code goes by;"
-        " what is not in them is refused, and changes nothing.",
+        "The tables of what leads where are those that the code goes by.",
+        "What is not in them is refused, and changes nothing.",
         "A job's *state* is something else: the node of its blueprint.",
         "Nothing leads into `waiting_for_human` and `waiting_for_sub_job` in this version.\n",
     ]

@@ -1,5 +1,7 @@
 """Leases outlive what they should, and nothing else (rules L1 to L10, O1, O2, R2)."""
 
+from typing import Any
+
 import pytest
 import trio
 from tests.cluster.scene import BEAT, HEARTBEAT, Workshop, at_peace, unexplained
@@ -56,7 +58,8 @@ async def test_nothing_expires_in_an_outage_of_eight_hours(
     slow_janitor: None,
     hours_of_work: int,
 ) -> None:
-    await shop.add_to(cluster, max_concurrent_tasks=2).start()
+    beat: dict[str, Any] = {"heartbeat_interval_seconds": 60.0}
+    await shop.add_to(cluster, max_concurrent_tasks=2, **beat).start()
     work = {"seconds": hours_of_work * HOUR}
     job_ids = await cluster.submit("one", {"n": 1, **work}, {"n": 2, **work}, {"n": 3})
     await trio.sleep(1)
@@ -247,3 +250,29 @@ async def test_a_worker_that_is_not_heard_for_a_while_is_given_work_when_it_is_h
     job_ids = await cluster.submit("one", {"n": 1})
 
     await cluster.wait_until_final(job_ids, seconds=10 + 20 + 1)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="run_orchestrator (orchestrator/_service.py) commits begin_serving also while another"
+    " orchestrator serves: each restart gives the leases of the dead their full time again",
+)
+async def test_an_orchestrator_that_restarts_beside_another_does_not_prolong_dead_leases(
+    autojump_clock: MockClock, shop: Workshop
+) -> None:
+    async with at_peace(orchestrators=2) as cluster:
+        dying = shop.add_to(cluster)
+        await dying.start()
+        await cluster.submit("one", {"n": 1, "seconds": 5})
+        await shop.until(1)
+        await dying.kill()
+        killed_at = trio.current_time()
+        await shop.add_to(cluster, "w2").start()
+        for _ in range(6):
+            await trio.sleep(10)
+            await cluster.orchestrators[1].kill()
+            await cluster.orchestrators[1].start()
+
+        with trio.fail_after(60):
+            await shop.until(2)
+        assert shop.runs[1].began - killed_at <= 40

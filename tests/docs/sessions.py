@@ -111,8 +111,8 @@ class Terminal:
             if stays and matches(plain(output)):
                 return
             if output.endswith(f"{_MARK}\n"):
-                output = output.removesuffix(f"{_MARK}\n")
-                assert matches(plain(output)), f"$ {exchange.command}\n{output}"
+                printed = output.removesuffix(f"{_MARK}\n")
+                assert matches(plain(printed)), f"$ {exchange.command}\n{printed}"
                 return
         raise AssertionError(f"$ {exchange.command}\n{self._output}")
 

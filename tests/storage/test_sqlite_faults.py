@@ -173,12 +173,13 @@ async def test_whatever_an_operation_raises_comes_out_of_its_commit_alone(
 async def test_whatever_the_writer_raises_is_answered_and_it_goes_on(
     storage: SqliteStorage, flaky: Flaky
 ) -> None:
-    flaky.fail["BEGIN IMMEDIATE"] = KeyError("a bug")
+    flaky.fail["COMMIT"] = KeyError("a bug")
     answers = await Together(storage).run(put(a_job("a")), put(a_job("b")))
     assert [type(answer) for answer in answers] == [StorageUnavailable] * 2
     assert "a bug" in str(answers[0])
     flaky.fail.clear()
-    await storage.commit(put(a_job("a")))
+    await storage.commit(put(a_job("c")))
+    assert [await storage.job(name) for name in "abc"] == [None, None, a_job("c")]
 
 
 async def test_one_refused_step_costs_few_transactions(

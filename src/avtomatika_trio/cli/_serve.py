@@ -29,7 +29,6 @@ from avtomatika_trio.orchestrator._service import run_orchestrator
 from avtomatika_trio.orchestrator._tokens import Tokens, make_tokens, read_tokens
 from avtomatika_trio.storage import open_storage
 
-
 #: How long one thread may keep the interpreter from another (seconds; Python's default is
 #: 0.005).  The storage's thread gives it away at each statement and must not wait that long
 #: to have it back: benchmarks/README.md has the figures.

@@ -212,6 +212,9 @@ class SqliteStorage:
                 error.__cause__ = exc
                 call.answer = outcome.Error(error)
             return None
+        except BaseException:  # a bug; whoever waits is told by the thread
+            self._roll_back()
+            raise
         calls[-1].told = partial(self._tell, self._ledger.end_batch())
         for call, answer in zip(calls, answers, strict=True):
             call.answer = answer

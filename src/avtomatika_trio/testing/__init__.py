@@ -4,22 +4,20 @@ Everything runs on Trio's clock, so that under `trio.testing.MockClock` hours of
 in a fraction of a second.
 """
 
-from avtomatika_trio.testing._cluster import (
-    Cluster as Cluster,
-    Orchestrator as Orchestrator,
-    WorkerMachine as WorkerMachine,
-    open_cluster as open_cluster,
-)
-from avtomatika_trio.testing._network import (
+from avtomatika_trio.testing._cluster import Cluster as Cluster, open_cluster as open_cluster
+from avtomatika_trio.testing._faults import (
     Call as Call,
     Fault as Fault,
     Matches as Matches,
-    Network as Network,
     Rule as Rule,
     Seen as Seen,
     calls as calls,
-    open_network as open_network,
 )
+from avtomatika_trio.testing._machines import (
+    Orchestrator as Orchestrator,
+    WorkerMachine as WorkerMachine,
+)
+from avtomatika_trio.testing._network import Network as Network, open_network as open_network
 from avtomatika_trio.testing.invariants import find_violations as find_violations
 
 __all__ = [
