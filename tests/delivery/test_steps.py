@@ -173,6 +173,17 @@ def test_an_end_state_ends_as_it_says(scene: Scene, outcome: str) -> None:
     assert (scene.get().status, scene.get().result) == (outcome, {"n": 1.0})
 
 
+def test_an_end_that_is_no_success_tells_what_led_there(scene: Scene) -> None:
+    scene.job(transitions={"success": "next", "failure": "failed"})
+    scene.worker()
+    scene.fail(scene.take(), code="PERMANENT_ERROR")
+    scene.decide("j", steps.ReachedEnd(outcome="failed"))
+    error = scene.get().error
+    assert error is not None
+    assert error.message == "the job ended in state 'failed', after 'start' had failed: it broke"
+    assert error.details["cause"]["code"] == "PERMANENT_ERROR"
+
+
 def test_the_result_is_the_data_of_the_last_task_if_the_end_returns_nothing(
     scene: Scene,
 ) -> None:

@@ -90,19 +90,21 @@ def _conclude_single(ledger: Ledger, task: Task, conclusion: Conclusion) -> None
 def _conclude_branch(ledger: Ledger, task: Task, conclusion: Conclusion) -> None:
     job = ledger.job(task.job_id)
     fan = ledger.fan_out(task.job_id, task.dispatch)
-    failed = conclusion.failed
-    leads_on = not failed or (fan is not None and fan.failure is not None)
+    leads_on = not conclusion.failed or (fan is not None and fan.failure is not None)
     _end(ledger, task, conclusion, listed=leads_on)
     if job is None or fan is None or job.dispatch != task.dispatch or job.status.is_final:
         return
-    if failed:
+    if conclusion.failed:
         _record_finish(ledger, job, task, conclusion, next_state=fan.failure)
         drop_open_tasks(ledger, job.id)
         if fan.failure is None:
             _give_up(ledger, job, _fault(task, conclusion), conclusion.otherwise)
         else:
             kept = {**job.state_history, fan.state: _as_kept(conclusion.result)}
-            enter(ledger, job, jobs.StateEntered(state=fan.failure, state_history=kept))
+            failed = jobs.StateEntered(
+                state=fan.failure, state_history=kept, last_task_state=fan.state
+            )
+            enter(ledger, job, failed)
         return
     _record_finish(ledger, job, task, conclusion, next_state=None)
     fan = _release_next(ledger, attrs.evolve(fan, open=fan.open - 1))

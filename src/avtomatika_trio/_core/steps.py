@@ -229,13 +229,10 @@ def _add_task(
 def _ending(
     job: Job, state_history: dict[str, Any], decision: ReachedEnd
 ) -> jobs.Finished | jobs.Failed | jobs.Cancelled:
-    result = decision.returned
-    if result is None and job.last_task_state is not None:
-        last = state_history.get(job.last_task_state)
-        result = last.get("data") if isinstance(last, dict) else None
-    fault = JobFault(
-        code="ENDED_IN_STATE", message=f"the job ended in state {job.state!r}", state=job.state
-    )
+    last = state_history.get(job.last_task_state) if job.last_task_state is not None else None
+    last = last if isinstance(last, dict) else {}
+    result = last.get("data") if decision.returned is None else decision.returned
+    fault = _ended_in_state(job, last.get("error"))
     match decision.outcome:
         case "finished":
             return jobs.Finished(state_history=state_history, result=result)
@@ -243,6 +240,17 @@ def _ending(
             return jobs.Cancelled(error=fault, result=result)
         case _:
             return jobs.Failed(error=fault, result=result)
+
+
+def _ended_in_state(job: Job, cause: Any) -> JobFault:
+    """Why a job has not finished that reached such an end; *cause* is the last task's error."""
+    message = f"the job ended in state {job.state!r}"
+    if not isinstance(cause, dict):
+        return JobFault(code="ENDED_IN_STATE", message=message, state=job.state)
+    message += f", after {job.last_task_state!r} had failed: {cause.get('message')}"
+    return JobFault(
+        code="ENDED_IN_STATE", message=message, state=job.state, details={"cause": cause}
+    )
 
 
 def _retry_handler(ledger: Ledger, job: Job, fault: JobFault, rules: Rules, noise: float) -> None:
