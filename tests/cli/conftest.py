@@ -15,6 +15,7 @@ from avtomatika_trio._config import OrchestratorSettings
 from avtomatika_trio._config._load import known_variables
 from avtomatika_trio._config._settings import WorkerSettings
 from avtomatika_trio.cli import main
+from avtomatika_trio.orchestrator import _server
 from avtomatika_trio.orchestrator._build import create_context, server_settings
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.orchestrator._service import run_orchestrator
@@ -71,7 +72,12 @@ def url() -> Iterator[str]:
             context = create_context(settings, storage, Blueprints([quick, waits]), TOKENS)
             urls.extend(
                 await nursery.start(
-                    partial(run_orchestrator, context, server_settings(settings), stop=stop.wait)
+                    partial(
+                        run_orchestrator,
+                        context,
+                        partial(_server.serve, settings=server_settings(settings)),
+                        stop=stop.wait,
+                    )
                 )
             )
             started.set()

@@ -85,19 +85,10 @@ async def test_a_cut_costs_no_more_than_a_heartbeat_and_an_answer(
     assert shop.times() == [1]
 
 
-NAMES_WHAT_IS_GIVEN_UP = pytest.mark.xfail(
-    strict=True,
-    reason="the goodbye (worker/_service.py, Upkeep.goodbye) names attempts that were cut off and"
-    " whose return was not answered: they wait for the end of their lease",
-)
-
-
 def _drains() -> Iterator[ParameterSet]:
     for step, matches in STEPS.items():
         for name, fault in FAULTS.items():
-            is_deaf = step == "return" and fault["fault"] is Fault.BLACK_HOLE
-            marks = [NAMES_WHAT_IS_GIVEN_UP] if is_deaf else []
-            yield pytest.param(matches, fault, id=f"{step}-{name}", marks=marks)
+            yield pytest.param(matches, fault, id=f"{step}-{name}")
 
 
 @pytest.mark.parametrize(("matches", "fault"), list(_drains()))

@@ -64,11 +64,6 @@ async def test_a_task_whose_client_goes_during_the_commit_comes_back_at_once(
         assert await _began_at_once_elsewhere(cluster, shop, dies_after_seconds=0)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="hand_over (orchestrator/_polls.py) does not give back when the first send of the"
-    " answer finds the client gone (ClientGone): the task waits for the end of the lease",
-)
 async def test_a_task_whose_client_goes_before_the_first_byte_comes_back_at_once(
     autojump_clock: MockClock,
 ) -> None:

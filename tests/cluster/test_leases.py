@@ -252,11 +252,6 @@ async def test_a_worker_that_is_not_heard_for_a_while_is_given_work_when_it_is_h
     await cluster.wait_until_final(job_ids, seconds=10 + 20 + 1)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="run_orchestrator (orchestrator/_service.py) commits begin_serving also while another"
-    " orchestrator serves: each restart gives the leases of the dead their full time again",
-)
 async def test_an_orchestrator_that_restarts_beside_another_does_not_prolong_dead_leases(
     autojump_clock: MockClock, shop: Workshop
 ) -> None:

@@ -49,11 +49,6 @@ async def test_what_a_killed_worker_had_finished_is_delivered_by_its_next_proces
     assert shop.times() == [1, 1, 1]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a new process polls (worker/_polling.py, and _delivery.py with max_tasks) before its"
-    " first heartbeat has named the results in its spool, and is given the same tasks again",
-)
 async def test_what_was_finished_before_a_long_absence_is_not_run_again(
     autojump_clock: MockClock,
 ) -> None:

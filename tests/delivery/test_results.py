@@ -1,10 +1,12 @@
 """Results: rules R1 to R3, what a result does to the job, and outages (O1)."""
 
+from functools import partial
+
 import pytest
 from tests.delivery.scene import Scene
 
 from avtomatika_trio._core.job import JobStatus
-from avtomatika_trio._core.lease import begin_serving
+from avtomatika_trio._core.lease import begin_serving, last_served
 from avtomatika_trio._core.retry import RetryPolicy
 from avtomatika_trio._core.task import AttemptStatus, TaskStatus
 
@@ -341,6 +343,17 @@ def test_a_start_gives_every_lease_its_time_again(scene: Scene) -> None:
     wire = scene.take()
     for _ in range(30):  # up for a second, down for four: never a gap of more than five
         scene.outage(4)
-        scene.run(begin_serving)
+        scene.run(partial(begin_serving, seen=scene.run(last_served)))
         scene.wait(1)
     assert scene.attempt(wire).status is AttemptStatus.LEASED
+
+
+def test_a_start_beside_others_prolongs_no_lease(scene: Scene) -> None:
+    scene.job()
+    scene.worker()
+    wire = scene.take()
+    for _ in range(4):
+        seen = scene.run(last_served)
+        scene.wait(10)
+        scene.run(partial(begin_serving, seen=seen))
+    assert scene.attempt(wire).status is AttemptStatus.LOST

@@ -249,9 +249,22 @@ def unhand(ledger: Ledger, wire_ids: tuple[str, ...], reason: str) -> None:
             attempts.unclaim(ledger, attempt, reason)
 
 
-def begin_serving(ledger: Ledger) -> None:
-    """A process starts while no other serves: leases get their full time again (rule O1)."""
-    ledger.put_service(Service(served_at=ledger.now, serving_since=ledger.now))
+def last_served(ledger: Ledger) -> float | None:
+    """When somebody last noted that the storage is served; None = never."""
+    service = ledger.service()
+    return None if service is None else service.served_at
+
+
+def begin_serving(ledger: Ledger, seen: float | None) -> None:
+    """A process starts: leases get their full time again, unless another one serves (rule O1).
+
+    Args:
+        ledger: Where.
+        seen: What `last_served` has told a while ago; another time now shows that somebody
+            else serves.
+    """
+    if last_served(ledger) == seen:
+        ledger.put_service(Service(served_at=ledger.now, serving_since=ledger.now))
 
 
 def end_leases(ledger: Ledger, rules: Rules, *, most: int) -> int:

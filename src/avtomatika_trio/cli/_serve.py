@@ -25,6 +25,7 @@ from avtomatika_trio.cli._signals import Ending, watch_signals
 from avtomatika_trio.errors import ConfigError
 from avtomatika_trio.orchestrator._build import create_context, server_settings
 from avtomatika_trio.orchestrator._registry import Blueprints, endpoints_of
+from avtomatika_trio.orchestrator._server import serve
 from avtomatika_trio.orchestrator._service import run_orchestrator
 from avtomatika_trio.orchestrator._tokens import Tokens, make_tokens, read_tokens
 from avtomatika_trio.storage import open_storage
@@ -111,7 +112,10 @@ async def _serve(settings: OrchestratorSettings, blueprints: Blueprints, *, as_j
             tokens, place = _tokens(settings)
             context = create_context(settings, storage, blueprints, tokens)
             orchestrator = partial(
-                run_orchestrator, context, server_settings(settings), stop=asked.wait
+                run_orchestrator,
+                context,
+                partial(serve, settings=server_settings(settings)),
+                stop=asked.wait,
             )
             try:
                 async with trio.open_nursery() as serving:

@@ -19,7 +19,6 @@ from avtomatika_trio._config import (
     find_settings_file,
     load_orchestrator_settings,
 )
-from avtomatika_trio._core import lease
 from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio.errors import AvtomatikaError, ConfigError
 from avtomatika_trio.orchestrator._app import create_app
@@ -98,7 +97,6 @@ class Orchestrator:
         try:
             async with open_storage(self._settings.storage_url) as storage:
                 context = create_context(self._settings, storage, self._blueprints, self._tokens)
-                await storage.commit(lease.begin_serving)
                 async with trio.open_nursery() as loops:
                     loops.start_soon(run_engine, context)
                     loops.start_soon(run_janitor, context)

@@ -25,14 +25,35 @@ TICK_SECONDS = 0.2
 _MOST_PER_COMMIT = 200
 
 
+#: Whoever serves a storage notes it once a second: longer than this without a note, and
+#: nobody does.
+_OBSERVE_SECONDS = 2.5
+
+
 async def run_janitor(context: Context) -> NoReturn:
     """Tick until cancelled; survives an outage of the storage, and nothing else."""
+    await _begin(context)
     while True:
         try:
             await tick(context)
         except StorageUnavailable as exc:
             logger.warning("leases and timers must wait: %s", exc)
         await trio.sleep(TICK_SECONDS)
+
+
+async def _begin(context: Context) -> None:
+    """Give every lease its full time again, unless another orchestrator serves (rule O1)."""
+    while True:
+        try:
+            seen = await context.storage.commit(lease.last_served)
+            if context.storage.is_shared:
+                await trio.sleep(_OBSERVE_SECONDS)
+            await context.storage.commit(partial(lease.begin_serving, seen=seen))
+        except StorageUnavailable as exc:
+            logger.warning("leases and timers must wait: %s", exc)
+            await trio.sleep(TICK_SECONDS)
+        else:
+            return
 
 
 async def tick(context: Context) -> None:

@@ -18,6 +18,7 @@ from avtomatika_trio._core.dispatch import HandOut, Offer
 from avtomatika_trio._wire.messages import MOST_PER_REQUEST
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._exchange import ClientGone
 from avtomatika_trio.orchestrator._http import Receive
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,11 @@ async def hand_over(
             await _give_back(context, got, "the worker does not listen any more")
             kept = ()
         sending, kept = kept, ()  # from the first byte on, only the worker can tell
-        await answer(sending)
+        try:
+            await answer(sending)
+        except ClientGone:
+            kept = sending  # not all of it was sent, so none of it can have been begun
+            raise
     finally:
         await _give_back(context, kept, "the worker went away before it was answered")
 

@@ -2,23 +2,37 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any, Protocol
 
 import trio
 
-from avtomatika_trio._core import lease
 from avtomatika_trio.orchestrator._app import create_app
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._engine import run_engine
+from avtomatika_trio.orchestrator._http import AsgiApp
 from avtomatika_trio.orchestrator._janitor import run_janitor
-from avtomatika_trio.orchestrator._server import ServerSettings, serve
+
+
+class Serve(Protocol):
+    """A server: `partial(serve, settings=...)`, or a network of a test's."""
+
+    def __call__(
+        self,
+        app: AsgiApp,
+        *,
+        shutdown: Callable[[], Awaitable[None]],
+        task_status: trio.TaskStatus[Any],
+    ) -> Awaitable[None]:
+        """Serve *app* until *shutdown* returns and the requests under way have ended."""
+        ...
 
 
 async def run_orchestrator(
     context: Context,
-    server: ServerSettings,
+    serve: Serve,
     *,
     stop: Callable[[], Awaitable[None]],
-    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until *stop* returns.  When this returns, nothing of it runs on.
 
@@ -32,9 +46,9 @@ async def run_orchestrator(
 
     Args:
         context: Its storage is open, and outlives this call.
-        server: Where to listen and how long to drain.
+        serve: Listens and drains.
         stop: An async function; the moment it returns, the end begins.
-        task_status: `nursery.start` gives back the bound URLs.
+        task_status: Started with what *serve* starts with: the bound URLs.
 
     Raises:
         ExceptionGroup: of an OSError if the address cannot be had (nothing has been changed
@@ -49,16 +63,13 @@ async def run_orchestrator(
                 accepting.cancel()
                 context.draining.set()
 
-            urls = await serving.start(
-                partial(serve, create_app(context), server, shutdown=shutdown)
-            )
-            await context.storage.commit(lease.begin_serving)
+            urls = await serving.start(partial(serve, create_app(context), shutdown=shutdown))
             engine.start_soon(run_engine, context)
-            serving.start_soon(_until_cancelled, context, accepting)
+            serving.start_soon(_run_janitor_in, accepting, context)
             task_status.started(urls)
         engine.cancel_scope.cancel()
 
 
-async def _until_cancelled(context: Context, accepting: trio.CancelScope) -> None:
+async def _run_janitor_in(accepting: trio.CancelScope, context: Context) -> None:
     with accepting:
         await run_janitor(context)

@@ -44,7 +44,11 @@ class Waiter(Protocol):
     """Registered for news since it was entered; none that came after that is missed."""
 
     async def wait(self) -> None:
-        """Return at once if there was news since the last `wait` returned, else when there is."""
+        """Return at once if there was news since the last `wait` returned, else when there is.
+
+        To wait again says that the news was of no use here: while there is still something
+        in the queue, the wake-up is passed on.
+        """
         ...
 
 
@@ -59,8 +63,16 @@ class Storage(Protocol):
         """Random, made with the storage: orchestrators with the same one share it."""
         ...
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several orchestrators may use it at the same time."""
+        ...
+
     def now(self) -> float:
-        """The storage's time (Unix seconds), which never goes back."""
+        """The storage's time (Unix seconds), which never goes back.
+
+        When the host's time is set back, this one goes on from where it was.
+        """
         ...
 
     async def commit(self, operation: Callable[[Ledger], T]) -> T:

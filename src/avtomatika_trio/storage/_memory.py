@@ -236,6 +236,7 @@ class MemoryStorage:
 
     def __init__(self, now: Clock, cluster_id: str | None = None) -> None:
         self.cluster_id = cluster_id or secrets.token_hex(8)
+        self.is_shared = True
         self._clock = RisingClock(now)
         self._records = _Records()
         self._signals = Signals()

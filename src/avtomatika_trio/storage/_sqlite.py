@@ -144,6 +144,7 @@ class SqliteStorage:
         cluster_id: str,
     ) -> None:
         self.cluster_id = cluster_id
+        self.is_shared = False
         self._path = path
         self._connection = writing
         self._reading = reading

@@ -9,11 +9,8 @@ import attrs
 import trio
 
 from avtomatika_trio._config import WorkerSettings
-from avtomatika_trio._core import lease
-from avtomatika_trio.orchestrator._app import create_app
 from avtomatika_trio.orchestrator._context import Context
-from avtomatika_trio.orchestrator._engine import run_engine
-from avtomatika_trio.orchestrator._janitor import run_janitor
+from avtomatika_trio.orchestrator._service import run_orchestrator
 from avtomatika_trio.storage import MemoryStorage
 from avtomatika_trio.testing._mortal import MortalStorage
 from avtomatika_trio.testing._network import Network
@@ -131,31 +128,17 @@ class Orchestrator:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        # As `run_orchestrator` does, with the network's door in the place of a socket.
         try:
             with process.scope:
-                async with trio.open_nursery() as engine:
-                    async with trio.open_nursery() as serving:
-                        accepting = trio.CancelScope()
-                        app = create_app(context)
-                        serve = partial(self._network.serve, self.name, app, process.stopping)
-                        await serving.start(serve)
-                        await context.storage.commit(lease.begin_serving)
-                        engine.start_soon(run_engine, context)
-                        serving.start_soon(_run_janitor_in, accepting, context)
-                        task_status.started()
-                        await process.stopping.wait()
-                        accepting.cancel()
-                        context.draining.set()
-                    engine.cancel_scope.cancel()
+                await run_orchestrator(
+                    context,
+                    partial(self._network.serve, self.name),
+                    stop=process.stopping.wait,
+                    task_status=task_status,
+                )
         finally:
             self._process = None
             process.ended.set()
-
-
-async def _run_janitor_in(accepting: trio.CancelScope, context: Context) -> None:
-    with accepting:
-        await run_janitor(context)
 
 
 @attrs.define(eq=False, kw_only=True)

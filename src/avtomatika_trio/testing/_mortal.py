@@ -40,6 +40,10 @@ class MortalStorage:
     def cluster_id(self) -> str:
         return self.shared.cluster_id
 
+    @property
+    def is_shared(self) -> bool:
+        return self.shared.is_shared
+
     def now(self) -> float:
         return self.shared.now()
 

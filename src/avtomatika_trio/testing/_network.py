@@ -10,7 +10,7 @@ when it is mended.
 
 import math
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -183,11 +183,11 @@ class Network:
         self,
         server: str,
         app: AsgiApp,
-        closing: trio.Event,
         *,
+        shutdown: Callable[[], Awaitable[None]],
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Be *server* until *closing*, then answer what has arrived.
+        """Be *server* until *shutdown* returns, then answer what has arrived.
 
         Cancelled, it is killed: its connections are reset.
         """
@@ -199,7 +199,7 @@ class Network:
             self._doors[server] = arrive
             try:
                 task_status.started()
-                await closing.wait()
+                await shutdown()
             finally:
                 del self._doors[server]
 

@@ -122,7 +122,6 @@ class Link:
             self._refused = False
             logger.info("link up: %s", self.url)
 
-
     async def until_something_recovers(self) -> None:
         """Return when an activity that failed works again."""
         await self._recovered.park()

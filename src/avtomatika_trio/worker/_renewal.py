@@ -59,6 +59,7 @@ class Renewal:
         self._watch = LoopWatch.of_beats(interval_seconds)
         self._thread_wake = threading.Event()
         self._task_wake = trio.lowlevel.ParkingLot()
+        self._new_terms: Terms | None = None
         self._to_forget: list[str] = []
         self._forget_wake = trio.lowlevel.ParkingLot()
         self._scope = trio.CancelScope()
@@ -115,13 +116,19 @@ class Renewal:
             await self._forget([self._identity.instance])
 
     def registered(self, terms: Terms) -> None:
-        """See `Listener`."""
-        self._link.registered(terms)
-        self._link.succeeded(_ACTIVITY)
+        """See `Listener`.
+
+        Work is asked for after the first heartbeat: it names what an earlier process has
+        finished, which would else be handed out again.
+        """
+        self._new_terms = terms
 
     def beaten(self, answer: Beaten) -> None:
         """See `Listener`."""
         self._link.succeeded(_ACTIVITY)
+        if self._new_terms is not None:
+            terms, self._new_terms = self._new_terms, None
+            self._link.registered(terms)
         self._cancel(answer.cancel_task_ids)
         if answer.replaced:
             self._to_forget += answer.replaced

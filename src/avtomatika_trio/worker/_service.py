@@ -208,6 +208,8 @@ class _Service:
         self._attempts.give_back_threads()
         with trio.move_on_after(_LAST_WORD_SECONDS):
             await self._returns.all_given_back()
+        # Also what could not be given back is not held by anybody now.
+        self._holdings.keep_only(entry.task_id for entry in self._spool.pending())
         with trio.move_on_after(_LAST_WORD_SECONDS):
             await self._renewal.say_goodbye()
 

@@ -53,3 +53,8 @@ class Holdings:
         """Hold *task_ids* no longer: accepted, returned, or told to be cancelled."""
         now = self.current
         self.current = attrs.evolve(now, held=now.held.difference(task_ids))
+
+    def keep_only(self, task_ids: Iterable[str]) -> None:
+        """Hold nothing but *task_ids* any longer."""
+        now = self.current
+        self.current = attrs.evolve(now, held=now.held.intersection(task_ids))
