@@ -1,7 +1,7 @@
 """`avtomatika serve`: one orchestrator, until it is told to stop."""
 
+import gc
 import os
-import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from functools import partial
@@ -30,10 +30,10 @@ from avtomatika_trio.orchestrator._service import run_orchestrator
 from avtomatika_trio.orchestrator._tokens import Tokens, make_tokens, read_tokens
 from avtomatika_trio.storage import open_storage
 
-#: How long one thread may keep the interpreter from another (seconds; Python's default is
-#: 0.005).  The storage's thread gives it away at each statement and must not wait that long
-#: to have it back: benchmarks/README.md has the figures.
-_SWITCH_SECONDS = 0.0005
+#: When Python looks for cycles of garbage: new objects, and rounds until older ones are
+#: looked at too.  A loaded orchestrator makes objects by the million and hardly a cycle; with
+#: Python's defaults the looking takes a tenth of its time (benchmarks/README.md).
+_GARBAGE_THRESHOLDS = (20_000, 50, 100)
 
 
 def run(options: Namespace) -> int:
@@ -54,7 +54,8 @@ def run(options: Namespace) -> int:
     _refuse_open_doors(settings)
     _check_folder(settings.storage_url)
     blueprints = _blueprints(settings)
-    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.freeze()  # what is loaded now stays
+    gc.set_threshold(*_GARBAGE_THRESHOLDS)
     return trio.run(partial(_serve, settings, blueprints, as_json=options.output == "json"))
 
 

@@ -56,7 +56,8 @@ async def wait_for_tasks(
         watchers.start_soon(presence.watch, receive, waiting)
         watchers.start_soon(_end_when_draining, context, waiting)
         with waiting, context.storage.queue_news(offer.skills) as news:
-            got = await take(context, offer)
+            if context.storage.may_have_queued(offer.skills):
+                got = await take(context, offer)
             while not got:
                 await news.wait()
                 got = await take(context, offer)

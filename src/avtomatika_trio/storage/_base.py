@@ -143,6 +143,13 @@ class Storage(Protocol):
         """End the claim of this revision and offer it again at once."""
         ...
 
+    def may_have_queued(self, skills: Sequence[str]) -> bool:
+        """False only if nothing of *skills* is queued: then `queue_news` tells when there is.
+
+        Spares a parked poll the look that it would take in vain.
+        """
+        ...
+
     def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[Waiter]:
         """Be told when tasks of any of *skills* are queued.
 

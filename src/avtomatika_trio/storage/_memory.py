@@ -321,6 +321,9 @@ class MemoryStorage:
     def release_claim(self, job: Job) -> None:
         self._signals.ready.release(job.id, job.revision)
 
+    def may_have_queued(self, skills: Sequence[str]) -> bool:
+        return self._signals.queues.has_any(skills)
+
     def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[QueueWaiter]:
         return self._signals.queue_news(skills)
 

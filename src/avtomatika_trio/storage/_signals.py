@@ -100,6 +100,10 @@ class Queues:
         else:
             self._lengths.pop(skill, None)
 
+    def has_any(self, skills: Sequence[str]) -> bool:
+        """Whether a task of one of *skills* is queued."""
+        return any(skill in self._lengths for skill in skills)
+
     def news(self, skill: str, count: int) -> None:
         """Wake up to *count* of those who wait for *skill*, the longest waiting first."""
         self._number += 1

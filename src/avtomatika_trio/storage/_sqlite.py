@@ -11,6 +11,7 @@ import fcntl
 import os
 import secrets
 import sqlite3
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractContextManager,
@@ -117,6 +118,9 @@ def _as_unavailable(path: Path) -> Iterator[None]:
         raise StorageUnavailable(f"{path} cannot be used: {exc}") from exc
 
 
+#: Jobs that were written last are told from memory: those who follow them ask at once.
+_MOST_RECENT = 1000
+
 #: What is wrong with what an operation wrote, not with the file: values that SQLite or JSON
 #: cannot hold.
 _FAULTS_OF_RECORDS = (
@@ -151,6 +155,7 @@ class SqliteStorage:
         self._ledger = SqliteLedger(writing)
         self._clock = RisingClock(now, at_least=self._ledger.latest())
         self._instances = {it.id: it for it in reads.instances(reading)}
+        self._recent: OrderedDict[str, Job] = OrderedDict()
         self._signals = Signals()
         for job_id, revision in reads.ready_jobs(reading):
             self._signals.ready.offer(Offer(job_id, revision, None))
@@ -249,6 +254,11 @@ class SqliteStorage:
                 self._instances.pop(instance_id, None)
             else:
                 self._instances[instance_id] = instance
+        for job in news.jobs.values():
+            self._recent[job.id] = job
+            self._recent.move_to_end(job.id)
+        while len(self._recent) > _MOST_RECENT:
+            self._recent.popitem(last=False)
         news.tell(self._signals)
 
     # Reading.
@@ -262,7 +272,11 @@ class SqliteStorage:
             return await self._reader.call(partial(query, self._reading, *arguments))
 
     async def job(self, job_id: str) -> Job | None:
-        return await self._read(reads.job, job_id)
+        recent = self._recent.get(job_id)
+        if recent is None:
+            return await self._read(reads.job, job_id)
+        await trio.lowlevel.checkpoint()
+        return recent
 
     async def jobs(self, query: JobQuery) -> Sequence[Job]:
         return await self._read(reads.jobs, query)
@@ -328,6 +342,9 @@ class SqliteStorage:
 
     def release_claim(self, job: Job) -> None:
         self._signals.ready.release(job.id, job.revision)
+
+    def may_have_queued(self, skills: Sequence[str]) -> bool:
+        return self._signals.queues.has_any(skills)
 
     def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[QueueWaiter]:
         return self._signals.queue_news(skills)

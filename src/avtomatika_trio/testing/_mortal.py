@@ -127,6 +127,9 @@ class MortalStorage:
         if not self.is_dead:
             self.shared.release_claim(job)
 
+    def may_have_queued(self, skills: Sequence[str]) -> bool:
+        return self.shared.may_have_queued(skills)
+
     def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[Waiter]:
         return self.shared.queue_news(skills)
 
