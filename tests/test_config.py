@@ -60,6 +60,7 @@ WORKER_VALUES: list[tuple[str, str, object]] = [
     ("spool_dir", "/var/spool/w", Path("/var/spool/w")),
     ("spool_max_entries", "50", 50),
     ("health_port", "off", None),
+    ("health_host", "0.0.0.0", "0.0.0.0"),
     ("shutdown_timeout_seconds", "5", 5.0),
     ("log_level", "Error", "ERROR"),
 ]
@@ -868,3 +869,25 @@ def test_any_file_loads_or_is_a_config_error(settings_path: Path, content: bytes
     settings_path.write_bytes(content)
     sources, found = outcome(WorkerSettings, {}, settings_path)
     assert bool(sources) is not bool(found)
+
+
+@pytest.mark.parametrize("name", ["WORKERS_CONFIG_PATH", "CLIENTS_CONFIG_PATH", "TLS_CERT_PATH"])
+def test_safety_that_is_not_there_yet_stops_the_start(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_orchestrator_settings(environ={name: "x"}, file=None, overrides={})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{name}: ")
+    assert problem.endswith("not supported by this version yet; unset it")
+
+
+def test_a_mode_is_one_of_three_in_any_case() -> None:
+    for mode in ("failover", "ROUND_ROBIN", "Waterfall"):
+        environ = {"MULTI_ORCHESTRATOR_MODE": mode}
+        load_worker_settings(environ=environ, file=None, overrides={})
+    with pytest.raises(ConfigError, match="MULTI_ORCHESTRATOR_MODE: 'ALL' is no mode; give one"):
+        load_worker_settings(environ={"MULTI_ORCHESTRATOR_MODE": "ALL"}, file=None, overrides={})
+
+
+def test_files_that_are_not_transferred_yet_are_warned_of() -> None:
+    loaded = load_worker_settings(environ={"S3_BUCKET": "b"}, file=None, overrides={})
+    assert [warning[:5] for warning in loaded.warnings] == ["S3_*:"]

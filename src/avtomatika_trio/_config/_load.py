@@ -20,6 +20,7 @@ from avtomatika_trio._config._settings import (
     WorkerSettings,
     setting_of,
 )
+from avtomatika_trio._config._unsupported import refusals, warnings
 from avtomatika_trio.errors import ConfigError
 
 S = TypeVar("S", OrchestratorSettings, WorkerSettings)
@@ -132,7 +133,7 @@ def check(
         source = found.sources[field.name]
         entries.append(Entry(field=field.name, name=setting.names[0], value=value, source=source))
     return Report(
-        entries=tuple(entries), problems=tuple(found.problems), warnings=_near_misses(environ)
+        entries=tuple(entries), problems=tuple(found.problems), warnings=_warnings(kind, environ)
     )
 
 
@@ -153,7 +154,7 @@ def _load(
     if found.problems:
         raise ConfigError(tuple(found.problems))
     return Loaded(
-        settings=kind(**found.values), sources=found.sources, warnings=_near_misses(environ)
+        settings=kind(**found.values), sources=found.sources, warnings=_warnings(kind, environ)
     )
 
 
@@ -172,6 +173,7 @@ def _resolve(
         )
     found.problems += document.problems
     found.problems += _unknown_keys(document)
+    found.problems += refusals(kind, environ)
     for field in attrs.fields(kind):
         setting = setting_of(field)
         given = [
@@ -320,17 +322,21 @@ def _hint_of_key(key: str, table: str, keys: Mapping[str, list[str]]) -> str:
     return _did_you_mean(key.lower(), keys[table]) or "; remove it"
 
 
+def _warnings(kind: type[Any], environ: Mapping[str, str]) -> tuple[str, ...]:
+    return (*_near_misses(environ), *warnings(kind, environ))
+
+
 def _near_misses(environ: Mapping[str, str]) -> tuple[str, ...]:
     known = {CONFIG_VARIABLE, *(name for kind in _TABLES for name in known_variables(kind))}
-    warnings = []
+    missed = []
     for name in sorted(environ):
         if name.startswith(_PREFIX) and name not in known | _OTHERS:
             hint = _did_you_mean(name, sorted(known)) or _did_you_mean(
                 name.removeprefix(_PREFIX), sorted(known)
             )
             if hint:
-                warnings.append(f"{name} is not a setting and is ignored{hint}")
-    return tuple(warnings)
+                missed.append(f"{name} is not a setting and is ignored{hint}")
+    return tuple(missed)
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -257,6 +257,12 @@ class WorkerSettings:
         default=8083,
         doc="The port of the worker's health check; 0 or `off` is none.",
     )
+    health_host: str = _setting(
+        HOST,
+        "WORKER_HOST",
+        default="127.0.0.1",
+        doc="The address of the health check; give 0.0.0.0 where probes come from elsewhere.",
+    )
     shutdown_timeout_seconds: float = _setting(
         seconds(0, _DAY_SECONDS),
         "WORKER_SHUTDOWN_TIMEOUT",

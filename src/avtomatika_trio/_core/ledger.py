@@ -122,6 +122,8 @@ class Progress:
 
     job_id: str
     task_id: str
+    attempt: int = 0
+    """Number of the attempt that said it; what an earlier one has said counts no more."""
     at: float
     progress: float | None
     message: str

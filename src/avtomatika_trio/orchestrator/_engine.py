@@ -147,7 +147,8 @@ async def _values(context: Context, blueprint: Blueprint, state: State, job: Job
     results: dict[str, Any] = {}
     if job.aggregates is not None:
         for task in await context.storage.tasks(job.id, job.aggregates):
-            results[task.key if task.key is not None else str(task.branch)] = as_branch_result(task)
+            name = task.key if task.key is not None else str(task.branch)
+            results[name] = _copy(as_branch_result(task))
     return HandlerValues(
         context=JobContext(
             job_id=job.id,

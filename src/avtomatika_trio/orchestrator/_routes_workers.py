@@ -340,6 +340,7 @@ def _note_progress(
         Progress(
             job_id=attempt.job_id,
             task_id=attempt.task_id,
+            attempt=attempt.number,
             at=ledger.now,
             progress=progress,
             message=message,

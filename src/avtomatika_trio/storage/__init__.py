@@ -38,10 +38,9 @@ def open_storage(url: str, *, now: Clock = time.time) -> AbstractAsyncContextMan
 
             return open_sqlite(Path(rest), now)
         case "redis" | "rediss":
+            fault = "redis: is not supported by this version yet; use sqlite:PATH"
             if importlib.util.find_spec("redis") is None:
-                fault = 'redis: needs the package redis: pip install "avtomatika-trio[redis]"'
-            else:
-                fault = "redis: is not supported by this version yet; use sqlite:PATH"
+                fault += ' (it will need: pip install "avtomatika-trio[redis]")'
         case _:
             fault = f"{url!r} is not a storage; the choices are memory: and sqlite:PATH"
     raise ConfigError((f"STORAGE_URL: {fault}",))

@@ -298,7 +298,8 @@ class MemoryStorage:
         await trio.lowlevel.checkpoint()
         leased = [task for task in await self.tasks(job_id) if task.status is TaskStatus.LEASED]
         said = self._records.progress.get(job_id, {})
-        return [said[task.id] for task in leased if task.id in said]
+        found = ((task, said.get(task.id)) for task in leased)
+        return [it for task, it in found if it is not None and it.attempt == task.attempt]
 
     async def instance(self, instance_id: str) -> Instance | None:
         await trio.lowlevel.checkpoint()

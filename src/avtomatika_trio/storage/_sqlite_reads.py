@@ -115,12 +115,13 @@ def history(
 
 def progress(connection: sqlite3.Connection, job_id: str) -> Sequence[Progress]:
     rows = connection.execute(
-        "SELECT dispatch, branch, progress.body FROM progress"
+        "SELECT dispatch, branch, tasks.body, progress.body FROM progress"
         " JOIN tasks ON tasks.id=progress.task_id"
         " WHERE progress.job_id=? AND tasks.status='leased'",
         (job_id,),
     ).fetchall()
-    return [_progress(body) for _, _, body in sorted(rows)]
+    found = [(_task(task), _progress(said)) for _, _, task, said in sorted(rows)]
+    return [said for task, said in found if said.attempt == task.attempt]
 
 
 def instances(connection: sqlite3.Connection) -> Sequence[Instance]:

@@ -146,6 +146,16 @@ class ReadPromises:
         )
         assert list(await storage.progress("j")) == []
 
+    async def test_progress_of_an_earlier_attempt_is_not_told(self, storage: Storage) -> None:
+        leased = a_task(status=TaskStatus.LEASED, attempt=1)
+        said = Progress(
+            job_id="j", task_id=leased.id, attempt=1, at=START, progress=0.1, message="a"
+        )
+        await storage.commit(put(leased, said))
+        assert list(await storage.progress("j")) == [said]
+        await storage.commit(put(attrs.evolve(leased, attempt=2)))
+        assert list(await storage.progress("j")) == []
+
     async def test_progress_goes_with_its_job(self, storage: Storage) -> None:
         leased = a_task(status=TaskStatus.LEASED)
         said = Progress(job_id="j", task_id=leased.id, at=START, progress=0.1, message="a")

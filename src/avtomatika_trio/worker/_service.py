@@ -62,7 +62,6 @@ class Surroundings:
     """Instead of the network, for the heartbeats' thread."""
     beats_in_thread: bool = True
     """False on a virtual clock, which does not see threads."""
-    health_host: str = "0.0.0.0"  # noqa: S104 - probes come from other hosts; it tells nothing
 
 
 async def run_service(
@@ -237,7 +236,7 @@ class _Service:
     async def _tell_health(self) -> None:
         port = self._settings.health_port
         if port is not None:
-            listeners = await open_health_port(port, self._world.health_host)
+            listeners = await open_health_port(port, self._settings.health_host)
             await serve_health(listeners, self._health)
 
     def _health(self) -> tuple[bool, Mapping[str, Any]]:
