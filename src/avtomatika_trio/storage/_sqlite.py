@@ -165,6 +165,7 @@ class SqliteStorage:
         self._reader = BlockingThread("sqlite-reader", self._run_reads)
 
     async def _close(self) -> None:
+        self._recent.clear()
         await self._writer.close()
         await self._reader.close()
 
