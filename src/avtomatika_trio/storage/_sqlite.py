@@ -165,9 +165,9 @@ class SqliteStorage:
         self._reader = BlockingThread("sqlite-reader", self._run_reads)
 
     async def _close(self) -> None:
-        self._recent.clear()
         await self._writer.close()
         await self._reader.close()
+        self._recent.clear()
 
     def now(self) -> float:
         return self._clock.now()
