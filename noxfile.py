@@ -85,4 +85,4 @@ def bench(session: nox.Session) -> None:
     for path in sorted(
         path for name in wanted for path in Path("benchmarks").glob(f"bench_{name}.py")
     ):
-        session.run("python", str(path))
+        session.run("python", "-m", f"benchmarks.{path.stem}")

@@ -1,17 +1,15 @@
 """Jobs per second over real HTTP on loopback: one orchestrator and one worker process.
 
 One no-op task per job, the worker's spool on; from the first submit to the last finished
-job.  `python benchmarks/bench_jobs.py --help` tells the options; the JSON goes to
+job.  `python -m benchmarks.bench_jobs --help` tells the options; the JSON goes to
 `benchmarks/results/bench_jobs.json` and to standard output.
 """
 
 import argparse
 import json
 import os
-import platform
 import secrets
 import signal
-import sqlite3
 import statistics
 import subprocess
 import sys
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from benchmarks import report
 
 HERE = Path(__file__).resolve().parent
 OPEN = "pending,running,waiting_for_worker,waiting_for_parallel"
@@ -160,7 +159,7 @@ def measure(bench: Bench, worker: Process, load: Callable[[], None], jobs: int) 
 
 def run(kind: str, chosen: argparse.Namespace) -> dict[str, Any]:
     jobs, singles, lone, waiting = chosen.jobs, chosen.singles, chosen.lone, chosen.waiting
-    report: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     with open_bench(kind) as bench:
         with bench.worker() as worker:
             bench.lone()  # connected, warm
@@ -168,10 +167,12 @@ def run(kind: str, chosen: argparse.Namespace) -> dict[str, Any]:
             def lists(count: int) -> dict[str, Any]:
                 return measure(bench, worker, lambda: bench.submit(count, 100), count)
 
-            report["lists_of_100"] = lists(jobs)
-            report["one_by_one"] = measure(bench, worker, lambda: bench.submit(singles, 1), singles)
+            figures["lists_of_100"] = lists(jobs)
+            figures["one_by_one"] = measure(
+                bench, worker, lambda: bench.submit(singles, 1), singles
+            )
             times = sorted(bench.lone() for _ in range(lone))
-            report["lone_job_ms"] = {
+            figures["lone_job_ms"] = {
                 "p50": round(statistics.median(times) * 1000, 2),
                 "p99": round(times[int(lone * 0.99) - 1] * 1000, 2),
             }
@@ -179,31 +180,19 @@ def run(kind: str, chosen: argparse.Namespace) -> dict[str, Any]:
                 lists(chosen.grown - jobs)
                 grown = lists(jobs)
                 grown["of_the_rate_when_empty"] = round(
-                    grown["jobs_per_second"] / report["lists_of_100"]["jobs_per_second"], 2
+                    grown["jobs_per_second"] / figures["lists_of_100"]["jobs_per_second"], 2
                 )
-                report[f"after_{chosen.grown}_finished"] = grown
+                figures[f"after_{chosen.grown}_finished"] = grown
         if waiting:
             empty = bench.orchestrator.rss_bytes()
             bench.submit(waiting, 1000)
             time.sleep(2)
-            report["waiting_jobs"] = {
+            figures["waiting_jobs"] = {
                 "jobs": waiting,
                 "rss_mib": round(bench.orchestrator.rss_bytes() / 2**20),
                 "rss_before_mib": round(empty / 2**20),
             }
-    return report
-
-
-def fsync_ms() -> float:
-    """The median time of an fsync where the database lies: SQLite cannot be faster."""
-    with tempfile.NamedTemporaryFile(dir=HERE) as file:
-        times: list[float] = []
-        for _ in range(50):
-            file.write(b"x" * 4096)
-            begun = time.perf_counter()
-            os.fsync(file.fileno())
-            times.append(time.perf_counter() - begun)
-    return round(statistics.median(times) * 1000, 3)
+    return figures
 
 
 def main() -> None:
@@ -217,21 +206,11 @@ def main() -> None:
         "--grown", type=int, default=100_000, help="finished jobs to measure again with; 0: not"
     )
     chosen = parser.parse_args()
-    report: dict[str, Any] = {
-        "machine": {
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "sqlite": sqlite3.sqlite_version,
-            "fsync_ms": fsync_ms(),
-        }
-    }
+    figures: dict[str, Any] = {}
     for kind in chosen.storage or ("memory", "sqlite"):
-        report[kind] = run(kind, chosen)
-        print(kind, json.dumps(report[kind]), file=sys.stderr)
-    text = json.dumps(report, indent=2)
-    (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / "bench_jobs.json").write_text(text + "\n")
-    print(text)
+        figures[kind] = run(kind, chosen)
+        print(kind, json.dumps(figures[kind]), file=sys.stderr)
+    report.publish("bench_jobs", figures)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ jobs but the records themselves.  Tests in virtual time use it, since it has no 
 import secrets
 from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import attrs
@@ -29,7 +28,7 @@ from avtomatika_trio._core.task import Attempt, AttemptStatus, Lane, Task, TaskS
 from avtomatika_trio.errors import StaleRevision
 from avtomatika_trio.storage._base import JobQuery, NumberedRow
 from avtomatika_trio.storage._clock import Clock, RisingClock
-from avtomatika_trio.storage._signals import JobWaiter, News, QueueWaiter, Signals
+from avtomatika_trio.storage._signals import News, Signalling
 
 T = TypeVar("T")
 
@@ -226,7 +225,7 @@ class MemoryLedger(Ledger):
         self._undo.append(lambda: insort(ordered, item))
 
 
-class MemoryStorage:
+class MemoryStorage(Signalling):
     """A `Storage` in memory.
 
     Args:
@@ -239,7 +238,7 @@ class MemoryStorage:
         self.is_shared = True
         self._clock = RisingClock(now)
         self._records = _Records()
-        self._signals = Signals()
+        super().__init__()
 
     def now(self) -> float:
         return self._clock.now()
@@ -312,24 +311,6 @@ class MemoryStorage:
     async def claim_ready(self, owner: str, *, most: int, lease_seconds: float) -> Sequence[Job]:
         claimed = await self._signals.ready.claim(owner, most=most, lease_seconds=lease_seconds)
         return [self._records.jobs[offer.job_id] for offer in claimed]
-
-    def renew_claims(self, owner: str, *, lease_seconds: float) -> None:
-        self._signals.ready.renew(owner, lease_seconds=lease_seconds)
-
-    def settle_claim(self, job: Job) -> None:
-        self._signals.ready.settle(job.id, job.revision)
-
-    def release_claim(self, job: Job) -> None:
-        self._signals.ready.release(job.id, job.revision)
-
-    def may_have_queued(self, skills: Sequence[str]) -> bool:
-        return self._signals.queues.has_any(skills)
-
-    def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[QueueWaiter]:
-        return self._signals.queue_news(skills)
-
-    def job_news(self, job_id: str) -> AbstractContextManager[JobWaiter]:
-        return self._signals.job_news(job_id)
 
 
 def _matches(job: Job, query: JobQuery) -> bool:

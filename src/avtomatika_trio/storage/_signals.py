@@ -7,7 +7,7 @@ parked polls do not all run for one task.
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import attrs
 import trio
@@ -232,3 +232,28 @@ class News:
             signals.queues.changed(skill, by)
         for skill, count in self.queued.items():
             signals.queues.news(skill, count)
+
+
+class Signalling:
+    """The part of a `Storage` that waits for news within one process."""
+
+    def __init__(self) -> None:
+        self._signals = Signals()
+
+    def renew_claims(self, owner: str, *, lease_seconds: float) -> None:
+        self._signals.ready.renew(owner, lease_seconds=lease_seconds)
+
+    def settle_claim(self, job: Job) -> None:
+        self._signals.ready.settle(job.id, job.revision)
+
+    def release_claim(self, job: Job) -> None:
+        self._signals.ready.release(job.id, job.revision)
+
+    def may_have_queued(self, skills: Sequence[str]) -> bool:
+        return self._signals.queues.has_any(skills)
+
+    def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[QueueWaiter]:
+        return self._signals.queue_news(skills)
+
+    def job_news(self, job_id: str) -> AbstractContextManager[JobWaiter]:
+        return self._signals.job_news(job_id)

@@ -14,7 +14,6 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import (
-    AbstractContextManager,
     ExitStack,
     asynccontextmanager,
     closing,
@@ -36,7 +35,7 @@ from avtomatika_trio.storage import _sqlite_reads as reads
 from avtomatika_trio.storage._base import JobQuery, NumberedRow
 from avtomatika_trio.storage._clock import Clock, RisingClock
 from avtomatika_trio.storage._ready import Offer
-from avtomatika_trio.storage._signals import JobWaiter, News, QueueWaiter, Signals
+from avtomatika_trio.storage._signals import News, Signalling
 from avtomatika_trio.storage._sqlite_ledger import SqliteLedger
 from avtomatika_trio.storage._sqlite_schema import connect, prepare
 from avtomatika_trio.storage._thread import BlockingThread, Call
@@ -136,7 +135,7 @@ _FAULTS_OF_RECORDS = (
 )
 
 
-class SqliteStorage:
+class SqliteStorage(Signalling):
     """A `Storage` in a SQLite file; made by `open_sqlite`."""
 
     def __init__(
@@ -156,7 +155,7 @@ class SqliteStorage:
         self._clock = RisingClock(now, at_least=self._ledger.latest())
         self._instances = {it.id: it for it in reads.instances(reading)}
         self._recent: OrderedDict[str, Job] = OrderedDict()
-        self._signals = Signals()
+        super().__init__()
         for job_id, revision in reads.ready_jobs(reading):
             self._signals.ready.offer(Offer(job_id, revision, None))
         for skill, length in reads.queue_lengths(reading):
@@ -334,21 +333,3 @@ class SqliteStorage:
             else:
                 self._signals.ready.settle(offer.job_id, offer.revision)
         return found
-
-    def renew_claims(self, owner: str, *, lease_seconds: float) -> None:
-        self._signals.ready.renew(owner, lease_seconds=lease_seconds)
-
-    def settle_claim(self, job: Job) -> None:
-        self._signals.ready.settle(job.id, job.revision)
-
-    def release_claim(self, job: Job) -> None:
-        self._signals.ready.release(job.id, job.revision)
-
-    def may_have_queued(self, skills: Sequence[str]) -> bool:
-        return self._signals.queues.has_any(skills)
-
-    def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[QueueWaiter]:
-        return self._signals.queue_news(skills)
-
-    def job_news(self, job_id: str) -> AbstractContextManager[JobWaiter]:
-        return self._signals.job_news(job_id)
