@@ -357,3 +357,14 @@ def test_a_start_beside_others_prolongs_no_lease(scene: Scene) -> None:
         scene.wait(10)
         scene.run(partial(begin_serving, seen=seen))
     assert scene.attempt(wire).status is AttemptStatus.LOST
+
+
+def test_service_is_noted_once_a_second_not_at_every_look(scene: Scene) -> None:
+    first = scene.run(last_served)
+    for _ in range(3):
+        scene.time += 0.25
+        scene.serve()
+        assert scene.run(last_served) == first
+    scene.time += 0.25
+    scene.serve()
+    assert scene.run(last_served) == scene.time

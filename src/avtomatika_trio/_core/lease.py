@@ -278,19 +278,25 @@ def end_leases(ledger: Ledger, rules: Rules, *, most: int) -> int:
     Returns:
         How many instances were looked at; with *most*, call again.
     """
-    now = ledger.now
-    service = ledger.service()
-    if service is None or now - service.served_at > rules.outage_seconds:
-        since = now
-    else:
-        since = service.serving_since
-    ledger.put_service(Service(served_at=now, serving_since=since))
+    since = _note_service(ledger, rules)
     looked_at = 0
     for instance in ledger.due_instances(most=most):
         lease = lease_seconds(instance.kind, instance.interval_seconds, rules)
         _look_at(ledger, instance, since + lease, rules)
         looked_at += 1
     return looked_at
+
+
+def _note_service(ledger: Ledger, rules: Rules) -> float:
+    """Note, once a second, that the storage is served; returns since when it has been."""
+    now = ledger.now
+    service = ledger.service()
+    if service is None or now - service.served_at > rules.outage_seconds:
+        service = Service(served_at=now, serving_since=now)
+        ledger.put_service(service)
+    elif now - service.served_at >= 1.0:
+        ledger.put_service(attrs.evolve(service, served_at=now))
+    return service.serving_since
 
 
 def _look_at(ledger: Ledger, instance: Instance, not_before: float, rules: Rules) -> None:
