@@ -368,3 +368,12 @@ def test_service_is_noted_once_a_second_not_at_every_look(scene: Scene) -> None:
     scene.time += 0.25
     scene.serve()
     assert scene.run(last_served) == scene.time
+
+
+def test_time_in_the_queue_does_not_count_while_nobody_could_ask(scene: Scene) -> None:
+    scene.job(dispatch_timeout=60.0)
+    scene.outage(3600)
+    scene.serve()
+    scene.wait(10)
+    scene.worker()
+    assert scene.report(scene.take())["status"] == "accepted"

@@ -158,6 +158,8 @@ def fail(
             ),
         )
         return
+    if task.dispatch_timeout is not None:
+        ledger.drop_timer(TimerKind.DISPATCH_TIMEOUT, task.id)  # it may have been queued again
     ledger.put_task(tasks.step(task, tasks.Delayed(failures=failures, returned=0)))
     ledger.put_timer(Timer(kind=TimerKind.RETRY, subject=task.id, due_at=retry_at))
 

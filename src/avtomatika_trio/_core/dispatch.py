@@ -93,10 +93,11 @@ def hand_out(
 def _choose(ledger: Ledger, instance: Instance, offer: Offer) -> list[Task]:
     """The tasks to hand out: the best of all lanes, and at most one suspect (rule L8)."""
     found: list[Task] = []
-    for skill in offer.skills:
+    skills = dict.fromkeys(offer.skills)  # a skill named twice has no tasks twice
+    for skill in skills:
         found += ledger.queued(skill, Lane.NORMAL, most=offer.most + _LOOK_PAST)
     suspects: list[Task] = []
-    for skill in offer.skills:
+    for skill in skills:
         suspects += ledger.queued(skill, Lane.SUSPECT, most=1 + _LOOK_PAST)
     suspects = [task for task in suspects if _may_take(ledger, instance, task)]
     if suspects and not any(attempt.suspect for attempt in ledger.leased(instance.id)):

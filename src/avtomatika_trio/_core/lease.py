@@ -149,6 +149,8 @@ def _replace(
         if dead is None or dead.worker_id != instance.worker_id or dead_id == instance.id:
             continue  # never heard of here (another cluster's): nothing to bury, acknowledged
         for attempt in ledger.leased(dead_id):
+            if attempts.holder_of(ledger, attempt) is None:
+                continue  # its job has ended with one that was lost before it
             if attempt.wire_id in named:
                 moved = attrs.evolve(attempt, instance=instance.id)
                 ledger.put_attempt(moved)
@@ -207,6 +209,8 @@ def _foreign_heartbeat(ledger: Ledger, old: Instance, beat: Beat, rules: Rules) 
         return BeatAnswer(known=True)
     named = frozenset(beat.current_tasks or ())
     for attempt in ledger.leased(old.id):
+        if attempts.holder_of(ledger, attempt) is None:
+            continue  # its job has ended with one that was lost before it
         if attempt.wire_id in named:
             ledger.put_attempt(attrs.evolve(attempt, lease_until=until, missed_at=None))
         elif attempt.missed_at is None:

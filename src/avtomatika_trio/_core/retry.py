@@ -6,10 +6,13 @@ Pure: chance is an argument, so that a test can replay it.
 from typing import Any
 
 import attrs
-from attrs.validators import ge, gt, instance_of
+from attrs.validators import ge, gt, instance_of, le
 
 #: After this many doublings any cap in use has been passed; keeps 2.0**n finite.
 _MOST_DOUBLINGS = 32
+
+#: A policy is stored: JSON has no infinity, and floats end.  30 years are as good as that.
+_MOST = 1e9
 
 
 @attrs.frozen(kw_only=True)
@@ -57,9 +60,9 @@ class RetryPolicy:
 
     max_retries: int = attrs.field(default=3, validator=[instance_of(int), ge(0)])
     """Attempts after the first one; 0 = never again."""
-    base_seconds: float = attrs.field(default=1.0, validator=gt(0))
-    cap_seconds: float = attrs.field(default=60.0, validator=gt(0))
-    jitter: float = attrs.field(default=0.1, validator=ge(0))
+    base_seconds: float = attrs.field(default=1.0, validator=[gt(0), le(_MOST)])
+    cap_seconds: float = attrs.field(default=60.0, validator=[gt(0), le(_MOST)])
+    jitter: float = attrs.field(default=0.1, validator=[ge(0), le(_MOST)])
 
     def allows(self, *, failures: int) -> bool:
         """Whether there may be another attempt after *failures* failed ones."""

@@ -18,8 +18,11 @@ from avtomatika_trio._core.task import AttemptStatus, TaskFault, TaskResult, Tas
 TIMEOUT = "timeout"
 DISPATCH_TIMEOUT = "dispatch_timeout"
 
-#: Kinds that punish a worker for being slow: not while it could not report (rule O1).
-_BLAMES_WORKER = frozenset({TimerKind.ATTEMPT_TIMEOUT, TimerKind.RESULT_TIMEOUT})
+#: Kinds that are about workers being slow to report or to ask: not while they could do
+#: neither (rule O1).
+_NEEDS_SERVICE = frozenset(
+    {TimerKind.ATTEMPT_TIMEOUT, TimerKind.RESULT_TIMEOUT, TimerKind.DISPATCH_TIMEOUT}
+)
 
 
 def fire_due(ledger: Ledger, rules: Rules, noise: float, *, most: int) -> int:
@@ -28,7 +31,7 @@ def fire_due(ledger: Ledger, rules: Rules, noise: float, *, most: int) -> int:
     service = ledger.service()
     not_before = 0.0 if service is None else service.serving_since + rules.lease_seconds
     for timer in due:
-        if timer.kind in _BLAMES_WORKER and ledger.now < not_before:
+        if timer.kind in _NEEDS_SERVICE and ledger.now < not_before:
             ledger.put_timer(attrs.evolve(timer, due_at=not_before))
             continue
         ledger.drop_timer(timer.kind, timer.subject)

@@ -12,9 +12,13 @@ from typing import Any, TypeVar, Union
 import attrs
 import msgspec
 
+from avtomatika_trio._core.json_values import MAX_DEPTH
 from avtomatika_trio.errors import InvalidMessage, Problem
 
 T = TypeVar("T")
+
+#: What a message may be nested: as deep as any value of an author's, and its envelope.
+MOST_LEVELS = MAX_DEPTH + 8
 
 #: One message tells at most this many problems; a list of 1,000 results may have more.
 _MOST_PROBLEMS = 20
@@ -44,7 +48,7 @@ def decode(body: bytes, cls: type[T], *, closed: bool = False) -> T:
             return typing.cast("T", _decoder(cls).decode(body))  # type: ignore[arg-type]  # types hash
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
-    raw = decode_any(body)
+    raw = _decode_any(body)
     problems = _problems(raw, cls, "$", closed=closed)
     if problems:
         raise InvalidMessage(tuple(problems[:_MOST_PROBLEMS]))
@@ -58,8 +62,32 @@ def decode_any(body: bytes) -> Any:
     """Read *body* as JSON of any shape.
 
     Raises:
-        InvalidMessage: it is not JSON.
+        InvalidMessage: it is not JSON, or nested so deeply that it could be stored, but not
+            be read again where there is less room on the stack.
     """
+    value = _decode_any(body)
+    if body.count(b"[") + body.count(b"{") > MOST_LEVELS and not _is_shallow(value):
+        text = f"this is nested too deeply: more than {MOST_LEVELS} levels"
+        raise InvalidMessage((Problem("$", text),))
+    return value
+
+
+def _is_shallow(value: Any) -> bool:
+    """Whether *value* has no more than `MOST_LEVELS`; goes level by level, without recursion."""
+    level = [value]
+    for _ in range(MOST_LEVELS + 1):
+        containers = [it for it in level if isinstance(it, dict | list)]
+        if not containers:
+            return True
+        level = [
+            item
+            for container in containers
+            for item in (container.values() if isinstance(container, dict) else container)
+        ]
+    return False
+
+
+def _decode_any(body: bytes) -> Any:
     try:
         return _decoder(Any).decode(body)
     except msgspec.DecodeError as exc:

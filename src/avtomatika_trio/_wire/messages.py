@@ -84,8 +84,8 @@ class Heartbeat:
     """Extension: number of this heartbeat of the instance, from 1."""
     last_poll: Number = 0
     """Extension: the newest request that could carry tasks, answered or not."""
-    open_polls: list[Number] = attrs.field(factory=list)
-    """Extension: those that are still waited for."""
+    open_polls: Annotated[list[Number], Meta(max_length=1000)] = attrs.field(factory=list)
+    """Extension: those that are still waited for; each lease may be looked up in them."""
     replaces: list[Id] = attrs.field(factory=list)
     """Extension: earlier instances found in the spool, which are dead."""
     loop_blocked_seconds: Annotated[float, Meta(ge=0, le=1e9)] = 0.0

@@ -36,6 +36,9 @@ _CLAIM_SECONDS = 30.0
 #: How many handlers that are not `async` run at a time, each in a thread.
 _THREADS = 20
 
+#: What goes through a handler and is for others.
+_NOT_THE_HANDLERS = (trio.Cancelled, KeyboardInterrupt, GeneratorExit)
+
 #: After the storage refused a step, how long until it is tried again.
 _PAUSE_SECONDS = 1.0
 
@@ -56,6 +59,10 @@ async def run_engine(context: Context) -> NoReturn:
                     most=min(steps_free.value + 1, _MOST_PER_CLAIM),
                     lease_seconds=_CLAIM_SECONDS,
                 )
+            except StorageUnavailable as exc:
+                logger.warning("jobs must wait: %s", exc)
+                await trio.sleep(_PAUSE_SECONDS)
+                continue
             finally:
                 steps_free.release()
             for job in jobs:
@@ -135,11 +142,23 @@ async def _decide(
         return _decision(blueprint, state, values.actions.chosen, returned), history
     except StateError as exc:
         return steps.Broke(fault=_blueprint_fault(job, str(exc))), job.state_history
-    except Exception as exc:  # the border to the handlers of blueprints: they may raise anything
-        message = f"state {job.state!r}: {type(exc).__name__}: {exc}"
+    except _NOT_THE_HANDLERS:
+        raise
+    except BaseException as exc:  # the border to blueprints' handlers: also their SystemExit
+        if isinstance(exc, BaseExceptionGroup) and exc.subgroup(_NOT_THE_HANDLERS):
+            raise
+        message = f"state {job.state!r}: {type(exc).__name__}: {_text_of(exc)}"
         logger.exception("the handler of state %r of job %s raised", job.state, job.id)
         fault = JobFault(code="HANDLER_ERROR", message=message, state=job.state)
         return steps.Raised(fault=fault), job.state_history
+
+
+def _text_of(exc: BaseException) -> str:
+    """What *exc* says, such as can be stored: file names may be no Unicode, `__str__` may fail."""
+    try:
+        return str(exc).encode(errors="replace").decode()
+    except Exception:  # noqa: BLE001 - the border to foreign code: its __str__
+        return "(its message cannot be had)"
 
 
 async def _values(context: Context, blueprint: Blueprint, state: State, job: Job) -> HandlerValues:

@@ -15,7 +15,7 @@ import trio
 from avtomatika_trio._core import lease, results
 from avtomatika_trio._core.arguments import NAME
 from avtomatika_trio._core.dispatch import HandOut, Offer, hand_out
-from avtomatika_trio._core.ledger import InstanceKind, Ledger, Progress
+from avtomatika_trio._core.ledger import Instance, InstanceKind, Ledger, Progress
 from avtomatika_trio._wire import messages
 from avtomatika_trio._wire.codec import decode, decode_any
 from avtomatika_trio.errors import InvalidMessage, Problem, StorageUnavailable
@@ -132,12 +132,14 @@ class _Routes:
         if said.worker_id != sender:
             raise foreign_id(sender, said.worker_id)
         ours = said.instance is not None
+        instance_id = said.instance or foreign_instance(sender)
+        await self._instance(sender, instance_id)
         interval = said.heartbeat_seconds or (
             _OUR_INTERVAL_SECONDS if ours else _FOREIGN_INTERVAL_SECONDS
         )
         registration = lease.Registration(
             worker_id=sender,
-            instance=said.instance or foreign_instance(sender),
+            instance=instance_id,
             kind=InstanceKind.OURS if ours else InstanceKind.FOREIGN,
             skills=tuple(skill.name for skill in said.supported_skills),
             interval_seconds=interval,
@@ -228,21 +230,26 @@ class _Routes:
 
         await hand_over(self.context, offer, got, presence, answer)
 
-    async def _offer(self, request: Request, sender: str) -> Offer:
-        most = request.number("max_tasks", 1, most=messages.MOST_PER_REQUEST)
-        instance_id = request.query.get("instance") or foreign_instance(sender)
+    async def _instance(self, sender: str, instance_id: str) -> Instance | None:
+        """What is known of an instance, unless it is another worker's."""
         instance = await self.context.storage.instance(instance_id)
         if instance is not None and instance.worker_id != sender:
             raise foreign_id(sender, instance.worker_id)
+        return instance
+
+    async def _offer(self, request: Request, sender: str) -> Offer:
+        most = request.number("max_tasks", 1, most=messages.MOST_PER_REQUEST)
+        instance_id = request.query.get("instance") or foreign_instance(sender)
+        instance = await self._instance(sender, instance_id)
         named = request.query.get("available_skills")
         if named is not None:
-            skills = tuple(dict.fromkeys(filter(None, named.split(","))))
+            skills = tuple(filter(None, named.split(",")))
         else:
             skills = () if instance is None else instance.skills
         return Offer(
             instance=instance_id,
             poll=int(request.number("poll", 1, most=2**53)),
-            skills=skills,
+            skills=tuple(dict.fromkeys(skills)),
             most=int(most),
         )
 
