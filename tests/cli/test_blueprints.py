@@ -157,3 +157,12 @@ def test_an_orchestrator_draws_its_blueprints(ask_for: Run) -> None:
     assert drawn.code == Exit.OK
     assert drawn.out == source.out
     assert ask_for("blueprint", "graph", "nosuch").code == Exit.NOT_FOUND
+
+
+def test_a_file_that_is_no_python_is_told_so(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    ran = run("blueprint", "check", "notes.txt")
+    assert (ran.code, ran.out) == (Exit.FAILED, "")
+    assert ran.err == (
+        "avtomatika: notes.txt: is no Python file; give a *.py file, a folder or a module\n"
+    )

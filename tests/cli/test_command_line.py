@@ -47,7 +47,11 @@ def test_help_tells_the_commands_and_the_exit_codes(run: Run) -> None:
     [
         ([], "avtomatika: error: the following arguments are required: COMMAND"),
         (["job"], "avtomatika job: error: the following arguments are required: VERB"),
-        (["serve", "--prot", "1"], "avtomatika: error: unrecognized arguments: --prot 1"),
+        (
+            ["serve", "--prot", "1"],
+            "avtomatika serve: error: unrecognized arguments: --prot 1; did you mean --port?",
+        ),
+        (["check", "soon"], "avtomatika check: error: unrecognized arguments: soon\n"),
         (
             ["job", "list", "--limit", "0"],
             "avtomatika job list: error: argument --limit: '0' is not a whole number above 0",
@@ -84,8 +88,33 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert (process.returncode, told) == (Exit.BROKEN_PIPE, b"")
 
 
+@pytest.mark.parametrize("argv", [["--version"], ["check"]])
+def test_output_that_cannot_be_written_is_told_in_one_line(argv: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "avtomatika_trio", *argv],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    fault = "avtomatika: the output cannot be written: No space left on device"
+    assert ended.returncode == Exit.FAILED
+    assert ended.stderr == f"{fault}; send it to another place\n"
+
+
+def test_a_demo_without_source_makes_no_folder(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    ran = run("demo", "--root", "empty")
+    assert (ran.code, ran.out) == (Exit.FAILED, "")
+    assert "has no Python source; name a folder that has" in ran.err
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
 def test_the_demo_gets_its_options(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    (tmp_path / "source.py").write_text("")
     ran = run("demo", "--kill", "--folder", "file/runs", "--root", ".")
     assert (ran.code, ran.out) == (Exit.FAILED, "")
     assert "Not a directory" in ran.err
+    assert "choose another place with --folder" in ran.err

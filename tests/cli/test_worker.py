@@ -154,3 +154,14 @@ def test_a_generated_token_is_for_an_orchestrator_on_this_machine(
     options = parse(["worker", "run", "m:w", "--orchestrator-url", address])
     found = _settle(Worker(), options).token
     assert (None if found is None else found.reveal()) == token
+
+
+def test_a_setting_without_effect_is_warned_of(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cli_test_warned.py").write_text(MODULE)
+    monkeypatch.setenv("S3_BUCKET", "results")
+    ran = run("worker", "run", "cli_test_warned:worker", "--health-port", "off")
+    assert (ran.code, ran.out) == (Exit.USAGE, "")  # it has no skill
+    assert ran.err.startswith("warning: S3_*: files are not transferred by this version yet")
+    assert "\n  skills        none\n" in ran.err

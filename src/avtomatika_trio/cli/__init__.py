@@ -3,13 +3,11 @@
 Commands import what they need when they run, so that `avtomatika --help` answers at once.
 """
 
-import os
-import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 
 from avtomatika_trio.cli._exits import Exit, deliberate, explained
-from avtomatika_trio.cli._output import complain
+from avtomatika_trio.cli._output import complain, discard_output
 from avtomatika_trio.cli._parser import parse
 from avtomatika_trio.errors import AvtomatikaError
 
@@ -31,14 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         options = parse(argv)
+        return _command(options)(options)
     except SystemExit as stop:
         return int(stop.code or 0)
-    try:
-        return _command(options)(options)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        return _broken_pipe()
+        discard_output()
+        return Exit.BROKEN_PIPE
     except AvtomatikaError as error:
         return _told(error)
     except BaseExceptionGroup as group:
@@ -72,9 +70,3 @@ def _told(error: AvtomatikaError) -> int:
     end = explained(error)
     complain(end.message)
     return end.exit
-
-
-def _broken_pipe() -> int:
-    # Python flushes stdout once more at exit; it must find a reader there.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return Exit.BROKEN_PIPE

@@ -67,6 +67,9 @@ def _load(part: str, problems: list[str]) -> "list[Blueprint]":
     if _is_path(part) and not Path(part).exists():
         problems.append(f"{part}: there is no such file or folder")
         return []
+    if Path(part).is_file() and not part.endswith(".py"):
+        problems.append(f"{part}: is no Python file; give a *.py file, a folder or a module")
+        return []
     try:
         return load_blueprints(part)
     except BlueprintError as error:

@@ -5,10 +5,13 @@ the terminal: control characters are shown, not sent.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from avtomatika_trio.cli._exits import CommandError, Exit
 
 #: Longer cells would push the columns after them out of sight.
 _MOST_IN_CELL = 60
@@ -27,8 +30,25 @@ def complain(text: str) -> None:
 
 
 def print_line(text: str) -> None:
-    """One line, or a text of several, to stdout."""
-    _write(sys.stdout, text)
+    """One line, or a text of several, to stdout.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+        CommandError: it cannot be written, to a disk that is full for example.
+    """
+    try:
+        _write(sys.stdout, text)
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        discard_output()
+        fault = f"the output cannot be written: {exc.strerror}"
+        raise CommandError(Exit.FAILED, f"{fault}; send it to another place") from exc
+
+
+def discard_output() -> None:
+    """Lead stdout nowhere: Python flushes it once more at exit, and must be able to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_json(value: Any, *, one_line: bool = False) -> None:

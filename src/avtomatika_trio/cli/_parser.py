@@ -5,11 +5,14 @@ in the module of its name.
 """
 
 import argparse
+import difflib
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from avtomatika_trio._core.job import JobStatus
+from avtomatika_trio.cli._output import print_line
 
 _EXITS = """\
 exit codes:
@@ -27,7 +30,7 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import version
 
-        print(f"avtomatika {version('avtomatika-trio')}")
+        print_line(f"avtomatika {version('avtomatika-trio')}")
         parser.exit()
 
 
@@ -58,6 +61,7 @@ def _add(commands: _Commands, name: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
     )
+    parser.set_defaults(parser=parser)
     return parser
 
 
@@ -243,4 +247,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         SystemExit: it is not understood (2), or help or version has been printed (0).
     """
-    return create_parser().parse_args(argv)
+    options, unknown = create_parser().parse_known_args(argv)
+    parser: argparse.ArgumentParser = options.parser  # of the command, not of all
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(parser, unknown)}")
+    return options
+
+
+def _hint(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> str:
+    """Which option of *parser* may have been meant; nothing, if none is near."""
+    known = re.findall(r"--[a-z-]+", parser.format_help())
+    for option in unknown:
+        near = difflib.get_close_matches(option.partition("=")[0], known, n=1)
+        if option.startswith("-") and near:
+            return f"; did you mean {near[0]}?"
+    return ""

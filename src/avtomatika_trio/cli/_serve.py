@@ -183,7 +183,9 @@ def _announce(
         lines[f"blueprint {blueprint.name}"] = f"POST {url}/api/v1{endpoints_of(blueprint)[0]}"
     lines["next"] = f"avtomatika worker run MODULE:ATTR{_where(url, '--orchestrator-url')}"
     for blueprint in list(blueprints)[:1]:
-        lines["then"] = f"avtomatika job submit {blueprint.name} --wait{_where(url, '--url')}"
+        lines["then"] = (
+            f"avtomatika job submit {blueprint.name} --data JSON --wait{_where(url, '--url')}"
+        )
     note("\n".join(f"  {line}" for line in listing(lines).splitlines()))
 
 

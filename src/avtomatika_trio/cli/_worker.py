@@ -13,6 +13,7 @@ import trio
 
 from avtomatika_trio._config import (
     WorkerSettings,
+    check,
     is_loopback,
     load_orchestrator_settings,
     load_worker_settings,
@@ -30,6 +31,7 @@ from avtomatika_trio.worker._spool_folder import default_worker_id
 
 _REMEDY = "give MODULE:ATTR, such as my_worker:worker for `worker = Worker()` in my_worker.py"
 
+_LOCKED_OUT = "none, so it will hardly be let in; set WORKER_TOKEN, or start it where `serve` runs"
 
 #: Options that are settings, by their field.
 _OVERRIDES = (
@@ -53,6 +55,9 @@ def run(options: Namespace) -> int:
     worker = import_worker(options.worker)
     settings = _settle(worker, options)
     start_logging(settings.log_level)
+    report = check(WorkerSettings, environ=os.environ, file=settings_file(options), overrides={})
+    for warning in report.warnings:
+        note(f"warning: {warning}")
     _announce(worker, settings)
     return trio.run(_work, worker)
 
@@ -133,12 +138,10 @@ def _announce(worker: Worker, settings: WorkerSettings) -> None:
     note(f"avtomatika {version('avtomatika-trio')} works")
     lines = {
         "id": settings.worker_id or default_worker_id(settings.spool_dir),
-        "skills": ", ".join(worker.skills),
+        "skills": ", ".join(worker.skills) or "none",
         "slots": str(settings.max_concurrent_tasks),
         "orchestrator": settings.orchestrator_url,
-        "token": "none, so it will hardly be let in; set WORKER_TOKEN"
-        if settings.token is None
-        else None,
+        "token": _LOCKED_OUT if settings.token is None else None,
         "spool": str(settings.spool_dir),
     }
     note("\n".join(f"  {line}" for line in listing(lines).splitlines()))

@@ -41,16 +41,23 @@ def run_demo(*, folder: Path | None = None, kill: bool = False, root: Path | Non
     Returns:
         The exit code: 0, or 1 when something failed (the reason is on stderr), or 130 when it
         was interrupted by Ctrl-C.
+
+    Raises:
+        BrokenPipeError: nobody reads stdout any more.
     """
     screen = Screen()
+    root = None if root is None else root.absolute()
     place = None
     try:
+        names = list_stdlib(root)
         place = _new_folder((_DEFAULT_FOLDER if folder is None else folder).absolute())
-        _run(screen, place, kill=kill, root=None if root is None else root.absolute())
+        _run(screen, place, names, kill=kill, root=root)
     except DemoFailed as failed:
         screen.complain(failed.reason, failed.log)
     except (OrchestratorUnavailable, Refused) as failed:
         screen.complain(str(failed), None if place is None else place / "orchestrator.log")
+    except BrokenPipeError:
+        raise
     except (AvtomatikaError, OSError) as failed:
         screen.complain(str(failed), None)
     except KeyboardInterrupt:
@@ -64,19 +71,24 @@ def run_demo(*, folder: Path | None = None, kill: bool = False, root: Path | Non
 
 
 def _new_folder(parent: Path) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
-    for number in count(1):
-        path = parent / f"run-{number}"
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        return path
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            path = parent / f"run-{number}"
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            return path
+    except OSError as exc:
+        reason = f"{exc.filename}: cannot be made ({exc.strerror})"
+        raise DemoFailed(f"{reason}; choose another place with --folder") from exc
     raise AssertionError  # `count` does not end
 
 
-def _run(screen: Screen, place: Path, *, kill: bool, root: Path | None) -> None:
-    names = list_stdlib(root)
+def _run(
+    screen: Screen, place: Path, names: Sequence[str], *, kill: bool, root: Path | None
+) -> None:
     what = f"the standard library of Python {sysconfig.get_python_version()}"
     screen.say(
         f"Auditing {what if root is None else root}: {len(names)} packages and modules, one"
