@@ -55,7 +55,7 @@ async def open_sqlite(path: Path, now: Clock) -> AsyncIterator["SqliteStorage"]:
         StorageUnavailable: another process has it open, or it cannot be used.
     """
     with _lock(path), ExitStack() as connections:
-        with _as_unavailable(path):
+        with _as_unavailable(path, "; name another file (--storage sqlite:PATH)"):
             writing = connections.enter_context(closing(connect(path)))
             cluster_id = prepare(writing, path, secrets.token_hex(8))
             reading = connections.enter_context(closing(connect(path)))
@@ -73,7 +73,10 @@ def _lock(path: Path) -> Iterator[None]:
     try:
         descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as exc:
-        raise StorageUnavailable(f"{path} cannot be opened: {exc.strerror} ({lock_path})") from exc
+        raise StorageUnavailable(
+            f"{path} cannot be opened: {exc.strerror} ({lock_path}); name a file in a folder that"
+            " can be written (--storage sqlite:PATH)"
+        ) from exc
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,11 +113,11 @@ os.register_at_fork(after_in_child=_close_copies)
 
 
 @contextmanager
-def _as_unavailable(path: Path) -> Iterator[None]:
+def _as_unavailable(path: Path, remedy: str = "") -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as exc:
-        raise StorageUnavailable(f"{path} cannot be used: {exc}") from exc
+        raise StorageUnavailable(f"{path} cannot be used: {exc}{remedy}") from exc
 
 
 #: Jobs that were written last are told from memory: those who follow them ask at once.
