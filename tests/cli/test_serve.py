@@ -46,8 +46,10 @@ from avtomatika_trio.storage import MemoryStorage
         (
             ["--storage", "sqlite:notes.txt"],
             Exit.FAILED,
-            "notes.txt cannot be used: file is not a database;"
-            " name another file (--storage sqlite:PATH)",
+            (
+                "notes.txt cannot be used: file is not a database;"
+                " name another file (--storage sqlite:PATH)"
+            ),
         ),
         (
             ["--storage", "postgres://db"],

@@ -1,8 +1,14 @@
 """The fine print of the rules: what tells a rule from one that is almost the same."""
 
+from functools import partial
+
 import pytest
 from tests.delivery.scene import Scene
 
+from avtomatika_trio._core import steps
+from avtomatika_trio._core.job import JobFault, JobStatus
+from avtomatika_trio._core.ledger import Ledger, Timer, TimerKind
+from avtomatika_trio._core.retry import RetryPolicy
 from avtomatika_trio._core.task import AttemptStatus, TaskStatus
 
 
@@ -183,3 +189,196 @@ def test_give_backs_wait_longer_and_longer(scene: Scene) -> None:
         waits.append(scene.time - given_back_at)
     assert waits == [0, 0, 1, 2, 4, 8, 16]
     assert scene.task().failures == 0
+
+
+def test_what_never_arrived_leaves_the_count_and_the_avoidance_as_they_were(
+    scene: Scene,
+) -> None:
+    scene.job()
+    scene.worker()
+    for poll in (1, 2, 3):
+        scene.give_back(scene.take(poll=poll))
+    scene.wait(5)
+    before = scene.task()
+    assert before.avoid == "w"
+    scene.worker("i2", "other")
+    scene.take("i2")
+    scene.beat(instance="i2", worker_id="other", last_poll=1)
+    after = scene.task()
+    assert (after.returned, after.avoid, after.avoid_until) == (3, "w", before.avoid_until)
+    assert scene.poll(poll=4) == []
+
+
+# O1: no timeout blames a worker that could not report.
+
+
+def test_a_result_timeout_waits_until_results_could_have_come(scene: Scene) -> None:
+    scene.job(result_timeout=100.0)
+    scene.worker()
+    wire = scene.take()
+    scene.outage(3600)
+    scene.serve()
+    scene.wait(29)
+    assert scene.attempt(wire).status is AttemptStatus.LEASED
+    scene.wait(2)
+    assert scene.task().result is not None
+
+
+# R2: a lease that is taken again is the lease that it was.
+
+
+def test_only_a_counted_loss_is_taken_back(scene: Scene) -> None:
+    scene.job()
+    lose(scene, "i1")
+    scene.worker("i2")
+    wire = scene.take("i2")
+    scene.beat(instance="i2", last_poll=1)
+    assert (scene.attempt(wire).status, scene.task().lost) == (AttemptStatus.UNCLAIMED, 1)
+    scene.beat(wire, instance="i2", last_poll=1)
+    assert (scene.attempt(wire).status, scene.task().lost) == (AttemptStatus.LEASED, 1)
+
+
+def test_the_time_for_an_attempt_runs_on_from_its_hand_out_when_it_is_taken_again(
+    scene: Scene,
+) -> None:
+    scene.job(timeout_seconds=100.0)
+    wire = lose(scene, "i1")
+    for _ in range(59):
+        scene.beat(wire, instance="i1", last_poll=1)
+        scene.wait(1)
+    assert scene.attempt(wire).status is AttemptStatus.LEASED
+    scene.wait(1)
+    assert scene.attempt(wire).status is AttemptStatus.TIMED_OUT
+
+
+def test_the_time_for_a_whole_task_runs_on_through_losses(scene: Scene) -> None:
+    scene.job(result_timeout=100.0)
+    wire = lose(scene, "i1")
+    for _ in range(61):
+        scene.beat(wire, instance="i1", last_poll=1)
+        scene.wait(1)
+    assert scene.task().status is TaskStatus.DONE
+
+
+# R3: a failure is counted once, and not while an older attempt holds the task.
+
+
+def test_a_failure_reported_after_its_timeout_was_counted_counts_no_more(scene: Scene) -> None:
+    scene.job(timeout_seconds=5.0)
+    scene.worker()
+    wire = scene.take()
+    scene.wait(5)
+    assert (scene.attempt(wire).status, scene.task().failures) == (AttemptStatus.TIMED_OUT, 1)
+    scene.fail(wire)
+    assert scene.task().failures == 1
+
+
+def test_a_failure_does_not_count_while_an_older_attempt_goes_on(scene: Scene) -> None:
+    scene.job()
+    older = lose(scene, "i1")
+    scene.worker("i2")
+    newer = scene.take("i2")
+    scene.beat(instance="i2", last_poll=1)
+    scene.beat(older, instance="i1", last_poll=1)
+    scene.fail(newer)
+    assert (scene.task().status, scene.task().wire_id) == (TaskStatus.LEASED, older)
+    assert scene.task().failures == 0
+
+
+# S2, S3: fan-outs one after another; what a cancel leaves behind.
+
+
+def test_each_fan_out_of_a_job_counts_for_itself(scene: Scene) -> None:
+    scene.submit("j")
+    for size in (1, 3):
+        dispatch = scene.fan("j", size).dispatch
+        for n in range(size):
+            assert scene.get().status is JobStatus.WAITING_FOR_PARALLEL
+            scene.worker(f"i{size}{n}")
+            scene.report(scene.take(f"i{size}{n}"))
+        assert (scene.get().state, scene.get().aggregates) == ("merge", dispatch)
+
+
+def test_a_cancelled_job_leaves_no_timer(scene: Scene) -> None:
+    scene.job(timeout_seconds=50.0, dispatch_timeout=50.0, result_timeout=50.0)
+    scene.worker()
+    wire = scene.take()
+    task = scene.task()
+    scene.cancel()
+    scene.submit("raises")
+    fault = JobFault(code="HANDLER_ERROR", message="boom")
+    scene.decide("raises", steps.Raised(fault=fault))
+    scene.cancel("raises")
+    left = [
+        (kind, subject)
+        for kind in TimerKind
+        for subject in (wire, task.id, "raises")
+        if scene.run(partial(_timer, kind=kind, subject=subject)) is not None
+    ]
+    assert left == []
+
+
+def _timer(ledger: Ledger, kind: TimerKind, subject: str) -> Timer | None:
+    return ledger.timer(kind, subject)
+
+
+def test_an_attempt_that_has_failed_leaves_no_timer(scene: Scene) -> None:
+    scene.job(timeout_seconds=50.0)
+    scene.worker()
+    wire = scene.take()
+    scene.fail(wire)
+    read = partial(_timer, kind=TimerKind.ATTEMPT_TIMEOUT, subject=wire)
+    assert scene.run(read) is None
+
+
+# What results and failures lead to.
+
+
+def test_retries_wait_no_longer_than_the_cap(scene: Scene) -> None:
+    scene.job(retry=RetryPolicy(max_retries=4, cap_seconds=3.0))
+    waits = []
+    for number in range(4):
+        scene.worker(f"i{number}")
+        scene.fail(scene.take(f"i{number}"))
+        failed_at = scene.time
+        while scene.task().status is not TaskStatus.QUEUED:
+            scene.wait(1)
+        waits.append(scene.time - failed_at)
+    assert waits == [1, 2, 3, 3]
+
+
+def test_what_earlier_states_have_left_stays_in_the_history(scene: Scene) -> None:
+    scene.job()
+    scene.worker()
+    scene.report(scene.take(), data={"one": 1})
+    job = scene.dispatch("j")
+    assert job.dispatch is not None
+    scene.report(scene.take(poll=2), data={"two": 2})
+    history = scene.get().state_history
+    assert (history["one"], history["two"]) == (1, 2)
+    assert history.keys() == {"one", "two", "start", "next"}
+
+
+def test_cancelled_is_a_status_like_others_where_it_is_listed(scene: Scene) -> None:
+    scene.job(transitions={"success": "next", "cancelled": "stopped"})
+    scene.worker()
+    scene.report(scene.take(), "cancelled")
+    assert (scene.get().state, scene.task().status) == ("stopped", TaskStatus.DONE)
+
+
+def test_a_wait_that_was_too_long_takes_failure_where_nothing_else_is_listed(
+    scene: Scene,
+) -> None:
+    scene.job(dispatch_timeout=5.0, transitions={"success": "next", "failure": "sorry"})
+    scene.wait(5)
+    assert scene.get().state == "sorry"
+
+
+def test_the_failure_of_a_branch_is_kept_under_the_name_of_its_state(scene: Scene) -> None:
+    scene.submit("j")
+    scene.fan("j", 2, transitions={"failure": "sorry"})
+    scene.worker()
+    scene.fail(scene.take(), code="PERMANENT_ERROR")
+    job = scene.get()
+    assert job.state == "sorry"
+    assert job.state_history["start"]["error"]["code"] == "PERMANENT_ERROR"
