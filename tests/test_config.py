@@ -15,6 +15,7 @@ from avtomatika_trio._config import (
     Loaded,
     OrchestratorSettings,
     Secret,
+    Target,
     WorkerSettings,
     check,
     find_settings_file,
@@ -52,7 +53,13 @@ ORCHESTRATOR_VALUES: list[tuple[str, str, object]] = [
 ]
 WORKER_VALUES: list[tuple[str, str, object]] = [
     ("worker_id", "gpu-1", "gpu-1"),
-    ("orchestrator_url", "HTTPS://main.example:8443/flows/", "https://main.example:8443/flows"),
+    (
+        "orchestrators",
+        "HTTPS://main.example:8443/flows/",
+        (Target(url="https://main.example:8443/flows"),),
+    ),
+    ("mode", "round_robin", "ROUND_ROBIN"),
+    ("failback_stable_seconds", "2.5", 2.5),
     ("token", "w-token", Secret("w-token")),
     ("max_concurrent_tasks", "4", 4),
     ("poll_timeout_seconds", "60", 60.0),
@@ -228,7 +235,7 @@ def test_lines_are_right_behind_values_that_span_several(tmp_path: Path) -> None
     )
     path = write(tmp_path, text.replace("\n", "\r\n"))
     sources = load(WorkerSettings, file=path).sources
-    assert sources["orchestrator_url"] == f"{path} line 1"
+    assert sources["orchestrators"] == f"{path} line 1"
     assert sources["spool_dir"] == f"{path} line 7"
     assert sources["max_concurrent_tasks"] == f"{path} line 9"
 
@@ -263,42 +270,67 @@ def test_the_file_is_named_by_the_variable_or_lies_in_the_folder(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "first"),
     [
-        '["http://a:1/"]',
-        '[{"url": "http://a:1"}]',
-        '[{"url": "http://a:1", "priority": 1, "weight": 2.5, "token": "own"}]',
+        ('["http://a:1/", "http://b:2"]', Target(url="http://a:1")),
+        ('[{"url": "http://a:1"}, "http://b:2"]', Target(url="http://a:1")),
+        (
+            '[{"url": "http://a:1", "priority": 1, "weight": 2.5, "token": "own"}, "http://b:2"]',
+            Target(url="http://a:1", priority=1, weight=2.5, token=Secret("own")),
+        ),
     ],
 )
-def test_a_list_of_one_orchestrator_comes_before_the_single_address(text: str) -> None:
-    environ = {"ORCHESTRATORS_CONFIG": text, "ORCHESTRATOR_URL": "http://b:1"}
-    loaded = load(WorkerSettings, environ)
-    assert loaded.settings.orchestrator_url == "http://a:1"
-    assert loaded.sources["orchestrator_url"] == "environment ORCHESTRATORS_CONFIG"
-
-
-def test_the_token_of_the_orchestrator_comes_before_the_names_of_its_source(
-    tmp_path: Path,
+def test_a_list_of_orchestrators_keeps_its_order_and_comes_before_the_single_address(
+    text: str, first: Target
 ) -> None:
-    own = '[{"url": "http://a:1", "token": "own"}]'
-    environ = {"ORCHESTRATORS_CONFIG": own, "WORKER_INDIVIDUAL_TOKEN": "other"}
+    environ = {"ORCHESTRATORS_CONFIG": text, "ORCHESTRATOR_URL": "http://c:1"}
     loaded = load(WorkerSettings, environ)
-    assert loaded.settings.token == Secret("own")
-    assert loaded.sources["token"] == "environment ORCHESTRATORS_CONFIG"
-    assert load(WorkerSettings, environ, token="given").settings.token == Secret("given")
+    assert loaded.settings.orchestrators == (first, Target(url="http://b:2"))
+    assert loaded.sources["orchestrators"] == "environment ORCHESTRATORS_CONFIG"
+
+
+def test_a_list_may_be_written_in_toml(tmp_path: Path) -> None:
+    text = 'orchestrators_config = [{url = "http://a:1", weight = 3}, "http://b:2"]\n'
+    found = load(WorkerSettings, file=write(tmp_path, text)).settings
+    assert found.orchestrators == (Target(url="http://a:1", weight=3.0), Target(url="http://b:2"))
+
+
+def test_the_list_of_the_seed_page_is_read_as_it_stands_there() -> None:
+    text = """[
+        {"url": "http://main-orchestrator:8080"},
+        {"url": "http://backup-orchestrator:8080"}
+    ]"""
+    environ = {"ORCHESTRATORS_CONFIG": text, "MULTI_ORCHESTRATOR_MODE": "FAILOVER"}
+    found = load(WorkerSettings, environ).settings
+    assert [target.url for target in found.orchestrators] == [
+        "http://main-orchestrator:8080",
+        "http://backup-orchestrator:8080",
+    ]
+
+
+def test_tokens_of_the_list_count_unless_a_source_before_it_gives_one(tmp_path: Path) -> None:
+    own = '[{"url": "http://a:1", "token": "own"}, "http://b:1"]'
+    environ = {"ORCHESTRATORS_CONFIG": own, "WORKER_INDIVIDUAL_TOKEN": "other"}
+
+    def tokens(loaded: Loaded[WorkerSettings]) -> list[Secret | None]:
+        found = loaded.settings
+        return [target.token or found.token for target in found.orchestrators]
+
+    assert tokens(load(WorkerSettings, environ)) == [Secret("own"), Secret("other")]
+    assert tokens(load(WorkerSettings, environ, token="given")) == [Secret("given")] * 2
     path = write(tmp_path, f"orchestrators_config = '{own}'\n")
-    loaded = load(WorkerSettings, {"WORKER_TOKEN": "other"}, path)
-    assert loaded.settings.token == Secret("other")
-    assert load(WorkerSettings, file=path).settings.token == Secret("own")
+    found = load(WorkerSettings, {"WORKER_TOKEN": "other"}, path)
+    assert tokens(found) == [Secret("other")] * 2
+    assert tokens(load(WorkerSettings, file=path)) == [Secret("own"), None]
 
 
-def test_an_address_given_as_argument_outweighs_the_list() -> None:
+def test_addresses_given_as_argument_outweigh_the_list() -> None:
     environ = {"ORCHESTRATORS_CONFIG": '[{"url": "http://a:1", "token": "own"}]'}
-    found = load(WorkerSettings, environ, orchestrator_url="http://b:1").settings
-    assert (found.orchestrator_url, found.token) == ("http://b:1", None)
+    found = load(WorkerSettings, environ, orchestrators=["http://b:1", "http://c:1"]).settings
+    assert found.orchestrators == (Target(url="http://b:1"), Target(url="http://c:1"))
 
 
-LIST = 'give a JSON list of one orchestrator, such as [{"url": "http://127.0.0.1:8080"}]'
+LIST = 'give a JSON list of orchestrators, such as [{"url": "http://127.0.0.1:8080"}]'
 ADDRESS = "give http://HOST:PORT or https://HOST:PORT, without credentials, query and fragment"
 
 
@@ -320,9 +352,11 @@ ADDRESS = "give http://HOST:PORT or https://HOST:PORT, without credentials, quer
         ("[" * 200_000, ("it is not JSON that can be read: nested too deep, or a huge number")),
         ('{"url": "http://a"}', "it is not a list"),
         ("[]", "the list is empty"),
+        ('["http://a", "http://A/"]', "[1] has the address of [0], 'http://a'"),
+        ('[{"url": "http://a", "url": "http://b"}]', "an object has the member 'url' twice"),
         (
-            '["http://a", "http://b"]',
-            ("it names 2 orchestrators; several orchestrators are not supported yet"),
+            json.dumps([f"http://{n}" for n in range(101)]),
+            "it names 101 orchestrators, more than 100",
         ),
         ("[3]", "[0] is neither an object nor an address"),
         ('[{"priority": 1}]', "[0] has no url"),
@@ -345,7 +379,11 @@ ADDRESS = "give http://HOST:PORT or https://HOST:PORT, without credentials, quer
         ),
         (
             '[{"url": "http://a", "weight": NaN}]',
-            ("[0].weight: nan is out of range; give a number from 0 to 1000000"),
+            ("[0].weight: nan is out of range; give a number from 0.001 to 1000000"),
+        ),
+        (
+            '["http://b", {"url": "http://a", "weight": 0}]',
+            ("[1].weight: 0 is out of range; give a number from 0.001 to 1000000"),
         ),
         (
             '[{"url": "http://a", "token": "hunter 2"}]',
@@ -880,12 +918,16 @@ def test_safety_that_is_not_there_yet_stops_the_start(name: str) -> None:
     assert problem.endswith("not supported by this version yet; unset it")
 
 
-def test_a_mode_is_one_of_three_in_any_case() -> None:
-    for mode in ("failover", "ROUND_ROBIN", "Waterfall"):
-        environ = {"MULTI_ORCHESTRATOR_MODE": mode}
-        load_worker_settings(environ=environ, file=None, overrides={})
-    with pytest.raises(ConfigError, match="MULTI_ORCHESTRATOR_MODE: 'ALL' is no mode; give one"):
-        load_worker_settings(environ={"MULTI_ORCHESTRATOR_MODE": "ALL"}, file=None, overrides={})
+@pytest.mark.parametrize("mode", ["failover", "ROUND_ROBIN", "Waterfall"])
+def test_a_mode_is_one_of_three_in_any_case(mode: str) -> None:
+    found = load(WorkerSettings, {"MULTI_ORCHESTRATOR_MODE": mode}).settings
+    assert found.mode == mode.upper()
+
+
+def test_another_mode_stops_the_start() -> None:
+    assert problems(WorkerSettings, {"MULTI_ORCHESTRATOR_MODE": "ALL"}) == [
+        "MULTI_ORCHESTRATOR_MODE: 'ALL' is not known; give one of FAILOVER, ROUND_ROBIN, WATERFALL"
+    ]
 
 
 def test_files_that_are_not_transferred_yet_are_warned_of() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tests.cli.commands import TOKENS, Run
 
+from avtomatika_trio._config import Secret
 from avtomatika_trio.cli import Exit
 from avtomatika_trio.cli._parser import parse
 from avtomatika_trio.cli._worker import _settle, import_worker
@@ -127,8 +128,9 @@ def test_a_wrong_option_is_named() -> None:
         _settle(Worker(), options)
     assert caught.value.problems == (
         (
-            "--orchestrator-url: 'h' does not begin with http:// or https://; give http://HOST:PORT"
-            " or https://HOST:PORT, without credentials, query and fragment"
+            "--orchestrator-url: [0]: 'h' does not begin with http:// or https://; give"
+            " http://HOST:PORT or https://HOST:PORT, without credentials, query and fragment;"
+            " give an address, or a list of them"
         ),
         "--max-concurrent-tasks: 'many' is not a whole number; give a whole number from 1 to 10000",
     )
@@ -141,19 +143,31 @@ def test_the_settings_file_is_the_one_that_was_named(tmp_path: Path) -> None:
     assert os.environ["AVTOMATIKA_CONFIG"] == "my.toml"
 
 
-@pytest.mark.parametrize(
-    ("address", "token"),
-    [("http://localhost:1", TOKENS.worker_token), ("http://192.0.2.1:8080", None)],
-)
-def test_a_generated_token_is_for_an_orchestrator_on_this_machine(
-    tmp_path: Path, address: str, token: str | None
-) -> None:
+def test_a_generated_token_is_for_orchestrators_on_this_machine(tmp_path: Path) -> None:
     (tmp_path / "avtomatika.tokens").write_text(
         '{"client_token": "client-secret", "worker_token": "worker-secret"}'
     )
-    options = parse(["worker", "run", "m:w", "--orchestrator-url", address])
-    found = _settle(Worker(), options).token
-    assert (None if found is None else found.reveal()) == token
+    addresses = ["http://localhost:1", "http://192.0.2.1:8080", "http://127.0.0.1:2"]
+    options = parse(["worker", "run", "m:w", *(f"--orchestrator-url={it}" for it in addresses)])
+    found = _settle(Worker(), options)
+    tokens = [found.token_of(target) for target in found.orchestrators]
+    assert [target.url for target in found.orchestrators] == addresses
+    assert [None if it is None else it.reveal() for it in tokens] == [
+        TOKENS.worker_token,
+        None,
+        TOKENS.worker_token,
+    ]
+
+
+def test_a_token_that_was_given_is_shown_to_all_that_have_none_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORKER_TOKEN", "given")
+    config = '["http://localhost:1", {"url": "http://192.0.2.1:8080", "token": "own"}]'
+    monkeypatch.setenv("ORCHESTRATORS_CONFIG", config)
+    found = _settle(Worker(), parse(["worker", "run", "m:w"]))
+    tokens = [found.token_of(target) for target in found.orchestrators]
+    assert tokens == [Secret("given"), Secret("own")]
 
 
 def test_a_setting_without_effect_is_warned_of(
@@ -164,4 +178,4 @@ def test_a_setting_without_effect_is_warned_of(
     ran = run("worker", "run", "cli_test_warned:worker", "--health-port", "off")
     assert (ran.code, ran.out) == (Exit.USAGE, "")  # it has no skill
     assert ran.err.startswith("warning: S3_*: files are not transferred by this version yet")
-    assert "\n  skills        none\n" in ran.err
+    assert "\n  skills         none\n" in ran.err

@@ -12,17 +12,6 @@ from trio.testing import MockClock
 
 from avtomatika_trio.errors import PermanentError
 from avtomatika_trio.worker import Worker
-from avtomatika_trio.worker._requests import Terms
-
-TERMS = Terms(
-    cluster_id="blue",
-    lease_seconds=30.0,
-    beat_seconds=10.0,
-    any_data=True,
-    batch=True,
-    instances=True,
-    gives_back=True,
-)
 
 
 async def outcome_of(worker: Worker, skill: str) -> Any:

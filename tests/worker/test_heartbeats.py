@@ -52,11 +52,11 @@ async def test_heartbeats_are_numbered_and_tell_of_polls_and_tasks(
 
 def test_a_poll_is_closed_and_its_attempts_are_named_by_one_assignment() -> None:
     """Rule L2: whoever looks in between sees the poll open or the attempts, never neither."""
-    holdings = Holdings(["r0"])
+    holdings = Holdings({"r0": "blue"})
     seen = [holdings.current]
     first, second = holdings.open_poll(), holdings.open_poll()
     seen.append(holdings.current)
-    holdings.close_poll(first, ["t1", "t2"])
+    holdings.close_poll(first, ["t1", "t2"], "blue")
     seen.append(holdings.current)
     holdings.drop(["t1", "r0", "unheard-of"])
     assert [(s.last_poll, sorted(s.open_polls), sorted(s.held)) for s in seen] == [

@@ -61,11 +61,11 @@ async def test_the_first_activity_that_works_again_wakes_the_others(
 ) -> None:
     """A result does not wait for its own back-off while polls go through again."""
     fake = FakeOrchestrator()
-    fake.submit("sleep", {"seconds": 10})
+    fake.submit("sleep", {"seconds": 12})
     async with running(sleep_worker(), fake):
         await trio.sleep(5)
         fake.down = True
-        await trio.sleep(119)
+        await trio.sleep(121)
         fake.down = False
         back_at = trio.current_time()
         await fake.all_done()

@@ -15,7 +15,7 @@ PROGRAM = """
 import sys, trio
 from avtomatika_trio.worker import Worker
 
-worker = Worker(orchestrator_url="http://127.0.0.1:1", health_port="off", spool_dir=sys.argv[1])
+worker = Worker(orchestrators="http://127.0.0.1:1", health_port="off", spool_dir=sys.argv[1])
 
 @worker.skill
 async def wait():

@@ -1,9 +1,10 @@
 """Rules L2 and L6: at no moment does the heartbeat tell less than what is held."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tests.worker.spool_cases import result
+from tests.worker.worker_cases import a_home
 from trio.testing import MockClock
 
 from avtomatika_trio._wire.codec import decode, encode
@@ -36,7 +37,7 @@ IDENTITY = Identity(
 class WatchedHoldings(Holdings):
     """Keeps every snapshot that a thread could have seen."""
 
-    def __init__(self, recovered: Sequence[str] = ()) -> None:
+    def __init__(self, recovered: Mapping[str, str] | None = None) -> None:
         self.seen: list[Snapshot] = []
         super().__init__(recovered)
 
@@ -60,7 +61,7 @@ def terms() -> Terms:
 def test_whoever_looks_at_any_moment_sees_the_poll_or_what_it_brought() -> None:
     holdings = WatchedHoldings()
     number = holdings.open_poll()
-    holdings.close_poll(number, ["t1"])
+    holdings.close_poll(number, ["t1"], "blue")
     assert [(sorted(s.open_polls), sorted(s.held)) for s in holdings.seen] == [
         ([], []),
         ([1], []),
@@ -74,10 +75,9 @@ async def test_an_answer_is_taken_in_by_one_assignment(autojump_clock: MockClock
     intake = Intake(
         holdings=holdings,
         slots=slots,
-        begin=lambda task, terms: begun.append(task.task_id),
-        give_back=lambda task_ids: None,
+        begin=lambda task, home, terms: begun.append(task.task_id),
     )
-    ask = intake.open(slots.take(2))
+    ask = intake.open(a_home(URL), slots.take(2))
     task = TaskPayload(job_id="j", task_id="t1", type="k")
     assert intake.close(ask, terms(), [task]) == 1
     assert begun == ["t1"]
@@ -96,11 +96,11 @@ async def test_a_result_is_held_until_the_spool_knows_that_it_was_accepted(
                 pending_when_dropped.append(len(spool.pending()))
                 super().drop(task_ids)
 
-        holdings = Noting([entry.task_id])
-        settling = Settling(spool, holdings, lambda task_ids: None)
+        holdings = Noting({entry.task_id: entry.cluster_id})
+        settling = Settling(spool, holdings, lambda entries: None)
         await settling.settle([entry], [ResultAnswer()], entry.orchestrator, 0.0)
     assert pending_when_dropped == [0]
-    assert holdings.current.held == frozenset()
+    assert holdings.current.held == {}
 
 
 class Deaf:

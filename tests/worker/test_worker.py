@@ -310,7 +310,7 @@ async def test_a_server_without_extensions_is_spoken_to_plainly(autojump_clock: 
 
 async def test_without_a_skill_it_does_not_start(autojump_clock: MockClock) -> None:
     with pytest.raises(ConfigError, match="no skill"):
-        await Worker(orchestrator_url="http://o", worker_id="w").serve()
+        await Worker(orchestrators="http://o", worker_id="w").serve()
 
 
 async def test_a_worker_can_be_stopped_before_it_could_reach_anyone(

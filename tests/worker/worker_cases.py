@@ -5,19 +5,28 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import attrs
 import trio
 from tests.worker.fake_orchestrator import URL, FakeOrchestrator
 
-from avtomatika_trio._config import Secret, WorkerSettings
+from avtomatika_trio._config import Secret, Target, WorkerSettings
 from avtomatika_trio.worker import Worker
+from avtomatika_trio.worker._api import Reply, Request
+from avtomatika_trio.worker._home import Home
+from avtomatika_trio.worker._link import Link
+from avtomatika_trio.worker._progress import ProgressReports
+from avtomatika_trio.worker._returns import Returns
+from avtomatika_trio.worker._routes import Routes
 from avtomatika_trio.worker._service import Surroundings
+from avtomatika_trio.worker._snapshot import Holdings
 from avtomatika_trio.worker._spool_memory import MemoryFolder, open_memory_spool
+from avtomatika_trio.worker._switchboard import Switchboard
 
 
 def settings(**changes: Any) -> WorkerSettings:
     plain: dict[str, Any] = {
         "worker_id": "w1",
-        "orchestrator_url": URL,
+        "orchestrators": (Target(url=URL),),
         "token": Secret("t0ken"),
         "health_port": None,
         "shutdown_timeout_seconds": 20.0,
@@ -93,3 +102,28 @@ def sleep_worker() -> Worker:
         return float(params["seconds"])
 
     return worker
+
+
+@attrs.frozen
+class Nowhere:
+    """The `Http` of an orchestrator that nobody talks to."""
+
+    url: str
+
+    async def send(self, request: Request, *, within_seconds: float = 0.0) -> Reply:
+        raise AssertionError(f"nobody should say {request} here")
+
+
+def a_board(*urls: str, switches: bool = True, stable_seconds: float = 5.0) -> Switchboard:
+    return Switchboard(urls, stable_seconds=stable_seconds, switches=switches, noise=lambda: 0.0)
+
+
+def a_home(url: str) -> Home:
+    """An orchestrator that nobody talks to, for parts that only pass it on."""
+    link = Link(Nowhere(url), a_board(url))
+    routes = Routes([link])
+    return Home(
+        link=link,
+        returns=Returns(link, routes, Holdings(), lambda: 0.0),
+        progress=ProgressReports(link, routes, "w1"),
+    )

@@ -1,6 +1,6 @@
 """Settings of the two programs: what they are, where they come from, what is wrong with them.
 
-`_settings` declares them, `_kinds` and `_addresses` know how values look, `_file` reads
+`_settings` declares them, `_kinds`, `_addresses` and `_targets` know how values look, `_file` reads
 `avtomatika.toml`, `_load` decides between sources, `_docs` writes the reference page.
 Nothing here reads the process's environment: it is an argument.
 """
@@ -21,6 +21,7 @@ from avtomatika_trio._config._settings import (
     OrchestratorSettings as OrchestratorSettings,
     WorkerSettings as WorkerSettings,
 )
+from avtomatika_trio._config._targets import Target as Target
 
 __all__ = [
     "Entry",
@@ -28,6 +29,7 @@ __all__ = [
     "OrchestratorSettings",
     "Report",
     "Secret",
+    "Target",
     "WorkerSettings",
     "check",
     "find_settings_file",

@@ -76,13 +76,16 @@ def _row(field: "attrs.Attribute[Any]") -> str:
 
 
 def _value(setting: Setting) -> str:
-    special = [f"`{name}`: {kind.expects}" for name, kind in setting.kinds.items()]
-    return "; ".join([setting.kind.expects, *special])
+    if setting.kinds:
+        return "; ".join(f"`{name}`: {kind.expects}" for name, kind in setting.kinds.items())
+    return setting.kind.expects
 
 
 def _default(setting: Setting, default: object) -> str:
     if default is None:
         return "none"
+    if isinstance(default, tuple):
+        return ", ".join(f"`{target.url}`" for target in default)
     if isinstance(default, float):
         return f"`{default:g}`"
     if isinstance(default, int) and setting.names[0].endswith("_BYTES"):

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from avtomatika_trio._config._addresses import STORAGE, Target, masked
+from avtomatika_trio._config._addresses import STORAGE, masked
 from avtomatika_trio._config._file import CONFIG_VARIABLE, Document, read_document
 from avtomatika_trio._config._kinds import SECRET_FILE, Kind, Malformed
 from avtomatika_trio._config._settings import (
@@ -20,6 +20,7 @@ from avtomatika_trio._config._settings import (
     WorkerSettings,
     setting_of,
 )
+from avtomatika_trio._config._targets import Target
 from avtomatika_trio._config._unsupported import refusals, warnings
 from avtomatika_trio.errors import ConfigError
 
@@ -140,6 +141,8 @@ def check(
 def _displayed(setting: Setting, value: object) -> str:
     if value is None:
         return "none"
+    if isinstance(value, tuple):
+        return ", ".join(target.url for target in value)
     return masked(str(value)) if setting.kind is STORAGE else str(value)
 
 
@@ -183,7 +186,7 @@ def _resolve(
         ]
         found.problems += _doubled(setting, environ, document, _TABLES[kind])
         _decide(found, field, given)
-    _unpack_target(found)
+    _weigh_tokens(found)
     return found
 
 
@@ -206,19 +209,14 @@ def _decide(found: _Resolution, field: "attrs.Attribute[Any]", given: list[_Give
                 found.values[field.name] = value
 
 
-def _unpack_target(found: _Resolution) -> None:
-    """Spread the entry of `ORCHESTRATORS_CONFIG` over address and token.
+def _weigh_tokens(found: _Resolution) -> None:
+    """Let a token outweigh those of `ORCHESTRATORS_CONFIG` if its source does.
 
-    Its token is the more particular one, so it comes before the other names of the
-    same source, but after sources that outweigh it.
+    Of one source, the token of an entry is the more particular one.
     """
-    target = found.values.get("orchestrator_url")
-    if not isinstance(target, Target):
-        return
-    found.values["orchestrator_url"] = target.url
-    if target.token is not None and found.ranks["orchestrator_url"] <= found.ranks["token"]:
-        found.values["token"] = target.token
-        found.sources["token"] = found.sources["orchestrator_url"]
+    targets: tuple[Target, ...] = found.values.get("orchestrators", ())
+    if targets and found.ranks["token"] < found.ranks["orchestrators"]:
+        found.values["orchestrators"] = tuple(attrs.evolve(it, token=None) for it in targets)
 
 
 def _from_arguments(

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 import attrs
 
-from avtomatika_trio._config._addresses import STORAGE, TARGETS, URL, masked
+from avtomatika_trio._config._addresses import STORAGE, masked
 from avtomatika_trio._config._kinds import (
     FOLDER,
     HOST,
@@ -26,10 +26,12 @@ from avtomatika_trio._config._kinds import (
     WORKER_ID,
     Kind,
     Secret,
+    one_of,
     seconds,
     size,
     whole,
 )
+from avtomatika_trio._config._targets import ONE_OR_MORE, ONE_TARGET, TARGETS, Target
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -201,14 +203,29 @@ class WorkerSettings:
         doc="The worker's name, unique in the fleet; without one it is generated once "
         "and kept beside the spool.",
     )
-    orchestrator_url: str = _setting(
-        URL,
+    orchestrators: tuple[Target, ...] = _setting(
+        ONE_OR_MORE,
         "ORCHESTRATORS_CONFIG",
         "ORCHESTRATOR_URL",
-        kinds={"ORCHESTRATORS_CONFIG": TARGETS},
-        default="http://127.0.0.1:8080",
-        doc="The orchestrator to work for; `ORCHESTRATORS_CONFIG` is a JSON list, for now of "
-        "one: an address, or an object of `url` and, if wanted, `priority`, `weight`, `token`.",
+        kinds={"ORCHESTRATORS_CONFIG": TARGETS, "ORCHESTRATOR_URL": ONE_TARGET},
+        default=(Target(url="http://127.0.0.1:8080"),),
+        flag="--orchestrator-url",
+        doc="The orchestrators to work for: addresses, or objects of `url` and, if wanted, "
+        "`priority` (10; lower is preferred, the order of the list decides between equals), "
+        "`weight` (1; its share in `ROUND_ROBIN`) and `token`.",
+    )
+    mode: str = _setting(
+        one_of("FAILOVER", "ROUND_ROBIN", "WATERFALL"),
+        "MULTI_ORCHESTRATOR_MODE",
+        default="FAILOVER",
+        doc="Which of several orchestrators is asked for work: the best one that is up, each in "
+        "its turn, or each in the order of priority until one has work.",
+    )
+    failback_stable_seconds: float = _setting(
+        seconds(0, 3600),
+        "FAILBACK_STABLE_SECONDS",
+        default=5.0,
+        doc="How long an orchestrator that was down must answer before it is preferred again.",
     )
     token: Secret | None = _setting(
         SECRET,
@@ -216,8 +233,8 @@ class WorkerSettings:
         "AVTOMATIKA_WORKER_TOKEN",
         "WORKER_TOKEN",
         default=None,
-        doc="What the worker presents; the `token` of an entry in `ORCHESTRATORS_CONFIG` "
-        "comes before it.",
+        doc="What the worker presents, where an entry of `ORCHESTRATORS_CONFIG` has no `token` "
+        "of its own.",
     )
     max_concurrent_tasks: int = _setting(
         whole(1, 10_000),
@@ -271,3 +288,7 @@ class WorkerSettings:
         "cut off is given back.",
     )
     log_level: str = _log_level()
+
+    def token_of(self, target: Target) -> Secret | None:
+        """What *target* is shown."""
+        return self.token if target.token is None else target.token

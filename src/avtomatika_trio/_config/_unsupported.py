@@ -25,17 +25,12 @@ _REFUSED: Mapping[type[Any], Mapping[str, str]] = {
 
 _S3 = ("S3_ENDPOINT_URL", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET", "S3_DEFAULT_BUCKET")
 
-_MODES = ("FAILOVER", "ROUND_ROBIN", "WATERFALL")
-
 
 def refusals(kind: type[Any], environ: Mapping[str, str]) -> Iterator[str]:
     """Why a program with settings of *kind* must not start in *environ*."""
     for name, what in _REFUSED[kind].items():
         if name in environ:
             yield f"{name}: {what} not supported by this version yet; unset it"
-    mode = environ.get("MULTI_ORCHESTRATOR_MODE")
-    if kind is WorkerSettings and mode is not None and mode.upper() not in _MODES:
-        yield f"MULTI_ORCHESTRATOR_MODE: {mode!r} is no mode; give one of {', '.join(_MODES)}"
 
 
 def warnings(kind: type[Any], environ: Mapping[str, str]) -> Iterator[str]:

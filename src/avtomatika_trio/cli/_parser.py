@@ -93,7 +93,15 @@ def _add_worker(commands: _Commands) -> None:
     )
     run.add_argument("--id", "--worker-id", dest="worker_id", help="its name (WORKER_ID)")
     run.add_argument(
-        "--orchestrator-url", metavar="URL", help="whom to work for (ORCHESTRATOR_URL)"
+        "--orchestrator-url",
+        dest="orchestrators",
+        action="append",
+        metavar="URL",
+        help="whom to work for; give it several times for several (ORCHESTRATORS_CONFIG)",
+    )
+    run.add_argument(
+        "--mode",
+        help="of several: FAILOVER, ROUND_ROBIN or WATERFALL (MULTI_ORCHESTRATOR_MODE)",
     )
     run.add_argument(
         "--slots",

@@ -9,9 +9,12 @@ from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
 
+import attrs
 import trio
 
 from avtomatika_trio._config import (
+    Secret,
+    Target,
     WorkerSettings,
     check,
     is_loopback,
@@ -31,12 +34,13 @@ from avtomatika_trio.worker._spool_folder import default_worker_id
 
 _REMEDY = "give MODULE:ATTR, such as my_worker:worker for `worker = Worker()` in my_worker.py"
 
-_LOCKED_OUT = "none, so it will hardly be let in; set WORKER_TOKEN, or start it where `serve` runs"
+_LOCKED_OUT = "so it will hardly be let in; set WORKER_TOKEN, or start it where `serve` runs"
 
 #: Options that are settings, by their field.
 _OVERRIDES = (
     "worker_id",
-    "orchestrator_url",
+    "orchestrators",
+    "mode",
     "max_concurrent_tasks",
     "spool_dir",
     "health_port",
@@ -123,14 +127,26 @@ def _settle(worker: Worker, options: Namespace) -> WorkerSettings:
     settings = worker.configure(
         **{name: getattr(read, name) or value for name, value in typed.items()}
     )
-    if settings.token is None and is_loopback(urlsplit(settings.orchestrator_url).hostname or ""):
+    without = [it for it in settings.orchestrators if _could_use_generated(it, settings)]
+    if without:
         here = load_orchestrator_settings(
             environ=os.environ, file=settings_file(options), overrides={}
         )
         tokens = generated_tokens(here.settings)
         if tokens is not None:
-            return worker.configure(token=tokens.worker_token)
+            own = Secret(tokens.worker_token)
+            targets = tuple(
+                attrs.evolve(it, token=own) if it in without else it
+                for it in settings.orchestrators
+            )
+            return worker.configure(orchestrators=targets)
     return settings
+
+
+def _could_use_generated(target: Target, settings: WorkerSettings) -> bool:
+    """Whether nobody gave a token for *target*, which is on this machine: no other may see it."""
+    host = urlsplit(target.url).hostname or ""
+    return settings.token_of(target) is None and is_loopback(host)
 
 
 def _announce(worker: Worker, settings: WorkerSettings) -> None:
@@ -140,11 +156,20 @@ def _announce(worker: Worker, settings: WorkerSettings) -> None:
         "id": settings.worker_id or default_worker_id(settings.spool_dir),
         "skills": ", ".join(worker.skills) or "none",
         "slots": str(settings.max_concurrent_tasks),
-        "orchestrator": settings.orchestrator_url,
-        "token": _LOCKED_OUT if settings.token is None else None,
+        "orchestrators": ", ".join(target.url for target in settings.orchestrators),
+        "mode": settings.mode if len(settings.orchestrators) > 1 else None,
+        "token": _missing_tokens(settings),
         "spool": str(settings.spool_dir),
     }
     note("\n".join(f"  {line}" for line in listing(lines).splitlines()))
+
+
+def _missing_tokens(settings: WorkerSettings) -> str | None:
+    without = [it.url for it in settings.orchestrators if settings.token_of(it) is None]
+    if not without:
+        return None
+    all_of_them = len(without) == len(settings.orchestrators)
+    return f"none{'' if all_of_them else ' for ' + ', '.join(without)}, {_LOCKED_OUT}"
 
 
 async def _work(worker: Worker) -> int:

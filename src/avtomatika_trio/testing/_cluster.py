@@ -15,7 +15,7 @@ import attrs
 import httpx
 import trio
 
-from avtomatika_trio._config import Secret, WorkerSettings
+from avtomatika_trio._config import Secret, Target, WorkerSettings
 from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.rules import Rules
@@ -68,7 +68,7 @@ class Cluster:
         """
         plain: dict[str, Any] = {
             "worker_id": worker_id,
-            "orchestrator_url": f"http://{ANY_SERVER}",
+            "orchestrators": (Target(url=f"http://{ANY_SERVER}"),),
             "token": Secret(_WORKER_TOKEN),
             "health_port": None,
         }

@@ -79,6 +79,11 @@ class ConnectionDropped(OrchestratorUnavailable):
 
 
 @attrs.frozen
+class Silent(OrchestratorUnavailable):
+    """There was no answer in time."""
+
+
+@attrs.frozen
 class Overloaded(OrchestratorUnavailable):
     """It asks to be left alone for a while."""
 
@@ -156,7 +161,7 @@ class _LoopHttp:
         with _errors(self.url), trio.move_on_after(within_seconds):
             response = await self.client.send(built)
             return _reply(self.url, response)
-        raise OrchestratorUnavailable(self.url, f"no answer within {within_seconds:g} s")
+        raise Silent(self.url, f"no answer within {within_seconds:g} s")
 
 
 @attrs.frozen

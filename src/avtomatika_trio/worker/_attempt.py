@@ -10,6 +10,7 @@ import trio
 
 from avtomatika_trio._wire.messages import TaskPayload
 from avtomatika_trio.errors import HandlerError
+from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._outcome import (
     PERMANENT,
     Outcome,
@@ -41,8 +42,10 @@ class Attempt:
     task: TaskPayload
     skill: Skill | None
     """None if the worker has no such skill."""
+    home: Home
+    """The orchestrator that issued it."""
     terms: Terms
-    """What the orchestrator that issued it had announced."""
+    """What that one had announced."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     ending: Ending | None = None
     thread_runs: bool = False
@@ -65,9 +68,7 @@ class Attempt:
         self.scope.cancel()
 
 
-async def run_attempt(
-    attempt: Attempt, progress: ProgressReports, threads: trio.CapacityLimiter
-) -> Outcome | None:
+async def run_attempt(attempt: Attempt, threads: trio.CapacityLimiter) -> Outcome | None:
     """Run the handler of *attempt*.
 
     Returns:
@@ -80,14 +81,12 @@ async def run_attempt(
     """
     outcome: Outcome | None = None
     with attempt.scope:
-        outcome = await _outcome(attempt, progress, threads)
+        outcome = await _outcome(attempt, threads)
     return outcome if attempt.ending is None else None
 
 
-async def _outcome(
-    attempt: Attempt, progress: ProgressReports, threads: trio.CapacityLimiter
-) -> Outcome:
-    task, skill = attempt.task, attempt.skill
+async def _outcome(attempt: Attempt, threads: trio.CapacityLimiter) -> Outcome:
+    task, skill, progress = attempt.task, attempt.skill, attempt.home.progress
     if skill is None:
         return failed(PERMANENT, f"Unsupported skill: {task.type}")
     if not isinstance(task.params, dict):

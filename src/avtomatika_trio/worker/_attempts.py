@@ -9,10 +9,9 @@ import trio
 
 from avtomatika_trio._wire.messages import TaskPayload
 from avtomatika_trio.worker._attempt import Attempt, Ending, run_attempt
+from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._outcome import Outcome
-from avtomatika_trio.worker._progress import ProgressReports
 from avtomatika_trio.worker._requests import Terms
-from avtomatika_trio.worker._returns import Returns
 from avtomatika_trio.worker._skills import Skill
 from avtomatika_trio.worker._slots import Slots
 from avtomatika_trio.worker._snapshot import Holdings
@@ -26,12 +25,9 @@ class Attempts:
 
     Args:
         worker_id: Who runs them.
-        url: The orchestrator that issues them.
         skills: The handlers by name.
         slots: Each attempt owns one.
         holdings: Where an attempt stays named until it is settled.
-        returns: Takes what was cut off.
-        progress: Takes what handlers say about how far they are.
         deliver: Takes a result, and the slot with it.
         wall_clock: Unix time, for a result's `finished_at`.
     """
@@ -40,22 +36,16 @@ class Attempts:
         self,
         *,
         worker_id: str,
-        url: str,
         skills: Mapping[str, Skill],
         slots: Slots,
         holdings: Holdings,
-        returns: Returns,
-        progress: ProgressReports,
         deliver: Callable[[FinishedResult], None],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._worker_id = worker_id
-        self._url = url
         self._skills = skills
         self._slots = slots
         self._holdings = holdings
-        self._returns = returns
-        self._progress = progress
         self._deliver = deliver
         self._wall_clock = wall_clock
         self._threads = trio.CapacityLimiter(slots.total)
@@ -66,15 +56,15 @@ class Attempts:
     def __len__(self) -> int:
         return len(self._running)
 
-    def create(self, task: TaskPayload, terms: Terms) -> Attempt:
-        """An attempt at *task*, to be given to `run`."""
-        attempt = Attempt(task=task, skill=self._skills.get(task.type), terms=terms)
+    def create(self, task: TaskPayload, home: Home, terms: Terms) -> Attempt:
+        """An attempt at *task* of *home*, to be given to `run`."""
+        attempt = Attempt(task=task, skill=self._skills.get(task.type), home=home, terms=terms)
         self._running[task.task_id] = attempt
         return attempt
 
     async def run(self, attempt: Attempt) -> None:
         """Run *attempt*, and see to what is left of it."""
-        outcome = await run_attempt(attempt, self._progress, self._threads)
+        outcome = await run_attempt(attempt, self._threads)
         task_id = attempt.task.task_id
         del self._running[task_id]
         self._ended.unpark_all()
@@ -87,17 +77,19 @@ class Attempts:
         elif attempt.thread_runs:
             self._left.append(attempt)
         else:
-            self._returns.give_back_started([task_id])
+            attempt.home.returns.give_back_started([task_id])
 
-    def cancel(self, task_ids: Iterable[str]) -> None:
-        """The orchestrator wants these stopped.
+    def cancel(self, task_ids: Iterable[str], cluster_id: str) -> None:
+        """An orchestrator of that cluster wants these stopped.
 
         Those that have finished already are left alone: only the answer to its delivery ends
-        a result (rule R4).
+        a result (rule R4).  So are those of other clusters, which are none of its business.
         """
         for task_id in task_ids:
             attempt = self._running.get(task_id)
-            if attempt is not None and attempt.ending is None:
+            if attempt is None or attempt.terms.cluster_id != cluster_id:
+                continue
+            if attempt.ending is None:
                 logger.info("task %s is cancelled", task_id)
                 attempt.cancel()
 
@@ -120,7 +112,7 @@ class Attempts:
                     attempt.task.type,
                     attempt.task.task_id,
                 )
-        self._returns.give_back_started([attempt.task.task_id for attempt in self._left])
+            attempt.home.returns.give_back_started([attempt.task.task_id])
         self._left.clear()
 
     def _result(self, attempt: Attempt, outcome: Outcome) -> FinishedResult:
@@ -133,7 +125,7 @@ class Attempts:
         )
         return FinishedResult(
             cluster_id=terms.cluster_id,
-            orchestrator=self._url,
+            orchestrator=attempt.home.link.url,
             job_id=task.job_id,
             task_id=task.task_id,
             body=msgspec.Raw(body),

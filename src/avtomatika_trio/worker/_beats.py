@@ -51,6 +51,7 @@ class LoopWatch:
         self._loop_thread = threading.get_ident()
         self._ticked_at = clock()
         self._told_of = -1.0
+        self._telling = threading.Lock()
 
     @classmethod
     def of_beats(cls, interval_seconds: float) -> "LoopWatch":
@@ -67,17 +68,24 @@ class LoopWatch:
         """For how long it has not turned; for another thread than the loop's."""
         ticked_at = self._ticked_at
         blocked = max(0.0, self._clock() - ticked_at - self._tick_seconds)
-        if blocked >= self._warn_after_seconds and self._told_of != ticked_at:
-            self._told_of = ticked_at
-            frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the only way
-            stack = "".join(traceback.format_stack(frame)) if frame else "(unknown)\n"
-            logger.warning(
-                "the event loop has been blocked for %.1f s; a handler that computes or waits"
-                " without `await` belongs into a `def`. It is here:\n%s",
-                blocked,
-                stack,
-            )
+        if blocked >= self._warn_after_seconds:
+            with self._telling:  # the threads of several links may look at the same time
+                self._tell(blocked, ticked_at)
         return blocked
+
+    def _tell(self, blocked: float, ticked_at: float) -> None:
+        """Write into the log, once for each time, what it is stuck in."""
+        if self._told_of == ticked_at:
+            return
+        self._told_of = ticked_at
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the only way
+        stack = "".join(traceback.format_stack(frame)) if frame else "(unknown)\n"
+        logger.warning(
+            "the event loop has been blocked for %.1f s; a handler that computes or waits"
+            " without `await` belongs into a `def`. It is here:\n%s",
+            blocked,
+            stack,
+        )
 
 
 OpenHttp = Callable[[], AbstractContextManager[ThreadHttp]]

@@ -1,56 +1,73 @@
-"""From a handler's outcome to an orchestrator that has accepted it.
+"""From a handler's outcome to the spool, and from there to whoever posts it.
 
-A finished result goes to the spool, then home, again and again until it is answered.  All of
-it goes in batches that form by themselves: what finishes while the spool syncs is its next
-batch, what is spooled while two posts are under way is the next post.
+A finished result goes to the spool, then home: to the orchestrator that issued the task.  While
+that one cannot be reached, any other of its cluster takes it, since they share a storage.
+Results for other clusters wait for those and hold up nobody.
 
-`_Answers` says what an answer means for a result; `Delivery` moves results and slots.
+`Delivery` is the worker's, and knows what waits for whom; a `Poster` is a link's, and sends it.
+It goes in batches that form by themselves: what finishes while the spool syncs is its next
+batch, what is spooled while posts are under way is the next post.
 """
 
 import logging
+import operator
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
+from typing import NoReturn, Protocol
 
 import trio
 
 from avtomatika_trio._core.retry import Backoff
-from avtomatika_trio._wire.messages import MOST_PER_REQUEST, ResultsAnswer, TaskPayload
-from avtomatika_trio.errors import OrchestratorUnavailable, Refused, SpoolError
-from avtomatika_trio.worker import _requests
-from avtomatika_trio.worker._intake import Intake
-from avtomatika_trio.worker._link import Link, Noise, Outage, is_unauthorized, knows_us_not
-from avtomatika_trio.worker._requests import Ask, Identity, Terms
-from avtomatika_trio.worker._settling import Settling
-from avtomatika_trio.worker._slots import MOST_PER_POLL, Slots
+from avtomatika_trio._wire.messages import MOST_PER_REQUEST
+from avtomatika_trio.errors import SpoolError
+from avtomatika_trio.worker._link import Noise
+from avtomatika_trio.worker._requests import Terms
+from avtomatika_trio.worker._routes import Routes
+from avtomatika_trio.worker._settling import PATIENCE_SECONDS, Settling
+from avtomatika_trio.worker._slots import Slots
 from avtomatika_trio.worker._spool import Spool
 from avtomatika_trio.worker._spool_entry import FinishedResult, SpoolEntry
 
 logger = logging.getLogger(__name__)
 
-#: One is on its way while the next forms; more would only make the batches smaller.
-_POSTS_AT_A_TIME = 2
-
 #: Half of what a server of ours reads by default, for there are headers and proxies.
 _MOST_BYTES = 512 * 1024
 
-_FINAL_REFUSALS = frozenset({400, 413, 422})
+#: How often to look whether results have waited too long for somebody who does not come.
+_LOOK_SECONDS = 3600.0
 
 _DISK_BACKOFF = Backoff(base_seconds=0.5, cap_seconds=15.0)
 
+Queue = tuple[str, str]
+"""What waits for one orchestrator: its cluster, and its base URL."""
+
+
+class Desk(Protocol):
+    """What delivery asks of a link's poster."""
+
+    @property
+    def is_able(self) -> bool:
+        """Whether it can post now."""
+
+    def keep_slot(self, cluster_id: str) -> bool:
+        """Take over the slot of a result for that cluster, if it will be posted here and that
+        post may ask for the next tasks; returns whether it did.
+        """
+
+    def free_slots(self) -> None:
+        """Let others have them."""
+
 
 class Delivery:
-    """The results of one link.
+    """The results of one worker.
 
     Args:
-        link: Where they go.
-        identity: Who did the work.
-        skills: What the next tasks may be that come with an answer.
+        routes: The links.
         spool: Where results wait.
-        settling: Decides what is done with an entry that was answered.
+        settling: Decides what is done with entries that waited too long.
         slots: The worker's.
-        register_again: Called when the orchestrator says that it does not know the worker.
         noise: For the jitter of delays.
         wall_clock: Unix time, to tell how old a result is.
     """
@@ -58,56 +75,54 @@ class Delivery:
     def __init__(
         self,
         *,
-        link: Link,
-        identity: Identity,
-        skills: Sequence[str],
+        routes: Routes,
         spool: Spool,
         settling: Settling,
         slots: Slots,
-        register_again: Callable[[], None],
         noise: Noise,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._link = link
-        self._identity = identity
-        self._skills = skills
+        self.desks: Mapping[str, Desk] = {}
+        """The posters by their URLs; set before it runs."""
+        self._routes = routes
         self._spool = spool
         self._settling = settling
         self._slots = slots
-        self._register_again = register_again
         self._noise = noise
         self._wall_clock = wall_clock
-        self._outage = Outage(link, "delivery", noise)
         self._finished: list[FinishedResult] = []
-        self._ready: deque[SpoolEntry] = deque()
-        self._unclaimed: list[SpoolEntry] = list(spool.recovered.entries)
+        self._ready: dict[Queue, deque[SpoolEntry]] = {}
+        self._for_home: dict[Queue, list[SpoolEntry]] = {}
+        """Results of which another orchestrator of the cluster has said that it knows no such
+        task: only home may say so, for a day (rule R5)."""
         self._in_hand = 0
-        """Results that are being written or posted."""
-        self._slots_along = 0
-        """Slots that travel with the results that are ready."""
+        """Results that are being posted."""
         self._changed = trio.lowlevel.ParkingLot()
+        for entry in spool.recovered.entries:
+            self._queue(entry).append(entry)
 
     def add(self, result: FinishedResult) -> None:
-        """Deliver *result*, the slot of whose attempt travels with it."""
+        """Deliver *result*, the slot of whose attempt is still taken."""
         self._finished.append(result)
-        self._changed.unpark_all()
+        self.look_again()
 
-    async def run(self, intake: Intake) -> None:
-        """Deliver until cancelled."""
+    async def run(self) -> None:
+        """Write to the spool, and look after what waits, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_spooling)
-            nursery.start_soon(self._keep_claiming)
-            for _ in range(_POSTS_AT_A_TIME):
-                nursery.start_soon(self._keep_posting, intake)
+            nursery.start_soon(self._keep_looking)
+
+    def look_again(self) -> None:
+        """Something has changed: who can be reached, or what there is to do."""
+        self._changed.unpark_all()
+
+    async def changed(self) -> None:
+        """Return when there may be something to post."""
+        await self._changed.park()
 
     async def all_delivered(self) -> None:
-        """Return when nothing is left that could be delivered here."""
-        while self._finished or self._ready or self._in_hand:
-            await self._changed.park()
-
-    async def all_spooled(self) -> None:
-        """Return when every result is on disk."""
-        while self._finished:
+        """Return when nothing is left that anybody could take now."""
+        while self._finished or self._in_hand or self._is_anything_deliverable():
             await self._changed.park()
 
     async def wait_for_room(self, cluster_id: str) -> None:
@@ -115,7 +130,51 @@ class Delivery:
         while self._spool.is_full(cluster_id):
             await self._changed.park()
 
-    async def _keep_spooling(self) -> None:
+    # For the posters.
+
+    def take(self, url: str, terms: Terms) -> list[SpoolEntry]:
+        """The next results for the link to *url* to post: of one worker id, home's own first.
+
+        Whoever takes them says `put_back` or `settled`.
+        """
+        for queue in self._queues_for(url, terms.cluster_id):
+            batch = _batch(self._ready[queue], many=terms.batch)
+            if batch:
+                self._in_hand += len(batch)
+                return batch
+        return []
+
+    def put_back(self, batch: Sequence[SpoolEntry]) -> None:
+        """They could not be posted now."""
+        self._in_hand -= len(batch)
+        for entry in reversed(batch):
+            self._queue(entry).appendleft(entry)
+        self.look_again()
+
+    def settled(
+        self,
+        batch: Sequence[SpoolEntry],
+        *,
+        instead: Sequence[SpoolEntry] = (),
+        for_home: Sequence[SpoolEntry] = (),
+    ) -> None:
+        """Something was said about them.
+
+        Args:
+            batch: What was taken.
+            instead: What is to be delivered in their place.
+            for_home: Those of them that only their home may settle.
+        """
+        self._in_hand -= len(batch)
+        for entry in instead:
+            self._queue(entry).append(entry)
+        for entry in for_home:
+            self._for_home.setdefault(_queue_of(entry), []).append(entry)
+        self.look_again()
+
+    # Its own loops.
+
+    async def _keep_spooling(self) -> NoReturn:
         failures = 0
         while True:
             while not self._finished:
@@ -131,142 +190,91 @@ class Delivery:
                 continue
             failures = 0
             del self._finished[: len(batch)]
-            self._ready.extend(entries)
-            self._slots_along += len(entries)
-            if self._outage.is_on:
-                self._free_slots()
-            self._changed.unpark_all()
+            for entry in entries:
+                self._queue(entry).append(entry)
+                desk = self.desks.get(entry.orchestrator)
+                if desk is None or not desk.keep_slot(entry.cluster_id):
+                    self._slots.release(1)
+            self.look_again()
 
-    async def _keep_claiming(self) -> None:
-        """Take up what was left in the spool, when it is known who is there."""
-        terms = await self._link.until_registered()
+    async def _keep_looking(self) -> NoReturn:
+        """See to what waits for somebody who may never come: at each registration, and hourly."""
+        seen: tuple[Terms | None, ...] = ()
+        look_at = trio.current_time()
         while True:
-            left, self._unclaimed = self._unclaimed, []
-            mine = [entry for entry in left if entry.cluster_id == terms.cluster_id]
-            others = [entry for entry in left if entry.cluster_id != terms.cluster_id]
-            self._ready.extendleft(reversed(mine))
-            self._changed.unpark_all()
-            self._unclaimed += await self._settling.keep_for_later(others, self._wall_clock())
-            terms = await self._link.until_registered(after=terms)
-
-    async def _keep_posting(self, intake: Intake) -> None:
-        while True:
-            await self._outage.over()
-            terms = await self._link.until_registered()
-            batch = self._take(terms)
-            if not batch:
-                await self._changed.park()
+            terms = tuple(link.terms for link in self._routes.links)
+            is_known = len(seen) == len(terms) and all(map(operator.is_, terms, seen))
+            if not is_known or look_at <= trio.current_time():
+                seen, look_at = terms, trio.current_time() + _LOOK_SECONDS
+                await self._look_after_the_old()
                 continue
-            self._in_hand += len(batch)
-            try:
-                await self._post(batch, terms, intake)
-            finally:
-                self._in_hand -= len(batch)
-                self._changed.unpark_all()
+            with trio.move_on_at(look_at):
+                await self._changed.park()
 
-    def _take(self, terms: Terms) -> list[SpoolEntry]:
-        """The next results to post: of one worker id, and for those who are there now."""
-        while self._ready and self._ready[0].cluster_id != terms.cluster_id:
-            self._unclaimed.append(self._ready.popleft())
-        if not self._ready or self._outage.is_on:
-            return []
-        first = self._ready[0]
-        room = _MOST_BYTES
-        batch: list[SpoolEntry] = []
-        for entry in takewhile(lambda it: _go_together(it, first), self._ready):
-            room -= len(bytes(entry.body)) + 1
-            if batch and (room < 0 or len(batch) >= MOST_PER_REQUEST or not terms.batch):
-                break
-            batch.append(entry)
-        for _ in batch:
-            self._ready.popleft()
-        return batch
+    async def _look_after_the_old(self) -> None:
+        now = self._wall_clock()
+        for queue, entries in list(self._for_home.items()):
+            old = [it for it in entries if now - it.finished_at >= PATIENCE_SECONDS]
+            # From now on what any orchestrator of the cluster says is final.
+            self._ready.setdefault(queue, deque()).extend(old)
+            self._for_home[queue] = [it for it in entries if it not in old]
+        if not self._routes.all_registered:
+            return  # one of those who have said nothing yet may be whom they wait for
+        for queue in [one for one in self._ready if not self._routes.are_there_any(one[0])]:
+            before = tuple(self._ready[queue])
+            kept = {entry.id for entry in await self._settling.keep_for_later(before, now)}
+            gone = {entry.id for entry in before} - kept
+            # Others may have come meanwhile.
+            self._ready[queue] = deque(it for it in self._ready[queue] if it.id not in gone)
 
-    async def _post(self, batch: Sequence[SpoolEntry], terms: Terms, intake: Intake) -> None:
-        try:
-            answers = await self._exchange(batch, terms, intake)
-        except Refused as exc:
-            if exc.status in _FINAL_REFUSALS:
-                await self._refused(batch, terms, intake, exc)
-                return
-            if is_unauthorized(exc) and batch[0].worker_id != self._identity.worker_id:
-                await self._settling.set_aside(batch, f"no credential for its worker id: {exc}")
-                return
-            if knows_us_not(exc):
-                self._register_again()
-            self._put_back(batch, exc)
-        except OrchestratorUnavailable as exc:
-            self._put_back(batch, exc)
-        else:
-            self._outage.succeeded()
-            later = await self._settling.settle(
-                batch, answers.results, self._link.url, self._wall_clock()
-            )
-            self._unclaimed += later
+    # Who may take what.
 
-    async def _exchange(
-        self, batch: Sequence[SpoolEntry], terms: Terms, intake: Intake
-    ) -> ResultsAnswer:
-        """Post once, and let the tasks in that come with the answer."""
-        ask = self._ask(batch, terms, intake)
-        tasks: list[TaskPayload] = []
-        bodies = [bytes(entry.body) for entry in batch]
-        request = _requests.post_results(
-            self._identity, batch[0].worker_id, bodies, terms, ask, self._skills
+    def _queue(self, entry: SpoolEntry) -> deque[SpoolEntry]:
+        return self._ready.setdefault(_queue_of(entry), deque())
+
+    def _queues_for(self, url: str, cluster_id: str) -> Iterator[Queue]:
+        own = (cluster_id, url)
+        if self._for_home.get(own):
+            self._ready.setdefault(own, deque()).extend(self._for_home.pop(own))
+        if own in self._ready:
+            yield own
+        for queue in self._ready:
+            if queue[0] == cluster_id and queue[1] != url and not self._is_home_able(queue):
+                yield queue
+
+    def _is_home_able(self, queue: Queue) -> bool:
+        cluster_id, url = queue
+        link, desk = self._routes.home(url), self.desks.get(url)
+        if link is None or desk is None:
+            return False
+        if link.serves(cluster_id) and desk.is_able:
+            return True
+        desk.free_slots()  # its results go another way
+        return False
+
+    def _is_anything_deliverable(self) -> bool:
+        return any(
+            waiting and any(link.is_usable and link.serves(queue[0]) for link in self._routes.links)
+            for queue, waiting in self._ready.items()
         )
-        try:
-            reply = await self._link.http.send(request)
-            answers = _requests.read_answers(self._link.url, reply, terms, len(batch))
-            tasks = answers.tasks
-        finally:
-            # Begun before the results are settled: at no moment does the snapshot name less
-            # than what is held.
-            if ask is not None:
-                intake.close(ask, terms, tasks)
-        return answers
-
-    def _ask(self, batch: Sequence[SpoolEntry], terms: Terms, intake: Intake) -> Ask | None:
-        """Ask for as many tasks as slots came along, and others that happen to be free."""
-        self._free_slots()
-        if (
-            not terms.batch
-            or not intake.is_open
-            or batch[0].worker_id != self._identity.worker_id
-            or self._spool.is_full(terms.cluster_id)
-        ):
-            return None
-        # Nobody else runs between freeing the slots and taking them.
-        slots = self._slots.take(MOST_PER_POLL)
-        return intake.open(slots) if slots else None
-
-    def _free_slots(self) -> None:
-        self._slots.release(self._slots_along)
-        self._slots_along = 0
-
-    def _put_back(
-        self, batch: Sequence[SpoolEntry], exc: OrchestratorUnavailable | Refused
-    ) -> None:
-        self._ready.extendleft(reversed(batch))
-        self._outage.failed(exc)
-        self._free_slots()
-
-    async def _refused(
-        self, batch: Sequence[SpoolEntry], terms: Terms, intake: Intake, exc: Refused
-    ) -> None:
-        """Something in *batch* will never be accepted: find it, and tell that instead (R7)."""
-        if len(batch) > 1:
-            middle = len(batch) // 2
-            await self._post(batch[:middle], terms, intake)
-            await self._post(batch[middle:], terms, intake)
-            return
-        try:
-            replacement = await self._settling.replace(batch[0], exc)
-        except SpoolError as fault:
-            logger.warning("a result that was refused stays as it is: %s", fault)
-            self._put_back(batch, exc)
-            return
-        self._ready.extend(replacement)
 
 
-def _go_together(one: SpoolEntry, other: SpoolEntry) -> bool:
-    return one.worker_id == other.worker_id and one.cluster_id == other.cluster_id
+def _queue_of(entry: SpoolEntry) -> Queue:
+    return entry.cluster_id, entry.orchestrator.rstrip("/")
+
+
+def _batch(waiting: deque[SpoolEntry], *, many: bool) -> list[SpoolEntry]:
+    """Take the results off that fit into one post."""
+    if not waiting:
+        return []
+    first = waiting[0]
+    room = _MOST_BYTES
+    batch: list[SpoolEntry] = []
+    for entry in takewhile(lambda it: it.worker_id == first.worker_id, waiting):
+        room -= len(bytes(entry.body)) + 1
+        if batch and (room < 0 or len(batch) >= MOST_PER_REQUEST or not many):
+            break
+        batch.append(entry)
+    for _ in batch:
+        waiting.popleft()
+    return batch

@@ -2,35 +2,27 @@
 
 Registration and heartbeats, polling, delivery: each of them fails for itself, and the first
 that works again tells the others to try at once.  What they share besides is what the
-orchestrator announced, and one voice in the log: a line when the first of them fails, a line
-when the last of them works again.
+orchestrator announced, and what the switchboard makes of its successes and failures.
 """
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator
 
 import attrs
 import trio
 
-from avtomatika_trio._core.retry import Backoff
+from avtomatika_trio._core.failover import REFUSED_SECONDS, REST
 from avtomatika_trio.errors import AvtomatikaError, OrchestratorUnavailable, Refused
 from avtomatika_trio.worker._api import ConnectionDropped, Http, Overloaded
 from avtomatika_trio.worker._requests import Terms
+from avtomatika_trio.worker._switchboard import Noise, Switchboard
 
-logger = logging.getLogger(__name__)
-
-Noise = Callable[[], float]
-"""Draws a number in [-1, 1)."""
+__all__ = ["Link", "LinkError", "Noise", "Outage", "is_unauthorized", "knows_us_not"]
 
 #: What ends a request without an answer that could be used.
 LinkError = OrchestratorUnavailable | Refused
 
-#: Quick enough to be back within a second of a restart, slow enough not to be in its way.
-_BACKOFF = Backoff(base_seconds=0.5, cap_seconds=15.0, jitter=0.2)
-
-#: A credential is put right by a person, not by trying.
-_REFUSED_SECONDS = 15.0
+HEARTBEAT, POLLING, DELIVERY = "heartbeat", "polling", "delivery"
 
 _UNAUTHORIZED = frozenset({401, 403})
 
@@ -49,37 +41,65 @@ def retry_seconds(exc: LinkError, failures: int, noise: float) -> float:
     """How long to wait after failure number *failures* in a row, which was *exc*."""
     if isinstance(exc, ConnectionDropped) and failures == 1:
         return 0.0
-    delay = _BACKOFF.delay_seconds(attempt=failures, noise=noise)
+    delay = REST.delay_seconds(attempt=failures, noise=noise)
     if isinstance(exc, Overloaded):
         return max(delay, exc.retry_after_seconds)
-    return _REFUSED_SECONDS if is_unauthorized(exc) else delay
+    return REFUSED_SECONDS if is_unauthorized(exc) else delay
 
 
 class Link:
-    """One orchestrator.  Belongs to the loop; other threads leave it alone."""
+    """One orchestrator.  Belongs to the loop; other threads leave it alone.
 
-    def __init__(self, http: Http) -> None:
+    Args:
+        http: How to reach it.
+        board: Told how it goes.
+    """
+
+    def __init__(self, http: Http, board: Switchboard) -> None:
         self.http = http
+        self.board = board
         self.terms: Terms | None = None
-        self.heard_at: float | None = None
-        """When it last answered a poll or a heartbeat, by `trio.current_time`."""
+        self.polled_at: float | None = None
+        """When it last answered a poll, by `trio.current_time`."""
+        self.renewed_at: float | None = None
+        """When it last answered a heartbeat."""
+        self.heard_at = float("-inf")
+        """When it last answered anything."""
+        self.on_down: list[Callable[[], None]] = []
+        """Called when it goes down and another may take its place."""
+        self.on_answering: list[Callable[[], None]] = []
+        """Called when it answers again, though no heartbeat yet."""
         self._registered = trio.lowlevel.ParkingLot()
         self._recovered = trio.lowlevel.ParkingLot()
         self._polls: set[trio.CancelScope] = set()
         self._failing: set[str] = set()
-        self._refused = False
+        board.subscribe(self.url, self)
 
     @property
     def url(self) -> str:
         """Its base URL."""
         return self.http.url
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether it makes sense to send it anything but probes and heartbeats."""
+        return self.terms is not None and self.board.policy.is_usable(self.url)
+
+    @property
+    def is_polled(self) -> bool:
+        """Whether a poll waits for its answer."""
+        return bool(self._polls)
+
+    def serves(self, cluster_id: str) -> bool:
+        """Whether it belongs to that cluster, as far as it has said."""
+        return self.terms is not None and self.terms.cluster_id == cluster_id
+
     def registered(self, terms: Terms) -> None:
         """The orchestrator knows the worker; *terms* are what it announced."""
         self.terms = terms
         self._registered.unpark_all()
-        for scope in self._polls:
-            scope.cancel()
+        self._end_polls()
+        self.board.nudge()
 
     async def until_registered(self, after: Terms | None = None) -> Terms:
         """Return what was announced last, as soon as that is something and not *after*."""
@@ -88,10 +108,11 @@ class Link:
         return self.terms
 
     @contextlib.contextmanager
-    def until_next_registration(self) -> Iterator[None]:
-        """Cancel the block when the worker registers again.
+    def polling(self) -> Iterator[None]:
+        """Cancel the block, which is a poll, when it is in vain.
 
-        For polls: one that waits since before the server knew the worker (again) waits in vain.
+        That is when the worker registers again, since a poll from before the server knew the
+        worker (again) waits for nothing; and when the orchestrator is down.
         """
         with trio.CancelScope() as scope:
             self._polls.add(scope)
@@ -101,30 +122,57 @@ class Link:
                 self._polls.discard(scope)
 
     def failed(self, activity: str, exc: LinkError) -> None:
-        """Note that *activity* does not work."""
-        was_up = not self._failing
+        """Note that *activity* does not work.
+
+        Being asked to come again later is no failure.  Nor do deliveries count: one result that
+        an orchestrator chokes on must not keep the worker from its other work.
+        """
         self._failing.add(activity)
-        if is_unauthorized(exc):
-            if not self._refused:
-                self._refused = True
-                logger.error("%s; check WORKER_TOKEN and WORKER_ID (%s)", exc, activity)
-        elif was_up:
-            logger.warning("link down: %s (%s)", exc, activity)
+        if activity == DELIVERY or isinstance(exc, Overloaded):
+            return
+        if isinstance(exc, OrchestratorUnavailable):
+            self.board.failed(self.url, f"{exc} ({activity})")
+        elif activity == HEARTBEAT or not knows_us_not(exc):  # else it registers again first
+            self.board.refused(self.url, f"{exc} ({activity})")
 
     def succeeded(self, activity: str) -> None:
         """Note that *activity* works."""
+        if activity == HEARTBEAT:
+            self.renewed_at = self.heard_at = trio.current_time()
+            self.board.renewed(self.url)
+        else:
+            self.heard()
+        if activity == POLLING:
+            self.polled_at = self.heard_at
+        if activity in self._failing:
+            self._failing.remove(activity)
+            self._recovered.unpark_all()
+
+    def heard(self) -> None:
+        """It has answered something that was no heartbeat."""
         self.heard_at = trio.current_time()
-        if activity not in self._failing:
-            return
-        self._failing.remove(activity)
-        self._recovered.unpark_all()
-        if not self._failing:
-            self._refused = False
-            logger.info("link up: %s", self.url)
+        self.board.answered(self.url)
 
     async def until_something_recovers(self) -> None:
         """Return when an activity that failed works again."""
         await self._recovered.park()
+
+    def went_down(self) -> None:
+        """See `Subscriber`: whoever waits for an answer may wait in vain."""
+        if self.board.is_alone:
+            return
+        self._end_polls()
+        for react in self.on_down:
+            react()
+
+    def came_back(self) -> None:
+        """See `Subscriber`."""
+        for react in self.on_answering:
+            react()
+
+    def _end_polls(self) -> None:
+        for scope in self._polls:
+            scope.cancel()
 
 
 @attrs.define

@@ -8,9 +8,10 @@ import trio
 from avtomatika_trio._wire.messages import TaskPayload
 from avtomatika_trio.errors import OrchestratorUnavailable, Refused
 from avtomatika_trio.worker import _requests
+from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._intake import Intake
-from avtomatika_trio.worker._link import Link, Noise, Outage, knows_us_not
-from avtomatika_trio.worker._requests import Identity, Terms
+from avtomatika_trio.worker._link import POLLING, Noise, Outage, knows_us_not
+from avtomatika_trio.worker._requests import Ask, Identity, Terms
 from avtomatika_trio.worker._slots import MOST_PER_POLL, Slots
 
 #: A server that does not hold polls open is asked again no sooner than this.
@@ -18,81 +19,122 @@ _EMPTY_POLL_SECONDS = 0.5
 
 
 class Poller:
-    """The polling of one link.
+    """The polls of one link.
 
     Args:
-        link: Whom to ask.
+        home: Whom to ask.
         identity: Who asks.
         skills: For what.
-        slots: How much there is room for.
         intake: Where tasks go.
         wanted_hold_seconds: How long a poll should be held open while there is no work.
-        wait_for_room: Returns when the spool has room for the results (rule R6).
         register_again: Called when the orchestrator says that it does not know the worker.
+        beat_soon: Called with the cluster when nobody knows what became of a poll there: what it
+            may have brought comes back with the next heartbeat.
         noise: For the jitter of delays.
     """
 
     def __init__(
         self,
         *,
-        link: Link,
+        home: Home,
         identity: Identity,
         skills: Sequence[str],
-        slots: Slots,
         intake: Intake,
         wanted_hold_seconds: float,
-        wait_for_room: Callable[[str], Awaitable[None]],
         register_again: Callable[[], None],
+        beat_soon: Callable[[str], None],
         noise: Noise,
     ) -> None:
-        self._link = link
+        self.home = home
+        self.link = home.link
+        self.outage = Outage(home.link, POLLING, noise)
+        self.not_before = float("-inf")
+        """When it may be asked again, by `trio.current_time`."""
         self._identity = identity
         self._skills = skills
-        self._slots = slots
         self._intake = intake
         self._wanted_hold_seconds = wanted_hold_seconds
-        self._wait_for_room = wait_for_room
         self._register_again = register_again
-        self._outage = Outage(link, "polling", noise)
+        self._beat_soon = beat_soon
 
-    async def run(self) -> NoReturn:
-        """Poll until cancelled.
+    def open(self, slots: int) -> Ask:
+        """Begin a poll with the *slots* that were taken for it."""
+        return self._intake.open(self.home, slots)
 
-        An orchestrator that does not answer is an ordinary event; any other error is a bug
-        and is let out.
+    async def ask(self, terms: Terms, ask: Ask, *, waits: bool = True) -> int:
+        """Ask once.
+
+        Args:
+            terms: Of the orchestrator.
+            ask: Just opened at the intake; closed on return.
+            waits: Whether the orchestrator should hold the poll while it has no work.
+
+        Returns:
+            How many attempts have begun.
         """
-        while True:
-            await self._outage.over()
-            terms = await self._link.until_registered()
-            await self._wait_for_room(terms.cluster_id)
-            while not self._slots.free:
-                await self._slots.wait_for_free()
-                await self._wait_for_room(terms.cluster_id)
-            await trio.sleep_until(await self._poll(terms))
-
-    async def _poll(self, terms: Terms) -> float:
-        """Ask once; returns not before when to ask again."""
-        ask = self._intake.open(self._slots.take(MOST_PER_POLL if terms.batch else 1))
         tasks: list[TaskPayload] = []
         is_answered = False
+        begun = 0
         try:
-            with self._link.until_next_registration():
-                tasks = await self._ask(terms, ask)
+            with self.link.polling():
+                tasks = await self._exchange(terms, ask, waits=waits)
                 is_answered = True
         except (OrchestratorUnavailable, Refused) as exc:
-            self._outage.failed(exc)
+            self.outage.failed(exc)
             if knows_us_not(exc):
                 self._register_again()
-        else:
-            self._outage.succeeded()
         finally:
             begun = self._intake.close(ask, terms, tasks)
-        is_empty = is_answered and not begun
-        return ask.sent_at + (_EMPTY_POLL_SECONDS if is_empty else 0.0)
+        if is_answered:
+            self.outage.succeeded()
+        else:
+            self._beat_soon(terms.cluster_id)
+        if is_answered and waits and not begun:
+            self.not_before = ask.sent_at + _EMPTY_POLL_SECONDS
+        return begun
 
-    async def _ask(self, terms: Terms, ask: _requests.Ask) -> list[TaskPayload]:
-        hold = _requests.hold_seconds(terms, self._wanted_hold_seconds)
+    async def _exchange(self, terms: Terms, ask: Ask, *, waits: bool) -> list[TaskPayload]:
+        hold = _requests.hold_seconds(terms, self._wanted_hold_seconds) if waits else 0.0
         request = _requests.poll(self._identity, terms, ask, hold, self._skills)
         within = _requests.answer_seconds(terms, hold)
-        reply = await self._link.http.send(request, within_seconds=within)
-        return _requests.read_tasks(self._link.url, reply, terms)
+        reply = await self.link.http.send(request, within_seconds=within)
+        return _requests.read_tasks(self.link.url, reply, terms)
+
+
+async def poll_while_active(
+    poller: Poller, slots: Slots, wait_for_room: Callable[[str], Awaitable[None]]
+) -> NoReturn:
+    """Ask *poller*'s orchestrator, whenever it is the active one, for what there is room for.
+
+    The mode `FAILOVER`.  A slot is taken before asking, so a poll that is parked at the one that
+    was active until now is allowed to end before the next one is asked.
+
+    An orchestrator that does not answer is an ordinary event; any other error is a bug and is
+    let out.
+
+    Args:
+        poller: Of one link; there is such a loop for each.
+        slots: The worker's.
+        wait_for_room: Returns when the spool has room for the results of a cluster (rule R6).
+    """
+    while True:
+        terms = await _until_ready(poller, slots, wait_for_room)
+        taken = slots.take(MOST_PER_POLL if terms.batch else 1)
+        await poller.ask(terms, poller.open(taken))
+        await trio.sleep_until(poller.not_before)
+
+
+async def _until_ready(
+    poller: Poller, slots: Slots, wait_for_room: Callable[[str], Awaitable[None]]
+) -> Terms:
+    """Return when everything that a poll needs is there at the same time."""
+    link = poller.link
+    while True:
+        await link.board.until_active(link.url)
+        await poller.outage.over()
+        terms = await link.until_registered()
+        await slots.wait_for_free()
+        await wait_for_room(terms.cluster_id)
+        is_still_active = link.board.policy.active == link.url
+        if is_still_active and terms is link.terms and slots.free:
+            return terms

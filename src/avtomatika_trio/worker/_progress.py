@@ -19,6 +19,7 @@ from avtomatika_trio._wire.messages import TaskPayload, WorkerEvent
 from avtomatika_trio.errors import OrchestratorUnavailable, Refused
 from avtomatika_trio.worker import _requests
 from avtomatika_trio.worker._link import Link
+from avtomatika_trio.worker._routes import Routes
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +44,11 @@ class Checkpoint:
 
 
 class ProgressReports:
-    """The latest notes of all attempts, on their way to one orchestrator."""
+    """The latest notes of an orchestrator's attempts, on their way there."""
 
-    def __init__(self, link: Link, worker_id: str) -> None:
+    def __init__(self, link: Link, routes: Routes, worker_id: str) -> None:
         self._link = link
+        self._routes = routes
         self._worker_id = worker_id
         self._notes: dict[str, _Note] = {}
         self._next_at: dict[str, float] = {}
@@ -108,8 +110,10 @@ class ProgressReports:
             target_task_id=task_id,
             origin_task_id=task_id,
         )
+        terms = self._link.terms
+        other = None if terms is None else self._routes.best(terms.cluster_id, self._link.url)
         try:
-            await self._link.http.send(_requests.event(said))
+            await (other or self._link).http.send(_requests.event(said))
         except (OrchestratorUnavailable, Refused) as exc:
             logger.debug("progress was not taken: %s", exc)
 

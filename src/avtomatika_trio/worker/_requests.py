@@ -52,6 +52,8 @@ class Terms:
     batch: bool
     instances: bool
     gives_back: bool
+    sweeps: bool
+    """Whether it can be asked without waiting."""
 
 
 @attrs.frozen(kw_only=True)
@@ -108,6 +110,7 @@ def read_registered(url: str, reply: Reply, interval_seconds: float) -> Terms:
         batch="batch" in said.extensions,
         instances="instances" in said.extensions,
         gives_back="return" in said.extensions,
+        sweeps="sweep" in said.extensions,
     )
 
 
@@ -126,7 +129,7 @@ def heartbeat(
     body: dict[str, Any] = {
         "worker_id": identity.worker_id,
         "status": status,
-        "current_tasks": sorted(snapshot.held),
+        "current_tasks": snapshot.held_for(terms.cluster_id),
     }
     if terms.instances:
         body |= {
@@ -246,6 +249,12 @@ def _read_answer(url: str, reply: Reply) -> ResultAnswer:
     except InvalidMessage as exc:
         raise OrchestratorUnavailable(url, f"its answer makes no sense: {exc}") from exc
     return ResultAnswer()
+
+
+def probe(terms: Terms | None) -> Request:
+    """Whether it is ready: `GET /readyz`, which the original does not know."""
+    path = "/readyz" if terms is None or terms.instances else "/_public/status"
+    return Request(method="GET", path=path)
 
 
 def give_back(task_ids: Sequence[str], unstarted: Sequence[str]) -> Request:

@@ -9,6 +9,7 @@ import trio
 from avtomatika_trio.errors import OrchestratorUnavailable, Refused
 from avtomatika_trio.worker import _requests
 from avtomatika_trio.worker._link import Link, Noise, retry_seconds
+from avtomatika_trio.worker._routes import Routes
 from avtomatika_trio.worker._snapshot import Holdings
 
 logger = logging.getLogger(__name__)
@@ -18,10 +19,11 @@ _MOST_TRIES = 3
 
 
 class Returns:
-    """Sends back attempts to the orchestrator that issued them."""
+    """Sends back attempts to the orchestrator that issued them, or to another of its cluster."""
 
-    def __init__(self, link: Link, holdings: Holdings, noise: Noise) -> None:
+    def __init__(self, link: Link, routes: Routes, holdings: Holdings, noise: Noise) -> None:
         self._link = link
+        self._routes = routes
         self._holdings = holdings
         self._noise = noise
         self._started: list[str] = []
@@ -63,8 +65,9 @@ class Returns:
             return  # that server has its own ways to notice
         request = _requests.give_back([*started, *unstarted], unstarted)
         for failures in range(1, _MOST_TRIES + 1):
+            link = self._routes.best(terms.cluster_id, self._link.url) or self._link
             try:
-                await self._link.http.send(request)
+                await link.http.send(request)
             except (OrchestratorUnavailable, Refused) as exc:
                 logger.debug("giving back failed: %s", exc)
                 await trio.sleep(retry_seconds(exc, failures, self._noise()))

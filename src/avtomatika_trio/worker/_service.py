@@ -4,46 +4,59 @@
       attempts    the handlers; on stop they get their time of grace
         polling   asks for work; ends at once
 
-A lease so never expires because its worker is draining (rule L10).
+A lease so never expires because its worker is draining (rule L10).  What belongs to one
+orchestrator has tasks of its own, so that none ever waits for another's.
 """
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
-from typing import Any
 
 import attrs
 import httpx
 import trio
 
 from avtomatika_trio._config import WorkerSettings
+from avtomatika_trio._core.turns import InOrder, Turns, Weighted
 from avtomatika_trio._wire.messages import Registration, TaskPayload
 from avtomatika_trio.worker._api import Address, Http, open_http, open_thread_http
 from avtomatika_trio.worker._attempts import Attempts
+from avtomatika_trio.worker._beats import LoopWatch
 from avtomatika_trio.worker._delivery import Delivery
 from avtomatika_trio.worker._health import open_health_port, serve_health
+from avtomatika_trio.worker._home import Home
+from avtomatika_trio.worker._in_turn import InTurn
 from avtomatika_trio.worker._intake import Intake
-from avtomatika_trio.worker._link import Link, Noise
-from avtomatika_trio.worker._polling import Poller
+from avtomatika_trio.worker._link import Link
+from avtomatika_trio.worker._polling import Poller, poll_while_active
+from avtomatika_trio.worker._posting import Poster
+from avtomatika_trio.worker._predecessors import Predecessors
+from avtomatika_trio.worker._probing import Probing
 from avtomatika_trio.worker._progress import ProgressReports
 from avtomatika_trio.worker._renewal import Renewal
-from avtomatika_trio.worker._requests import FOREIGN_LEASE_SECONDS, Identity, Terms
+from avtomatika_trio.worker._requests import Identity, Terms
 from avtomatika_trio.worker._returns import Returns
+from avtomatika_trio.worker._routes import Routes
 from avtomatika_trio.worker._settling import Settling
 from avtomatika_trio.worker._skills import Skill
 from avtomatika_trio.worker._slots import Slots
 from avtomatika_trio.worker._snapshot import Holdings
 from avtomatika_trio.worker._spool import Spool
+from avtomatika_trio.worker._spool_entry import SpoolEntry
+from avtomatika_trio.worker._status import Status
+from avtomatika_trio.worker._switchboard import Noise, Switchboard
 
 logger = logging.getLogger(__name__)
 
 #: How long results that are still on their way may take at the end; what does not get
 #: through stays in the spool.
 _LAST_RESULTS_SECONDS = 5.0
-#: And then the returns of threads, and the goodbye, each.
+#: And then the returns of threads, and the goodbyes, each.
 _LAST_WORD_SECONDS = 2.0
+
+_FAILOVER = "FAILOVER"
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +72,7 @@ class Surroundings:
     transport: httpx.AsyncBaseTransport | None = None
     """Instead of the network."""
     thread_transport: httpx.BaseTransport | None = None
-    """Instead of the network, for the heartbeats' thread."""
+    """Instead of the network, for the heartbeats' threads."""
     beats_in_thread: bool = True
     """False on a virtual clock, which does not see threads."""
 
@@ -86,7 +99,6 @@ async def run_service(
         SpoolError: the spool cannot be opened.
         ExceptionGroup: of whatever one of the loops has crashed with, which is a bug.
     """
-    address = Address(url=settings.orchestrator_url, worker_id=worker_id, token=settings.token)
     registration = Registration(
         worker_id=worker_id,
         worker_type=worker_type,
@@ -95,12 +107,28 @@ async def run_service(
         heartbeat_seconds=settings.heartbeat_interval_seconds,
     )
     identity = Identity(instance=world.instance, registration=registration)
-    async with (
-        world.open_spool(world.instance) as spool,
-        open_http(address, world.transport) as http,
-    ):
-        service = _Service(identity, address, settings, skills, spool, http, world)
+    # Stable: the order of the list decides between equals.
+    targets = sorted(settings.orchestrators, key=lambda target: target.priority)
+    addresses = [
+        Address(url=it.url, worker_id=worker_id, token=settings.token_of(it)) for it in targets
+    ]
+    async with AsyncExitStack() as resources:
+        spool = await resources.enter_async_context(world.open_spool(world.instance))
+        clients = [
+            (address, await resources.enter_async_context(open_http(address, world.transport)))
+            for address in addresses
+        ]
+        service = _Service(identity, settings, skills, spool, clients, world)
         await service.run(stop, task_status)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Branch:
+    """What there is for one orchestrator."""
+
+    home: Home
+    renewal: Renewal
+    probing: Probing
 
 
 class _Service:
@@ -109,11 +137,10 @@ class _Service:
     def __init__(
         self,
         identity: Identity,
-        address: Address,
         settings: WorkerSettings,
         skills: Mapping[str, Skill],
         spool: Spool,
-        http: Http,
+        clients: Sequence[tuple[Address, Http]],
         world: Surroundings,
     ) -> None:
         self._identity = identity
@@ -122,45 +149,64 @@ class _Service:
         self._spool = spool
         self._world = world
         self._stopping = False
-        self._link = Link(http)
-        self._slots = Slots(settings.max_concurrent_tasks)
+        self._board = Switchboard(
+            [http.url for _, http in clients],
+            stable_seconds=settings.failback_stable_seconds,
+            switches=settings.mode == _FAILOVER,
+            noise=world.noise,
+        )
+        self._slots = Slots(settings.max_concurrent_tasks, on_free=self._board.nudge)
         # What an earlier process has finished is held like what this one will finish.
-        self._holdings = Holdings(entry.task_id for entry in spool.recovered.entries)
-        self._progress = ProgressReports(self._link, identity.worker_id)
-        self._returns = Returns(self._link, self._holdings, world.noise)
+        recovered = {entry.task_id: entry.cluster_id for entry in spool.recovered.entries}
+        self._holdings = Holdings(recovered)
+        self._routes = Routes([Link(http, self._board) for _, http in clients])
+        self._settling = Settling(spool, self._holdings, self._give_back)
         self._delivery = Delivery(
-            link=self._link,
-            identity=identity,
-            skills=self._skills,
+            routes=self._routes,
             spool=spool,
-            settling=Settling(spool, self._holdings, self._returns.give_back_started),
+            settling=self._settling,
             slots=self._slots,
-            register_again=self._register_again,
             noise=world.noise,
             wall_clock=world.wall_clock,
         )
+        self._board.on_change.append(self._delivery.look_again)
         self._attempts = Attempts(
             worker_id=identity.worker_id,
-            url=self._link.url,
             skills=skills,
             slots=self._slots,
             holdings=self._holdings,
-            returns=self._returns,
-            progress=self._progress,
             deliver=self._delivery.add,
             wall_clock=world.wall_clock,
         )
+        self._predecessors = Predecessors(spool, self._board.policy.urls)
+        self._watch = LoopWatch.of_beats(settings.heartbeat_interval_seconds)
+        self._branches = [
+            self._branch(address, link)
+            for (address, _), link in zip(clients, self._routes.links, strict=True)
+        ]
+
+    def _branch(self, address: Address, link: Link) -> _Branch:
+        world = self._world
         open_beats = partial(open_thread_http, address, world.thread_transport)
-        self._renewal = Renewal(
-            link=self._link,
-            identity=identity,
-            open_thread_http=open_beats if world.beats_in_thread else None,
-            holdings=self._holdings,
-            spool=spool,
-            interval_seconds=settings.heartbeat_interval_seconds,
-            status=self._status,
-            cancel=self._attempts.cancel,
-            noise=world.noise,
+        return _Branch(
+            home=Home(
+                link=link,
+                returns=Returns(link, self._routes, self._holdings, world.noise),
+                progress=ProgressReports(link, self._routes, self._identity.worker_id),
+            ),
+            renewal=Renewal(
+                link=link,
+                identity=self._identity,
+                open_thread_http=open_beats if world.beats_in_thread else None,
+                watch=self._watch if world.beats_in_thread else None,
+                holdings=self._holdings,
+                predecessors=self._predecessors,
+                interval_seconds=self._settings.heartbeat_interval_seconds,
+                status=self._load,
+                cancel=self._attempts.cancel,
+                noise=world.noise,
+            ),
+            probing=Probing(link),
         )
 
     async def run(self, stop: trio.Event, task_status: trio.TaskStatus[None]) -> None:
@@ -170,22 +216,14 @@ class _Service:
         async with trio.open_nursery() as upkeep:
             async with trio.open_nursery() as attempts:
 
-                def begin(task: TaskPayload, terms: Terms) -> None:
-                    attempts.start_soon(self._attempts.run, self._attempts.create(task, terms))
+                def begin(task: TaskPayload, home: Home, terms: Terms) -> None:
+                    attempt = self._attempts.create(task, home, terms)
+                    attempts.start_soon(self._attempts.run, attempt)
 
-                intake = Intake(
-                    holdings=self._holdings,
-                    slots=self._slots,
-                    begin=begin,
-                    give_back=self._returns.give_back,
-                )
-                upkeep.start_soon(self._renewal.run)
-                upkeep.start_soon(self._delivery.run, intake)
-                upkeep.start_soon(self._returns.run)
-                upkeep.start_soon(self._progress.run)
-                upkeep.start_soon(self._tell_health)
+                intake = Intake(holdings=self._holdings, slots=self._slots, begin=begin)
+                self._start_upkeep(upkeep, intake)
                 async with trio.open_nursery() as polling:
-                    polling.start_soon(self._poller(intake).run)
+                    self._start_polling(polling, intake)
                     task_status.started()
                     await stop.wait()
                     polling.cancel_scope.cancel()
@@ -195,60 +233,148 @@ class _Service:
             await self._say_last_words()
             upkeep.cancel_scope.cancel()
 
+    def _start_upkeep(self, upkeep: trio.Nursery, intake: Intake) -> None:
+        posters = {it.home.link.url: self._poster(it, intake) for it in self._branches}
+        self._delivery.desks = posters
+        upkeep.start_soon(self._board.run)
+        upkeep.start_soon(self._delivery.run)
+        upkeep.start_soon(self._predecessors.run)
+        upkeep.start_soon(self._tell_health)
+        if self._world.beats_in_thread:
+            upkeep.start_soon(self._watch.run)
+        for branch in self._branches:
+            poster = posters[branch.home.link.url]
+            branch.home.link.on_down += [
+                poster.free_slots,
+                partial(intake.lend_all, branch.home),
+            ]
+            upkeep.start_soon(branch.renewal.run)
+            upkeep.start_soon(poster.run)
+            upkeep.start_soon(branch.home.returns.run)
+            upkeep.start_soon(branch.home.progress.run)
+            if not self._board.is_alone:
+                upkeep.start_soon(branch.probing.run)
+
+    def _start_polling(self, polling: trio.Nursery, intake: Intake) -> None:
+        pollers = [self._poller(branch, intake) for branch in self._branches]
+        if self._polls_one():
+            for poller in pollers:
+                room = self._delivery.wait_for_room
+                polling.start_soon(poll_while_active, poller, self._slots, room)
+            return
+        in_turn = InTurn(
+            pollers,
+            turns=self._turns(),
+            slots=self._slots,
+            intake=intake,
+            board=self._board,
+            is_full=self._spool.is_full,
+        )
+        polling.start_soon(in_turn.run)
+
+    def _polls_one(self) -> bool:
+        """Whether one orchestrator at a time is asked for work."""
+        return self._settings.mode == _FAILOVER or self._board.is_alone
+
+    def _turns(self) -> Turns:
+        if self._settings.mode == "ROUND_ROBIN":
+            weights = {target.url: target.weight for target in self._settings.orchestrators}
+            return Weighted({url: weights[url] for url in self._board.policy.urls})
+        return InOrder(self._board.policy.urls)
+
     async def _say_last_words(self) -> None:
         """No handler runs any more: deliver, give back, and say goodbye, in this order."""
         with trio.move_on_after(_LAST_RESULTS_SECONDS):
             await self._delivery.all_delivered()
-            await self._returns.all_given_back()
+            await self._all_given_back()
         undelivered = len(self._spool.pending())
         if undelivered:
             logger.warning("%d results stay in the spool for the next run", undelivered)
-        await self._renewal.end()
+        for branch in self._branches:
+            await branch.renewal.end()
         self._attempts.give_back_threads()
         with trio.move_on_after(_LAST_WORD_SECONDS):
-            await self._returns.all_given_back()
+            await self._all_given_back()
         # Also what could not be given back is not held by anybody now.
         self._holdings.keep_only(entry.task_id for entry in self._spool.pending())
+        told: list[bool] = []
         with trio.move_on_after(_LAST_WORD_SECONDS):
-            await self._renewal.say_goodbye()
+            async with trio.open_nursery() as goodbyes:
+                for branch in self._branches:
+                    goodbyes.start_soon(self._say_goodbye, branch.renewal, told)
+        if len(told) == len(self._branches) and all(told) and not self._spool.pending():
+            # Nobody has to be told by the next process that this one is dead.
+            await self._predecessors.forget([self._identity.instance])
 
-    def _poller(self, intake: Intake) -> Poller:
+    async def _say_goodbye(self, renewal: Renewal, told: list[bool]) -> None:
+        told.append(await renewal.say_goodbye())
+
+    async def _all_given_back(self) -> None:
+        for branch in self._branches:
+            await branch.home.returns.all_given_back()
+
+    def _poller(self, branch: _Branch, intake: Intake) -> Poller:
         return Poller(
-            link=self._link,
+            home=branch.home,
             identity=self._identity,
             skills=self._skills,
-            slots=self._slots,
             intake=intake,
             wanted_hold_seconds=self._settings.poll_timeout_seconds,
-            wait_for_room=self._delivery.wait_for_room,
-            register_again=self._register_again,
+            register_again=branch.renewal.register_again,
+            beat_soon=self._beat_soon,
             noise=self._world.noise,
         )
 
-    def _register_again(self) -> None:
-        self._renewal.register_again()
+    def _poster(self, branch: _Branch, intake: Intake) -> Poster:
+        url = branch.home.link.url
+        return Poster(
+            home=branch.home,
+            identity=self._identity,
+            skills=self._skills,
+            spool=self._spool,
+            delivery=self._delivery,
+            settling=self._settling,
+            slots=self._slots,
+            intake=intake,
+            may_ask=lambda: self._polls_one() and self._board.policy.active == url,
+            register_again=branch.renewal.register_again,
+            noise=self._world.noise,
+            wall_clock=self._world.wall_clock,
+        )
 
-    def _status(self) -> str:
+    def _give_back(self, entries: Sequence[SpoolEntry]) -> None:
+        """Nobody will see these results: let others do the tasks."""
+        for entry in entries:
+            link = self._routes.best(entry.cluster_id, entry.orchestrator)
+            for branch in self._branches:
+                if branch.home.link is (link or self._routes.links[0]):
+                    branch.home.returns.give_back_started([entry.task_id])
+
+    def _beat_soon(self, cluster_id: str) -> None:
+        for branch in self._branches:
+            if branch.home.link.serves(cluster_id):
+                branch.renewal.beat_soon()
+
+    def _load(self) -> str:
         """`idle` means that there is room: servers give nothing to others."""
         has_room = len(self._attempts) < self._slots.total and not self._stopping
         return "idle" if has_room else "full"
 
     async def _tell_health(self) -> None:
         port = self._settings.health_port
-        if port is not None:
-            listeners = await open_health_port(port, self._settings.health_host)
-            await serve_health(listeners, self._health)
-
-    def _health(self) -> tuple[bool, Mapping[str, Any]]:
-        terms, heard_at = self._link.terms, self._link.heard_at
-        silent = None if heard_at is None else trio.current_time() - heard_at
-        lease = FOREIGN_LEASE_SECONDS if terms is None else terms.lease_seconds
-        is_well = silent is not None and silent <= lease
-        return is_well, {
-            "status": "ok" if is_well else "unavailable",
-            "worker_id": self._identity.worker_id,
-            "orchestrator": self._link.url,
-            "seconds_since_contact": None if silent is None else round(silent, 3),
-            "running": len(self._attempts),
-            "undelivered": len(self._spool.pending()),
-        }
+        if port is None:
+            return
+        settings = self._settings
+        status = Status(
+            identity=self._identity,
+            mode=settings.mode,
+            period_seconds=max(settings.poll_timeout_seconds, settings.heartbeat_interval_seconds),
+            board=self._board,
+            links=self._routes.links,
+            slots=self._slots,
+            spool=self._spool,
+            running=lambda: len(self._attempts),
+            wall_clock=self._world.wall_clock,
+        )
+        listeners = await open_health_port(port, settings.health_host)
+        await serve_health(listeners, status.tell)

@@ -21,7 +21,7 @@ REJECTED = "RESULT_REJECTED"
 
 #: For so long only the orchestrator that issued a task may say that it never heard of it;
 #: and for so long a result waits for a cluster that this worker is not set up to talk to.
-_PATIENCE_SECONDS = 24 * 3600.0
+PATIENCE_SECONDS = 24 * 3600.0
 
 _UNKNOWN = "job_not_found"
 
@@ -32,11 +32,11 @@ class Settling:
     Args:
         spool: Where they are.
         holdings: Where attempts are named until they are settled.
-        give_back: Called with the wire ids of results that nobody will ever see.
+        give_back: Called with results that nobody will ever see.
     """
 
     def __init__(
-        self, spool: Spool, holdings: Holdings, give_back: Callable[[Sequence[str]], None]
+        self, spool: Spool, holdings: Holdings, give_back: Callable[[Sequence[SpoolEntry]], None]
     ) -> None:
         self._spool = spool
         self._holdings = holdings
@@ -70,14 +70,14 @@ class Settling:
 
     async def keep_for_later(self, entries: Sequence[SpoolEntry], now: float) -> list[SpoolEntry]:
         """Keep results that nobody here can take, and set aside those that waited too long."""
-        old = [it for it in entries if now - it.finished_at >= _PATIENCE_SECONDS]
+        old = [it for it in entries if now - it.finished_at >= PATIENCE_SECONDS]
         await self.set_aside(old, "for a day nobody was there who could take it")
-        kept = [it for it in entries if now - it.finished_at < _PATIENCE_SECONDS]
+        kept = [it for it in entries if now - it.finished_at < PATIENCE_SECONDS]
         for home in sorted({it.orchestrator for it in kept} - self._told):
             self._told.add(home)
             logger.warning(
                 "the spool holds results for %s that cannot be delivered there now; they are"
-                " kept for a day",
+                " kept for a day (`avtomatika worker spool` shows them)",
                 home,
             )
         return kept
@@ -97,7 +97,7 @@ class Settling:
                 logger.warning("it could not be set aside and stays in the spool: %s", exc)
         if entries:
             # Given back, which is counted, so that this does not go on for ever.
-            self._give_back([entry.task_id for entry in entries])
+            self._give_back(entries)
 
     async def replace(self, entry: SpoolEntry, exc: Refused) -> Sequence[SpoolEntry]:
         """Put a small failure that says why in the place of a result that is refused (R7).

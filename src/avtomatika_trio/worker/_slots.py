@@ -13,6 +13,8 @@ once.  How slots move so that none is idle while there is work:
 * If results cannot be posted now, their slots are free at once: polling may still work.
 """
 
+from collections.abc import Callable
+
 import trio
 
 #: The most tasks asked for at a time: what one lost answer may delay, and what one worker
@@ -24,11 +26,16 @@ class Slots:
     """A number of slots, *total* of them.
 
     Who takes slots gives them back with `release`, or hands them on to who does.
+
+    Args:
+        total: How many there are.
+        on_free: Called when some have become free.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, on_free: Callable[[], None] = lambda: None) -> None:
         self.total = total
         self.free = total
+        self._on_free = on_free
         self._freed = trio.lowlevel.ParkingLot()
 
     def take(self, most: int) -> int:
@@ -43,6 +50,7 @@ class Slots:
         assert self.free <= self.total, "a slot was released twice"
         if count:
             self._freed.unpark_all()
+            self._on_free()
 
     async def wait_for_free(self) -> None:
         """Return as soon as one is free; it may be gone again when this is noticed."""

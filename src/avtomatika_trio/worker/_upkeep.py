@@ -44,8 +44,8 @@ class Listener(Protocol):
 class Upkeep:
     """Keeps the worker known, and its leases alive.
 
-    Not thread-safe: one driver calls it.  Two exceptions: `register_again` may be called by
-    any thread, and `Holdings.current` is read whenever it is needed.
+    Not thread-safe: one driver calls it.  Exceptions: `register_again`, `beat_soon` and
+    `try_soon` may be called by any thread, and `Holdings` is read whenever it is needed.
     """
 
     url: str
@@ -64,13 +64,14 @@ class Upkeep:
     """In seconds, of the driver's: monotonic time or trio's."""
     _terms: Terms | None = None
     _register_again: bool = False
-    _beat: int = 0
+    _beat_soon: bool = False
+    _try_soon: bool = False
     _failures: int = 0
     _due_at: float = float("-inf")
 
     def wait_seconds(self) -> float:
         """How long until the next request is due; 0 = now."""
-        if self._register_again:
+        if self._register_again or self._try_soon or (self._beat_soon and not self._failures):
             return 0.0
         return max(0.0, self._due_at - self.clock())
 
@@ -78,8 +79,17 @@ class Upkeep:
         """The orchestrator does not know the worker (any more)."""
         self._register_again = True
 
+    def beat_soon(self) -> None:
+        """Something should be told now, unless heartbeats do not get through anyway."""
+        self._beat_soon = True
+
+    def try_soon(self) -> None:
+        """The orchestrator answers again: do not wait for the end of a delay."""
+        self._try_soon = True
+
     def next_request(self) -> Request:
         """What to send now."""
+        self._beat_soon = self._try_soon = False
         if self._register_again:
             self._register_again = False
             self._terms = None
@@ -114,6 +124,8 @@ class Upkeep:
             self._terms = None
             # At once, but a server that forgets us again and again is not hammered.
             self._due_at = self.clock() + (delay if self._failures > 1 else 0.0)
+            if self._failures > 1:
+                self.listener.failed(exc)
             return
         if self._terms is not None and not is_unauthorized(exc):
             delay = min(delay, self._terms.beat_seconds)  # a lease has room for three beats
@@ -122,14 +134,14 @@ class Upkeep:
             self.listener.failed(exc)
 
     def _heartbeat(self, terms: Terms, status: str, *, leaving: bool) -> Request:
-        self._beat += 1
+        number, snapshot = self.holdings.next_beat()
         ours = {
-            "beat": self._beat,
+            "beat": number,
             "replaces": list(self.replaces),
             "loop_blocked_seconds": self.blocked_seconds(),
             "leaving": leaving,
         }
-        return _requests.heartbeat(self.identity, terms, self.holdings.current, status, ours)
+        return _requests.heartbeat(self.identity, terms, snapshot, status, ours)
 
     def _registered(self, reply: Reply) -> None:
         terms = _requests.read_registered(self.url, reply, self.interval_seconds)

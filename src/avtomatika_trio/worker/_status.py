@@ -1,0 +1,80 @@
+"""What a worker tells of itself: `GET /health`, shown by `avtomatika worker status`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import trio
+
+from avtomatika_trio._core.failover import Standing
+from avtomatika_trio.worker._link import Link
+from avtomatika_trio.worker._requests import Identity
+from avtomatika_trio.worker._slots import Slots
+from avtomatika_trio.worker._spool import Spool
+from avtomatika_trio.worker._switchboard import Switchboard
+
+
+@attrs.frozen(kw_only=True)
+class Status:
+    """A worker, as its health check shows it.
+
+    It is well as long as some orchestrator has answered a poll or a heartbeat in the last two
+    periods; a period is the longest time in which neither may happen while all is well.
+    """
+
+    identity: Identity
+    mode: str
+    period_seconds: float
+    board: Switchboard
+    links: tuple[Link, ...]
+    slots: Slots
+    spool: Spool
+    running: Callable[[], int]
+    wall_clock: Callable[[], float]
+
+    def tell(self) -> tuple[bool, Mapping[str, Any]]:
+        """Whether all is well, and what to show; points in time are in Unix seconds."""
+        is_well = self._is_well()
+        return is_well, {
+            "status": "ok" if is_well else "unavailable",
+            "worker_id": self.identity.worker_id,
+            "instance": self.identity.instance,
+            "mode": self.mode,
+            "slots": self.slots.total,
+            "running": self.running(),
+            "undelivered": len(self.spool.pending()),
+            "orchestrators": [self._of(link) for link in self.links],
+        }
+
+    def _is_well(self) -> bool:
+        times = [at for link in self.links for at in (link.polled_at, link.renewed_at)]
+        heard = [at for at in times if at is not None]
+        return bool(heard) and trio.current_time() - max(heard) <= 2 * self.period_seconds
+
+    def _of(self, link: Link) -> dict[str, Any]:
+        health = self.board.policy.health(link.url)
+        terms = link.terms
+        return {
+            "url": link.url,
+            "standing": self._standing(link),
+            "since_at": self._wall(max(health.since, self.board.started_at)),
+            "reason": health.reason,
+            "cluster_id": None if terms is None else terms.cluster_id,
+            "polled_at": self._wall(link.polled_at),
+            "renewed_at": self._wall(link.renewed_at),
+            "undelivered": 0 if terms is None else self.spool.depth(terms.cluster_id),
+        }
+
+    def _standing(self, link: Link) -> str:
+        """`active`, `standby`, `down` or `refused`."""
+        standing = self.board.policy.health(link.url).standing
+        if standing in (Standing.DOWN, Standing.REFUSED):
+            return str(standing)
+        is_asked = self.mode != "FAILOVER" or self.board.policy.active == link.url
+        return "active" if is_asked and self.board.policy.is_usable(link.url) else "standby"
+
+    def _wall(self, at: float | None) -> float | None:
+        """A point in time of the loop, as others know it."""
+        if at is None:
+            return None
+        return round(self.wall_clock() - (trio.current_time() - at), 3)
