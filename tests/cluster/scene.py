@@ -63,6 +63,7 @@ class Run:
     """The task's stable id."""
     task_id: str
     """The attempt's id on the wire."""
+    n: int
     began: float
     ended: float | None = None
     how: str = "runs"
@@ -89,6 +90,7 @@ class Workshop:
                 worker_id=worker_id,
                 key=idempotency_key,
                 task_id=task_id,
+                n=params["n"],
                 began=trio.current_time(),
             )
             self.runs.append(run)
@@ -139,11 +141,12 @@ async def unexplained(cluster: Cluster, shop: Workshop, job_ids: Iterable[str]) 
 
 
 async def _unexplained(cluster: Cluster, shop: Workshop, job_id: str) -> list[str]:
-    rows = [numbered.row for numbered in await cluster.storage.history(job_id, limit=100_000)]
+    storage = await cluster.storage_of(job_id)
+    rows = [numbered.row for numbered in await storage.history(job_id, limit=100_000)]
     leased = Counter(row.task_id for row in rows if row.type == "attempt_leased")
     ended = Counter(row.task_id for row in rows if row.type in ENDED_WITHOUT_OUTCOME)
-    known = {attempt.wire_id for attempt in await cluster.storage.attempts(job_id)}
-    tasks = {task.id for task in await cluster.storage.tasks(job_id)}
+    known = {attempt.wire_id for attempt in await storage.attempts(job_id)}
+    tasks = {task.id for task in await storage.tasks(job_id)}
     mine = [run for run in shop.runs if run.key in tasks]
     return list(_faults(mine, known, leased, ended))
 

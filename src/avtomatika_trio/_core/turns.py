@@ -23,6 +23,10 @@ class Turns(Protocol):
         """As it is when *url*, out of *urls*, has been asked for *slots* tasks."""
         ...
 
+    def rested(self) -> "Turns":
+        """As it is when nobody has had any work: what was before does not count."""
+        ...
+
 
 @attrs.frozen
 class Weighted:
@@ -55,6 +59,10 @@ class Weighted:
         credit[url] -= sum(self.weights[one] for one in credit) * slots
         return attrs.evolve(self, credit=credit)
 
+    def rested(self) -> Self:
+        """See `Turns`."""
+        return attrs.evolve(self, credit={})
+
 
 @attrs.frozen
 class InOrder:
@@ -68,4 +76,8 @@ class InOrder:
 
     def taken(self, url: str, slots: int, urls: Collection[str]) -> Self:  # noqa: ARG002
         """Nobody's turn is used up."""
+        return self
+
+    def rested(self) -> Self:
+        """See `Turns`."""
         return self

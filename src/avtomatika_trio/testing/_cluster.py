@@ -43,10 +43,11 @@ _WORKER_TOKEN = "worker-token"  # noqa: S105
 
 @attrs.define(eq=False, kw_only=True)
 class Cluster:
-    """Orchestrators on one storage, workers, and a network between them; see `open_cluster`."""
+    """Orchestrators, workers, and a network between them; see `open_cluster`."""
 
     network: Network
-    storage: MemoryStorage
+    storages: list[MemoryStorage]
+    """One for all orchestrators, or one for each."""
     orchestrators: list[Orchestrator]
     workers: dict[str, WorkerMachine] = attrs.field(factory=dict)
     chance: random.Random
@@ -57,6 +58,22 @@ class Cluster:
     def orchestrator(self) -> Orchestrator:
         """The first one."""
         return self.orchestrators[0]
+
+    @property
+    def storage(self) -> MemoryStorage:
+        """The first one."""
+        return self.storages[0]
+
+    def targets(self, **weights: float) -> tuple[Target, ...]:
+        """All orchestrators as a worker is told of them, the first one preferred.
+
+        Args:
+            weights: By name; 1 without one.
+        """
+        return tuple(
+            Target(url=f"http://{it.name}", weight=weights.get(it.name, 1.0))
+            for it in self.orchestrators
+        )
 
     def add_worker(self, worker: Worker, worker_id: str = "w1", **settings: Any) -> WorkerMachine:
         """A machine for *worker*, not started yet.
@@ -83,14 +100,16 @@ class Cluster:
         self.workers[worker_id] = machine
         return machine
 
-    async def submit(self, blueprint: str, *initial_data: Mapping[str, Any]) -> list[str]:
-        """Post jobs as a client does; returns their ids.
+    async def submit(
+        self, blueprint: str, *initial_data: Mapping[str, Any], to: str = ANY_SERVER
+    ) -> list[str]:
+        """Post jobs to the orchestrator *to*, as a client does; returns their ids.
 
         Raises:
             httpx.HTTPError: no orchestrator took them.
         """
         jobs = [{"initial_data": dict(one)} for one in initial_data]
-        answer = await self._client.post(f"/api/v1/jobs/{blueprint}", json=jobs)
+        answer = await self._client.post(f"http://{to}/api/v1/jobs/{blueprint}", json=jobs)
         answer.raise_for_status()
         return [accepted["job_id"] for accepted in answer.json()["jobs"]]
 
@@ -105,9 +124,16 @@ class Cluster:
 
     async def job(self, job_id: str) -> Job:
         """The job as it is stored, also while no orchestrator runs."""
-        job = await self.storage.job(job_id)
-        assert job is not None, f"there is no job {job_id}"
-        return job
+        for storage in self.storages:
+            job = await storage.job(job_id)
+            if job is not None:
+                return job
+        raise LookupError(f"there is no job {job_id}")
+
+    async def storage_of(self, job_id: str) -> MemoryStorage:
+        """Where that job is kept."""
+        found = [one for one in self.storages if await one.job(job_id) is not None]
+        return found[0]
 
     async def wait_until_final(
         self, job_ids: Iterable[str], *, seconds: float = math.inf
@@ -121,14 +147,16 @@ class Cluster:
             return [await self._final(job_id) for job_id in job_ids]
 
     async def _final(self, job_id: str) -> Job:
-        with self.storage.job_news(job_id) as news:
+        storage = await self.storage_of(job_id)
+        with storage.job_news(job_id) as news:
             while not (job := await self.job(job_id)).status.is_final:
                 await news.wait()
         return job
 
     async def history(self, job_id: str) -> list[str]:
         """The types of the job's history rows, in order."""
-        rows = await self.storage.history(job_id, limit=100_000)
+        storage = await self.storage_of(job_id)
+        rows = await storage.history(job_id, limit=100_000)
         return [numbered.row.type for numbered in rows]
 
     async def kill_all(self) -> None:
@@ -139,8 +167,8 @@ class Cluster:
             await orchestrator.kill()
 
     async def violations(self) -> list[str]:
-        """Every invariant that is broken in the storage; to be asked when all is at rest."""
-        return await find_violations(self.storage)
+        """Every invariant that is broken in a storage; to be asked when all is at rest."""
+        return [fault for storage in self.storages for fault in await find_violations(storage)]
 
 
 @asynccontextmanager
@@ -148,6 +176,7 @@ async def open_cluster(
     blueprints: Iterable[Blueprint],
     *,
     orchestrators: int = 1,
+    is_shared: bool = True,
     seed: int = 0,
     rules: Rules | None = None,
     limits: Limits | None = None,
@@ -159,14 +188,19 @@ async def open_cluster(
 
     Args:
         blueprints: Their handlers must be `async`: the virtual clock does not see threads.
-        orchestrators: How many share the storage.
+        orchestrators: How many there are.
+        is_shared: Whether they share one storage; else each has its own, and is a cluster of its
+            own to its workers.
         seed: Of all chance; the same seed plays the same again.
         rules: Of the orchestrators.
         limits: Of the orchestrators.
         commit_seconds: How long a commit or a read takes at most; 0 = one checkpoint.
     """
     chance = random.Random(seed)  # noqa: S311 - to be played again
-    storage = MemoryStorage(now=now, cluster_id="cluster")
+    storages = [
+        MemoryStorage(now=now, cluster_id="cluster" if is_shared else f"cluster-{number}")
+        for number in range(1, 2 if is_shared else orchestrators + 1)
+    ]
     make_context = partial(
         Context,
         blueprints=Blueprints(blueprints),
@@ -188,7 +222,7 @@ async def open_cluster(
                 name=f"o{number}",
                 commit_seconds=commit_seconds,
                 network=network,
-                shared=storage,
+                shared=storages[0 if is_shared else number - 1],
                 start=processes.start,
                 chance=chance,
                 ids=ids,
@@ -201,7 +235,7 @@ async def open_cluster(
         async with client:
             yield Cluster(
                 network=network,
-                storage=storage,
+                storages=storages,
                 orchestrators=machines,
                 chance=chance,
                 client=client,

@@ -46,14 +46,15 @@ class Call:
 Matches = Callable[[Call], bool]
 
 
-def calls(method: str, path: str, client: str = "*") -> Matches:
-    """Matches requests; *path* and *client* may have the wildcards of a shell."""
+def calls(method: str, path: str, client: str = "*", server: str = "*") -> Matches:
+    """Matches requests; each of the arguments may have the wildcards of a shell."""
 
     def matches(call: Call) -> bool:
         return (
-            call.method == method
+            fnmatchcase(call.method, method)
             and fnmatchcase(call.path, path)
             and fnmatchcase(call.client, client)
+            and fnmatchcase(call.server, server)
         )
 
     return matches

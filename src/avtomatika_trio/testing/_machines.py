@@ -107,6 +107,11 @@ class Orchestrator:
             self._storage.is_dead = True
             self._process.scope.cancel()
 
+    def lose_storage(self) -> None:
+        """Let the process live on without its storage."""
+        if self._storage is not None:
+            self._storage.is_dead = True
+
     async def kill(self) -> None:
         """End the process, as `kill -9` does; its connections are reset."""
         process = self._process

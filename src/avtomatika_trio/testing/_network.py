@@ -158,13 +158,13 @@ class Network:
         self._rules.append(rule)
         return rule
 
-    def cut(self, client: str) -> None:
-        """Let nothing through between *client* and every server, in either direction."""
-        self._cut.add(client)
+    def cut(self, name: str) -> None:
+        """Let nothing through to or from *name*, a client or a server."""
+        self._cut.add(name)
 
-    def mend(self, client: str) -> None:
+    def mend(self, name: str) -> None:
         """Undo `cut`; what was on its way arrives."""
-        self._cut.discard(client)
+        self._cut.discard(name)
         self._mended.unpark_all()
 
     def heal(self) -> None:
@@ -233,7 +233,7 @@ class Network:
         rule = next((rule for rule in self._rules if rule.befalls(exchange.call)), None)
         fault = None if rule is None else rule.fault
         later = 0.0 if rule is None else rule.seconds
-        await self._travel(exchange.call.client)
+        await self._travel(exchange.call)
         match fault:
             case Fault.REFUSE:
                 exchange.end(_Broken(httpx.ConnectError, "connection refused"))
@@ -251,7 +251,7 @@ class Network:
         answer = await self._deliver(exchange, keep_open=fault is Fault.KEEP_OPEN)
         if fault is Fault.DELAY_ANSWER:
             await trio.sleep(later)
-        await self._travel(exchange.call.client)
+        await self._travel(exchange.call)
         exchange.end(self._reset() if fault is Fault.LOSE_ANSWER else answer)
 
     async def _deliver_copy(self, later: float, exchange: _Exchange) -> None:
@@ -277,12 +277,12 @@ class Network:
 
     async def _hang_up(self, exchange: _Exchange, connection: _Connection) -> None:
         await exchange.client_gone.wait()
-        await self._travel(exchange.call.client)
+        await self._travel(exchange.call)
         connection.hung_up.set()
 
-    async def _travel(self, client: str) -> None:
+    async def _travel(self, call: Call) -> None:
         await trio.sleep(self._latency_seconds * self._chance.uniform(0.5, 1.5))
-        while client in self._cut:
+        while call.client in self._cut or call.server in self._cut:
             await self._mended.park()
 
     def _door(self, server: str) -> Callable[[_Connection], None] | None:

@@ -102,6 +102,8 @@ class InTurn:
                 if more:
                     await self._take_turn(more, asking)
                     continue
+                if askable:
+                    self._turns = self._turns.rested()
                 for seat in askable:
                     self._park(seat, asking)
                 # Nothing has happened since it was looked at: there was no checkpoint.
@@ -132,20 +134,23 @@ class InTurn:
 
     async def _take_turn(self, seats: Sequence[_Seat], asking: trio.Nursery) -> None:
         """Ask the next of *seats*, and wait for its answer as long as it usually takes."""
-        usable = [seat.url for seat in self._usable()]
-        url = self._turns.next_of([seat.url for seat in seats])
-        seat = self._seats[url]
+        seat = self._seats[self._turns.next_of([seat.url for seat in seats])]
         terms = _terms(seat)
         taken = self._slots.take(MOST_PER_POLL if terms.batch else 1)
-        self._turns = self._turns.taken(url, taken, usable)
+        self._charge(seat, taken)
         ask = seat.poller.open(taken)
         answered = trio.Event()
         seat.is_asked = True
         # One that cannot be asked without waiting holds the question: its slots will be lent.
-        asking.start_soon(partial(self._ask, seat, terms, ask, answered, waits=not terms.sweeps))
+        asking.start_soon(partial(self._ask, seat, terms, ask, answered, is_parked=False))
         with trio.move_on_after(seat.patience_seconds):
             await answered.wait()
         self._intake.lend(ask)
+
+    def _charge(self, seat: _Seat, slots: int) -> None:
+        usable = [it.url for it in self._usable()]
+        if seat.url in usable:
+            self._turns = self._turns.taken(seat.url, slots, usable)
 
     def _park(self, seat: _Seat, asking: trio.Nursery) -> None:
         """Leave a poll at *seat* that is answered when there is work."""
@@ -153,12 +158,15 @@ class InTurn:
         most = min(self._slots.free, MOST_PER_POLL) if terms.batch else 1
         ask = self._intake.open_without_slots(seat.poller.home, most)
         seat.is_asked = True
-        asking.start_soon(partial(self._ask, seat, terms, ask, trio.Event(), waits=True))
+        asking.start_soon(partial(self._ask, seat, terms, ask, trio.Event(), is_parked=True))
 
     async def _ask(
-        self, seat: _Seat, terms: Terms, ask: Ask, answered: trio.Event, *, waits: bool
+        self, seat: _Seat, terms: Terms, ask: Ask, answered: trio.Event, *, is_parked: bool
     ) -> None:
+        waits = is_parked or not terms.sweeps
         begun = await seat.poller.ask(terms, ask, waits=waits)
+        if is_parked and begun:
+            self._charge(seat, begun)
         if not waits and not seat.poller.outage.failures:
             seat.took(trio.current_time() - ask.sent_at)
         seat.is_asked = False
