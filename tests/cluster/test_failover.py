@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from tests.cluster.scene import (
@@ -12,12 +13,8 @@ from tests.cluster.scene import (
     HEARTBEAT,
     LEASE,
     POLL,
-    REGISTER,
-    RESULT,
     Workshop,
     at_peace,
-    results_of,
-    unexplained,
 )
 from trio.testing import MockClock
 
@@ -67,7 +64,7 @@ async def test_the_order_of_the_list_decides_between_equals_and_priority_before_
 ) -> None:
     async with at_peace(orchestrators=3, is_shared=False) as cluster:
         first, second, third = cluster.targets()
-        targets = (first, type(second)(url=second.url, priority=1), type(third)(url=third.url))
+        targets = (first, attrs.evolve(second, priority=1), third)
         await shop.add_to(cluster, orchestrators=targets).start()
         await trio.sleep(60)
         assert [len(polls(cluster, name)) > 0 for name in ("o1", "o2", "o3")] == [
@@ -165,7 +162,9 @@ async def test_what_the_parked_poll_brings_after_the_fail_back_is_done(
         await trio.sleep(60)
         await cluster.orchestrators[0].start()
         _listen(caplog)
-        while not any(line.startswith("switched back") for line in _lines(caplog)):
+        while not any(  # noqa: ASYNC110 - the log has no event
+            line.startswith("switched back") for line in _lines(caplog)
+        ):
             await trio.sleep(0.01)
         [job_id] = await cluster.submit("one", {"n": 1}, to="o2")
         await cluster.wait_until_final([job_id], seconds=0.1)

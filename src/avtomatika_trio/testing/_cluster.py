@@ -6,7 +6,7 @@ sockets, the disks and the operating system's chance are played.
 
 import math
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -71,7 +71,11 @@ class Cluster:
             weights: By name; 1 without one.
         """
         return tuple(
-            Target(url=f"http://{it.name}", weight=weights.get(it.name, 1.0))
+            Target(
+                url=f"http://{it.name}",
+                weight=weights.get(it.name, 1.0),
+                token=Secret(it.worker_token),
+            )
             for it in self.orchestrators
         )
 
@@ -113,13 +117,13 @@ class Cluster:
         answer.raise_for_status()
         return [accepted["job_id"] for accepted in answer.json()["jobs"]]
 
-    async def cancel(self, job_id: str) -> None:
-        """Cancel a job as a client does.
+    async def cancel(self, job_id: str, at: str = ANY_SERVER) -> None:
+        """Cancel a job at the orchestrator *at*, as a client does.
 
         Raises:
             httpx.HTTPError: it was not possible.
         """
-        answer = await self._client.post(f"/api/v1/jobs/{job_id}/cancel")
+        answer = await self._client.post(f"http://{at}/api/v1/jobs/{job_id}/cancel")
         answer.raise_for_status()
 
     async def job(self, job_id: str) -> Job:
@@ -177,6 +181,7 @@ async def open_cluster(
     *,
     orchestrators: int = 1,
     is_shared: bool = True,
+    tokens: Sequence[str] | None = None,
     seed: int = 0,
     rules: Rules | None = None,
     limits: Limits | None = None,
@@ -191,6 +196,7 @@ async def open_cluster(
         orchestrators: How many there are.
         is_shared: Whether they share one storage; else each has its own, and is a cluster of its
             own to its workers.
+        tokens: What workers must show, by orchestrator; else all want the same.
         seed: Of all chance; the same seed plays the same again.
         rules: Of the orchestrators.
         limits: Of the orchestrators.
@@ -205,7 +211,6 @@ async def open_cluster(
         Context,
         blueprints=Blueprints(blueprints),
         client_token=_CLIENT_TOKEN,
-        worker_token=_WORKER_TOKEN,
         rules=rules or Rules(),
         limits=limits or Limits(),
     )
@@ -213,7 +218,6 @@ async def open_cluster(
     async with open_network(chance) as network, trio.open_nursery() as processes:
         client = httpx.AsyncClient(
             transport=network.transport(CLIENT),
-            base_url=f"http://{ANY_SERVER}",
             headers={CLIENT_TOKEN_HEADER: _CLIENT_TOKEN},
             timeout=None,
         )
@@ -226,9 +230,10 @@ async def open_cluster(
                 start=processes.start,
                 chance=chance,
                 ids=ids,
+                worker_token=token,
                 context=make_context,
             )
-            for number in range(1, orchestrators + 1)
+            for number, token in enumerate(tokens or [_WORKER_TOKEN] * orchestrators, start=1)
         ]
         for machine in machines:
             await machine.start()

@@ -66,6 +66,8 @@ class Orchestrator:
 
     name: str
     """Also its host in URLs."""
+    worker_token: str
+    """What its workers must show."""
     commit_seconds: float = 0.0
     """How long a commit or a read takes at most."""
     on_commit: Callable[[int], None] = lambda _: None
@@ -95,7 +97,7 @@ class Orchestrator:
         )
         process = _Process()
         self._process, self._storage = process, storage
-        context = self._context(storage=storage, chance=self._ids)
+        context = self._context(storage=storage, chance=self._ids, worker_token=self.worker_token)
         await self._start(partial(self._run, process, context))
 
     def _committed(self, number: int) -> None:

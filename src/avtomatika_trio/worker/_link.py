@@ -72,6 +72,7 @@ class Link:
         self._registered = trio.lowlevel.ParkingLot()
         self._recovered = trio.lowlevel.ParkingLot()
         self._polls: set[trio.CancelScope] = set()
+        self._posts: set[trio.CancelScope] = set()
         self._failing: set[str] = set()
         board.subscribe(self.url, self)
 
@@ -98,7 +99,7 @@ class Link:
         """The orchestrator knows the worker; *terms* are what it announced."""
         self.terms = terms
         self._registered.unpark_all()
-        self._end_polls()
+        _cancel_all(self._polls)
         self.board.nudge()
 
     async def until_registered(self, after: Terms | None = None) -> Terms:
@@ -114,12 +115,17 @@ class Link:
         That is when the worker registers again, since a poll from before the server knew the
         worker (again) waits for nothing; and when the orchestrator is down.
         """
-        with trio.CancelScope() as scope:
-            self._polls.add(scope)
-            try:
-                yield
-            finally:
-                self._polls.discard(scope)
+        with _scope_in(self._polls):
+            yield
+
+    @contextlib.contextmanager
+    def posting(self) -> Iterator[None]:
+        """Cancel the block, which is a post, when the orchestrator is down.
+
+        Others may take what it brings; that it arrives twice does no harm (rule R3).
+        """
+        with _scope_in(self._posts):
+            yield
 
     def failed(self, activity: str, exc: LinkError) -> None:
         """Note that *activity* does not work.
@@ -161,7 +167,7 @@ class Link:
         """See `Subscriber`: whoever waits for an answer may wait in vain."""
         if self.board.is_alone:
             return
-        self._end_polls()
+        _cancel_all(self._polls | self._posts)
         for react in self.on_down:
             react()
 
@@ -170,9 +176,21 @@ class Link:
         for react in self.on_answering:
             react()
 
-    def _end_polls(self) -> None:
-        for scope in self._polls:
-            scope.cancel()
+
+@contextlib.contextmanager
+def _scope_in(scopes: set[trio.CancelScope]) -> Iterator[None]:
+    """A cancel scope that is among *scopes* as long as it is open."""
+    with trio.CancelScope() as scope:
+        scopes.add(scope)
+        try:
+            yield
+        finally:
+            scopes.discard(scope)
+
+
+def _cancel_all(scopes: set[trio.CancelScope]) -> None:
+    for scope in scopes:
+        scope.cancel()
 
 
 @attrs.define

@@ -122,12 +122,18 @@ class Poster:
             await self._delivery.changed()
 
     async def _post(self, batch: Sequence[SpoolEntry], terms: Terms) -> None:
+        answers: ResultsAnswer | None = None
         try:
-            answers = await self._exchange(batch, terms)
+            with self._link.posting():
+                answers = await self._exchange(batch, terms)
         except Refused as exc:
             await self._not_accepted(batch, terms, exc)
+            return
         except OrchestratorUnavailable as exc:
             self._put_back(batch, exc)
+            return
+        if answers is None:  # it went down meanwhile
+            self._delivery.put_back(batch)
         else:
             self._outage.succeeded()
             later = await self._settling.settle(
