@@ -61,6 +61,8 @@ def _problem(status: int, text: str) -> Answer:
 
 @attrs.define(kw_only=True, eq=False)
 class FakeOrchestrator:
+    name: str = ""
+    """What its tasks' ids begin with."""
     extensions: tuple[str, ...] = EXTENSIONS
     cluster_id: str | None = "blue"
     lease_seconds: float = 30.0
@@ -99,14 +101,16 @@ class FakeOrchestrator:
     _news: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
 
     def transport(self) -> httpx.MockTransport:
-        return httpx.MockTransport(self._handle)
+        return httpx.MockTransport(self.answer)
 
     # What a test does
 
     def submit(self, skill: str = "echo", params: Any = None, count: int = 1) -> list[Task]:
         new = [
             Task(
-                key=f"k{len(self.tasks) + n}", skill=skill, params={} if params is None else params
+                key=f"{self.name}k{len(self.tasks) + n}",
+                skill=skill,
+                params={} if params is None else params,
             )
             for n in range(count)
         ]
@@ -139,7 +143,7 @@ class FakeOrchestrator:
 
     # What a worker does
 
-    async def _handle(self, request: httpx.Request) -> Answer:
+    async def answer(self, request: httpx.Request) -> Answer:
         self.requests.append((trio.current_time(), f"{request.method} {request.url.path}"))
         self.headers.append(request.headers)
         if self.down:
@@ -149,8 +153,8 @@ class FakeOrchestrator:
             answer = await self.fault(request)
             if answer is not None:
                 return answer
-        answer = await self._serve(request)
-        return answer if self.after is None else await self.after(request, answer)
+        answered = await self._serve(request)
+        return answered if self.after is None else await self.after(request, answered)
 
     async def _serve(self, request: httpx.Request) -> Answer:
         words = request.url.path.strip("/").split("/")
@@ -169,6 +173,10 @@ class FakeOrchestrator:
             case ("POST", "_worker", "events"):
                 self.events.append(decode(request.content, WorkerEvent))
                 return _answer({"status": "event_accepted"})
+            case ("GET", "readyz") if self.extensions:
+                return _answer({"status": "ok"})
+            case ("GET", "_public", "status"):
+                return _answer({"status": "ok"})
         return httpx.Response(404, text="no such route")
 
     def register(self, body: bytes) -> Answer:

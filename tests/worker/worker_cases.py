@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import attrs
+import httpx
 import trio
 from tests.worker.fake_orchestrator import URL, FakeOrchestrator
 
@@ -32,6 +33,19 @@ def settings(**changes: Any) -> WorkerSettings:
         "shutdown_timeout_seconds": 20.0,
     }
     return WorkerSettings(**{**plain, **changes})
+
+
+def among(**fakes: FakeOrchestrator) -> httpx.MockTransport:
+    """A network of orchestrators; their hosts are called as the arguments are."""
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        return await fakes[request.url.host].answer(request)
+
+    return httpx.MockTransport(handle)
+
+
+def targets(*hosts: str) -> tuple[Target, ...]:
+    return tuple(Target(url=f"http://{host}") for host in hosts)
 
 
 def world(

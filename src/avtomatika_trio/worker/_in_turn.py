@@ -5,6 +5,9 @@ each of them has said that it has no more: a sweep.  Then one poll is parked at 
 same time, so that work at one never waits for the long poll of another.  Parked polls keep no
 slots: the first answer gets those that are free, and what is too much is given back at once.
 
+An orchestrator that nothing can be given back to, as the original, is an exception: a poll there
+keeps its slot until it is answered.
+
 One that does not answer holds up nobody.  After a little more than it usually takes, its slots
 are lent to the next one, and it is not asked again before it has answered or failed.
 """
@@ -141,11 +144,11 @@ class InTurn:
         ask = seat.poller.open(taken)
         answered = trio.Event()
         seat.is_asked = True
-        # One that cannot be asked without waiting holds the question: its slots will be lent.
         asking.start_soon(partial(self._ask, seat, terms, ask, answered, is_parked=False))
         with trio.move_on_after(seat.patience_seconds):
             await answered.wait()
-        self._intake.lend(ask)
+        if terms.gives_back:
+            self._intake.lend(ask)
 
     def _charge(self, seat: _Seat, slots: int) -> None:
         usable = [it.url for it in self._usable()]
@@ -155,8 +158,13 @@ class InTurn:
     def _park(self, seat: _Seat, asking: trio.Nursery) -> None:
         """Leave a poll at *seat* that is answered when there is work."""
         terms = _terms(seat)
-        most = min(self._slots.free, MOST_PER_POLL) if terms.batch else 1
-        ask = self._intake.open_without_slots(seat.poller.home, most)
+        if terms.gives_back:
+            most = min(self._slots.free, MOST_PER_POLL) if terms.batch else 1
+            ask = self._intake.open_without_slots(seat.poller.home, most)
+        elif self._slots.free:
+            ask = seat.poller.open(self._slots.take(1))
+        else:
+            return
         seat.is_asked = True
         asking.start_soon(partial(self._ask, seat, terms, ask, trio.Event(), is_parked=True))
 

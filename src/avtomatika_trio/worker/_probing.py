@@ -14,6 +14,9 @@ from avtomatika_trio.worker import _requests
 from avtomatika_trio.worker._api import ConnectionDropped, Overloaded, Silent
 from avtomatika_trio.worker._link import Link
 
+#: Misses further apart than this are not in a row: nobody has looked in between.
+_IN_A_ROW_SECONDS = 3 * PROBE_SECONDS
+
 
 class Probing:
     """The probes of one link."""
@@ -55,6 +58,7 @@ class Probing:
         except OrchestratorUnavailable as exc:
             self._link.board.failed(self._link.url, f"{exc} (probe)")
         else:
+            self._misses = 0
             self._link.heard()
 
     async def _ask(self) -> None:
@@ -69,9 +73,11 @@ class Probing:
             pass  # it answers; whether it lets the worker in is for others to find out
 
     def _missed(self, exc: Silent) -> None:
-        if self._link.heard_at > self._missed_at:
+        """One miss may be bad luck; that other answers come, late as they are, does not count."""
+        now = trio.current_time()
+        if now - self._missed_at > _IN_A_ROW_SECONDS:
             self._misses = 0
-        self._missed_at = trio.current_time()
+        self._missed_at = now
         self._misses += 1
         is_up = self._link.board.policy.health(self._link.url).standing is Standing.UP
         if self._misses >= PROBE_MISSES or not is_up:

@@ -67,11 +67,14 @@ class Status:
 
     def _standing(self, link: Link) -> str:
         """`active`, `standby`, `down` or `refused`."""
-        standing = self.board.policy.health(link.url).standing
-        if standing in (Standing.DOWN, Standing.REFUSED):
-            return str(standing)
-        is_asked = self.mode != "FAILOVER" or self.board.policy.active == link.url
-        return "active" if is_asked and self.board.policy.is_usable(link.url) else "standby"
+        policy = self.board.policy
+        standing = policy.health(link.url).standing
+        if standing is Standing.REFUSED:
+            return "refused"
+        if standing is Standing.DOWN or not policy.is_usable(link.url):
+            return "down"
+        is_asked = self.mode != "FAILOVER" or policy.active == link.url
+        return "active" if is_asked else "standby"
 
     def _wall(self, at: float | None) -> float | None:
         """A point in time of the loop, as others know it."""
