@@ -29,6 +29,7 @@ from avtomatika_trio.worker._spool_entry import SpoolEntry
 
 _RECORD_SEPARATOR = b"\x1e"
 _HEAD = re.compile(rb"\x1e([0-9a-f]{8}) ([0-9]{1,12}) ")
+_HEAD_BEGUN = re.compile(rb"\x1e([0-9a-f]{0,7}|[0-9a-f]{8}( [0-9]{0,12})?)")
 
 
 @attrs.frozen(kw_only=True)
@@ -103,6 +104,33 @@ def read_log(data: bytes) -> LogContents:
         damages=tuple(damages),
         is_compact=not damages and not settled,
     )
+
+
+def split_unfinished(
+    damages: Sequence[Damage], size: int
+) -> tuple[tuple[Damage, ...], Damage | None]:
+    """Tell *damages* of a log of *size* bytes from the beginning of a record at its end.
+
+    Whoever reads while another process appends may find such a one; it is no damage then.
+    """
+    if not damages or damages[-1].offset + len(damages[-1].data) < size:
+        return tuple(damages), None
+    *others, last = damages
+    begin = max(0, last.data.rfind(_RECORD_SEPARATOR))
+    tail = Damage(offset=last.offset + begin, data=last.data[begin:])
+    if not _is_begun(tail.data):
+        return tuple(damages), None
+    if begin:
+        others.append(Damage(offset=last.offset, data=last.data[:begin]))
+    return tuple(others), tail
+
+
+def _is_begun(data: bytes) -> bool:
+    """Whether *data* may be the beginning of a record, and not all of it."""
+    head = _HEAD.match(data)
+    if head is None:
+        return _HEAD_BEGUN.fullmatch(data) is not None
+    return head.end() + int(head[2]) > len(data)
 
 
 def _frame(payload: bytes) -> bytes:
