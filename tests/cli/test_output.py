@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from avtomatika_trio.cli._output import cell, listing, print_json, print_records, table
+from avtomatika_trio.cli._output import age, cell, listing, print_json, print_records, table
 
 
 def test_columns_are_aligned_and_lines_have_no_tail() -> None:
@@ -16,6 +16,28 @@ def test_columns_are_aligned_and_lines_have_no_tail() -> None:
 
 def test_a_table_without_rows_is_its_headings() -> None:
     assert table(("ID", "STATUS"), []) == "ID  STATUS"
+
+
+def test_the_last_column_may_be_whole() -> None:
+    rows = [("a", "x" * 61 + "\n"), ("b", None)]
+    assert table(("A", "B"), rows, whole_last=True) == f"A  B\na  {'x' * 61}\\n\nb  -"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (-5, "0 s"),
+        (0.9, "0 s"),
+        (119.9, "119 s"),
+        (120, "2 min"),
+        (7199, "119 min"),
+        (7200, "2 h"),
+        (172_799, "47 h"),
+        (172_800, "2 d"),
+    ],
+)
+def test_an_age_is_in_a_unit_that_says_enough(seconds: float, shown: str) -> None:
+    assert age(seconds) == shown
 
 
 @pytest.mark.parametrize(

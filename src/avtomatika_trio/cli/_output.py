@@ -16,6 +16,8 @@ from avtomatika_trio.cli._exits import CommandError, Exit
 #: Longer cells would push the columns after them out of sight.
 _MOST_IN_CELL = 60
 
+_DAY_SECONDS = 86_400
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -78,9 +80,22 @@ def print_records(
         print_line(table(list(columns), rows))
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Aligned columns; without *rows* just the headings."""
-    lines = [list(headings), *([cell(value) for value in row] for row in rows)]
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], *, whole_last: bool = False
+) -> str:
+    """Aligned columns; without *rows* just the headings.
+
+    Args:
+        headings: Of the columns.
+        rows: As many values each as there are headings.
+        whole_last: Do not cut the last column, which pushes nothing out of sight.
+    """
+    lines = [list(headings)]
+    for row in rows:
+        cells = [cell(value) for value in row]
+        if whole_last and row[-1]:
+            cells[-1] = printable(row[-1])
+        lines.append(cells)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
@@ -105,6 +120,14 @@ def printable(value: object) -> str:
     """*value* on one line: texts as they are, other things as JSON, control characters shown."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def age(seconds: float) -> str:
+    """How long ago something was, in a unit of which it is two or more; the future is now."""
+    for unit, length in (("d", _DAY_SECONDS), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{int(seconds / length)} {unit}"
+    return f"{int(max(0.0, seconds))} s"
 
 
 def _write(stream: Any, text: str) -> None:

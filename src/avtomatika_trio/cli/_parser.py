@@ -87,7 +87,8 @@ def _add_serve(commands: _Commands) -> None:
 
 
 def _add_worker(commands: _Commands) -> None:
-    run = _add(_add_verbs(commands, "worker", "run workers"), "run", "run a worker")
+    verbs = _add_verbs(commands, "worker", "run workers, and look into them")
+    run = _add(verbs, "run", "run a worker")
     run.add_argument(
         "worker", metavar="MODULE:ATTR", help="the Worker: its module and its name there"
     )
@@ -114,6 +115,17 @@ def _add_worker(commands: _Commands) -> None:
     run.add_argument("--health-port", metavar="PORT", help="of the health check (WORKER_PORT)")
     _add_config(run)
     _add_log_level(run)
+    _add_worker_spool(verbs)
+
+
+def _add_worker_spool(verbs: _Commands) -> None:
+    spool = _add(
+        verbs, "spool", "show the results that a worker keeps; changes nothing, also while it runs"
+    )
+    spool.add_argument("--spool-dir", metavar="DIR", help="the folder (WORKER_SPOOL_DIR)")
+    spool.add_argument("--task", metavar="ID", help="show the result of this task whole, as JSON")
+    _add_config(spool)
+    _add_output(spool, "table", "json", "jsonl")
 
 
 def _add_job(commands: _Commands) -> None:
