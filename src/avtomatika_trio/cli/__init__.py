@@ -55,6 +55,8 @@ def _command(options: Namespace) -> Callable[[Namespace], int]:
             from avtomatika_trio.cli._serve import run
         case "worker" if options.verb == "spool":
             from avtomatika_trio.cli._worker_spool import run
+        case "worker" if options.verb == "status":
+            from avtomatika_trio.cli._worker_status import run
         case "worker":
             from avtomatika_trio.cli._worker import run
         case "job":

@@ -47,19 +47,28 @@ def _url(options: Namespace, settings: OrchestratorSettings) -> str:
     given = {"--url": options.url, URL_VARIABLE: os.environ.get(URL_VARIABLE)}
     for source, url in given.items():
         if url is not None:
-            return _checked(source, url)
-    host = settings.host if is_loopback(settings.host) else "127.0.0.1"
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+            return checked_url(source, url)
+    return url_of(settings.host if is_loopback(settings.host) else "127.0.0.1", settings.port)
 
 
-def _checked(source: str, url: str) -> str:
+def url_of(host: str, port: int) -> str:
+    """The URL of what listens on *host*, a name or an address, and *port*."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def checked_url(source: str, url: str, *, example: str = "http://127.0.0.1:8080") -> str:
+    """*url*, which *source* gives, without a slash at its end.
+
+    Raises:
+        CommandError: it is none.
+    """
     try:
         parts = urlsplit(url)
         sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         sound = False
     if not sound:
-        remedy = "give one such as http://127.0.0.1:8080"
+        remedy = f"give one such as {example}"
         raise CommandError(Exit.USAGE, f"{source}: {url!r} is not an address; {remedy}")
     return url.rstrip("/")
 

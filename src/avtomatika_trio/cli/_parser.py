@@ -115,7 +115,25 @@ def _add_worker(commands: _Commands) -> None:
     run.add_argument("--health-port", metavar="PORT", help="of the health check (WORKER_PORT)")
     _add_config(run)
     _add_log_level(run)
+    _add_worker_status(verbs)
     _add_worker_spool(verbs)
+
+
+def _add_worker_status(verbs: _Commands) -> None:
+    status = _add(verbs, "status", "ask a running worker how it is; exit with 0 if it is well")
+    status.add_argument(
+        "--url",
+        help="its health check (default: WORKER_HOST and WORKER_PORT; http://127.0.0.1:8083)",
+    )
+    status.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="how long it may take to answer (default: 5)",
+    )
+    _add_config(status)
+    _add_output(status, "table", "json")
 
 
 def _add_worker_spool(verbs: _Commands) -> None:
