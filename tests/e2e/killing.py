@@ -2,17 +2,32 @@
 
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+import avtomatika_trio
+
 CLIENT_TOKEN = "client-token-of-the-e2e-tests"
 WORKER_TOKEN = "worker-token-of-the-e2e-tests"
+#: The statuses of jobs that have not ended.
+OPEN = ["pending", "running", "waiting_for_worker", "waiting_for_parallel"]
+
 FIXTURES = Path(__file__).parent / "fixtures"
+
+#: Processes run the code that the tests have imported, whatever is installed.
+_SOURCE = Path(avtomatika_trio.__file__).parents[1]
+
+#: Below what systems give to outgoing connections, where something that tries to connect to a
+#: dead process could meet itself.
+_LASTING_PORTS = range(20_000, 30_000)
 
 
 @attrs.define
@@ -22,7 +37,14 @@ class Program:
     name: str
     arguments: list[str]
     folder: Path
+    environ: Mapping[str, str] = attrs.field(factory=dict)
+    """Settings, besides the tokens."""
     child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and neither ended here nor by itself."""
+        return self.child is not None and self.child.poll() is None
 
     def start(self) -> None:
         """Start it; its output goes to `<name>.log`."""
@@ -31,8 +53,9 @@ class Program:
             "CLIENT_TOKEN": CLIENT_TOKEN,
             "WORKER_TOKEN": WORKER_TOKEN,
             "WORKER_PORT": "off",
-            "PYTHONPATH": str(FIXTURES),
+            "PYTHONPATH": os.pathsep.join([str(FIXTURES), str(_SOURCE)]),
             "E2E_FOLDER": str(self.folder),
+            **self.environ,
         }
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self.child = subprocess.Popen(
@@ -81,15 +104,37 @@ class Program:
                 child.stdout.close()
 
 
-def orchestrator(folder: Path, port: int = 0) -> Program:
+def orchestrator(folder: Path, port: int = 0, *, blueprints: str = "kill_blueprints") -> Program:
     """`avtomatika serve` on a SQLite file in *folder*."""
     arguments = ["serve", "--storage", f"sqlite:{folder}/e2e.db", "--port", str(port)]
+    return Program("orchestrator", [*arguments, "--blueprints", blueprints, "-o", "json"], folder)
+
+
+def worker(
+    folder: Path,
+    name: str,
+    *urls: str,
+    module: str = "kill_worker",
+    environ: Mapping[str, str] | None = None,
+) -> Program:
+    """A worker with a spool of its own, for the orchestrators at *urls*, best first."""
+    targets = json.dumps([{"url": url, "priority": n} for n, url in enumerate(urls)])
+    arguments = ["worker", "run", f"{module}:worker", "--id", name]
     return Program(
-        "orchestrator", [*arguments, "--blueprints", "kill_blueprints", "-o", "json"], folder
+        name,
+        [*arguments, "--spool-dir", f"{folder}/spool-{name}"],
+        folder,
+        {"ORCHESTRATORS_CONFIG": targets, **(environ or {})},
     )
 
 
-def worker(folder: Path, name: str, url: str) -> Program:
-    """A worker with a spool of its own."""
-    arguments = ["worker", "run", "kill_worker:worker", "--id", name, "--orchestrator-url", url]
-    return Program(name, [*arguments, "--spool-dir", f"{folder}/spool-{name}"], folder)
+def lasting_port() -> int:
+    """A free port on which a process can be started, killed and started again."""
+    while True:
+        port = random.choice(_LASTING_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from tests.e2e.killing import CLIENT_TOKEN, Program, orchestrator, worker
+from tests.e2e.killing import CLIENT_TOKEN, OPEN, Program, orchestrator, worker
 
 from avtomatika_trio.client import Client
 from avtomatika_trio.errors import OrchestratorUnavailable
@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 JOBS = 500
 KILLS = 20
-OPEN = ["pending", "running", "waiting_for_worker", "waiting_for_parallel"]
 
 
 @pytest.fixture
