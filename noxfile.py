@@ -77,6 +77,13 @@ def demo(session: nox.Session) -> None:
     session.run("avtomatika", "demo", *session.posargs)
 
 
+@nox.session(name="drill-failover")
+def drill_failover(session: nox.Session) -> None:
+    """Kill one of two orchestrators every 5 seconds, for a minute: nothing is lost or doubled."""
+    install(session)
+    session.run("python", "-m", "tests.drills.failover", *session.posargs)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure: all of `benchmarks/bench_*.py`, or `nox -s bench -- storage` for some."""

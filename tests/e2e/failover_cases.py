@@ -23,7 +23,7 @@ from tests.e2e.fault_proxy import (
     Towards,
     open_fault_proxy,
 )
-from tests.e2e.killing import Program, lasting_port, worker
+from tests.e2e.killing import Program, lasting_port, notes_of, sleeper
 from tests.e2e.reckoning import Reckoning, Run, read_runs, reckon
 from tests.e2e.sites import Site, examine, look_at, until
 
@@ -137,22 +137,10 @@ class Bench:
         return read_runs(notes_of(self.program))
 
 
-def notes_of(program: Program) -> Path:
-    """Where a worker writes down what it begins."""
-    return Path(program.environ["E2E_NOTES"])
-
-
-def sleeper(folder: Path, name: str, *urls: str, skill: str, environ: Mapping[str, str]) -> Program:
-    """A worker of `fixtures/sleep_worker.py` with notes of its own."""
-    notes = {"E2E_SKILL": skill, "E2E_NOTES": f"{folder}/notes-{name}.txt"}
-    return worker(folder, name, *urls, module="sleep_worker", environ={**environ, **notes})
-
-
 async def run_cases(folder: Path) -> tuple[dict[str, Outcome], list[str]]:
     """Run all cases; returns their outcomes, and which invariants the databases break."""
     sites = [Site.create(folder, "first"), Site.create(folder, "second")]
     outcomes = {name: Outcome() for name in (*CASES, "slower")}
-    programs = [site.program for site in sites]
     runs: dict[str, list[Run]] = {}
     try:
         async with trio.open_nursery() as nursery:
@@ -160,10 +148,11 @@ async def run_cases(folder: Path) -> tuple[dict[str, Outcome], list[str]]:
                 nursery.start_soon(site.start)
         async with trio.open_nursery() as nursery:
             for name, outcome in outcomes.items():
-                nursery.start_soon(_at_bench, folder, name, sites, outcome, programs, runs)
+                nursery.start_soon(_at_bench, folder, name, sites, outcome, runs)
     finally:
-        for program in reversed(programs):
-            await trio.to_thread.run_sync(program.end)
+        with trio.CancelScope(shield=True):
+            for site in sites:
+                await site.end()
     violations, accounts = await examine(sites)
     for name, outcome in outcomes.items():
         own = [account for account in accounts if account.skill == name]
@@ -177,7 +166,6 @@ async def _at_bench(
     name: str,
     sites: Sequence[Site],
     outcome: Outcome,
-    programs: list[Program],
     runs: dict[str, list[Run]],
 ) -> None:
     """Run the case *name*; what is seen goes into *outcome* and *runs*."""
@@ -186,7 +174,6 @@ async def _at_bench(
     async with open_fault_proxy(first.port) as one, open_fault_proxy(second.port) as two:
         environ = {**ENVIRON, "WORKER_PORT": str(health_port)}
         program = sleeper(folder, f"w-{name}", one.url, two.url, skill=name, environ=environ)
-        programs.append(program)
         bench = Bench(
             skill=name,
             first=first,
@@ -202,8 +189,8 @@ async def _at_bench(
                 await _stay(bench, outcome)
         finally:
             runs[name] = bench.runs()
-            # Before the proxies close, so that it can say goodbye.
-            await trio.to_thread.run_sync(program.end)
+            with trio.CancelScope(shield=True):  # before the proxies close: it says goodbye
+                await trio.to_thread.run_sync(program.end)
 
 
 async def _fail_over(bench: Bench, case: Case, outcome: Outcome) -> None:

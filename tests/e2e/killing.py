@@ -23,7 +23,7 @@ OPEN = ["pending", "running", "waiting_for_worker", "waiting_for_parallel"]
 FIXTURES = Path(__file__).parent / "fixtures"
 
 #: Processes run the code that the tests have imported, whatever is installed.
-_SOURCE = Path(avtomatika_trio.__file__).parents[1]
+SOURCE = Path(avtomatika_trio.__file__).parents[1]
 
 #: Below what systems give to outgoing connections, where something that tries to connect to a
 #: dead process could meet itself.
@@ -53,7 +53,7 @@ class Program:
             "CLIENT_TOKEN": CLIENT_TOKEN,
             "WORKER_TOKEN": WORKER_TOKEN,
             "WORKER_PORT": "off",
-            "PYTHONPATH": os.pathsep.join([str(FIXTURES), str(_SOURCE)]),
+            "PYTHONPATH": os.pathsep.join([str(FIXTURES), str(SOURCE)]),
             "E2E_FOLDER": str(self.folder),
             **self.environ,
         }
@@ -126,6 +126,17 @@ def worker(
         folder,
         {"ORCHESTRATORS_CONFIG": targets, **(environ or {})},
     )
+
+
+def sleeper(folder: Path, name: str, *urls: str, skill: str, environ: Mapping[str, str]) -> Program:
+    """A worker of `fixtures/sleep_worker.py` with notes of its own."""
+    notes = {"E2E_SKILL": skill, "E2E_NOTES": f"{folder}/notes-{name}.txt"}
+    return worker(folder, name, *urls, module="sleep_worker", environ={**environ, **notes})
+
+
+def notes_of(program: Program) -> Path:
+    """Where a `sleeper` writes down what it begins."""
+    return Path(program.environ["E2E_NOTES"])
 
 
 def lasting_port() -> int:

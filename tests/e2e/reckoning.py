@@ -55,6 +55,10 @@ class Reckoning:
     """What does not hold, in words; empty when all is well."""
     finished: int
     """Jobs that have finished."""
+    lost: int
+    """Accepted jobs that have not, or are not there."""
+    doubled: int
+    """Tasks of which more than one result was applied."""
     unanswered: int
     """Jobs that are there though the answer to their submission was lost."""
     executions: int
@@ -117,14 +121,16 @@ def reckon(
         problems += (f"job {account.job.id}: {fault}" for fault in _faults(account, noted))
         repeats.update(_repeats(account.rows))
     problems += (f"task {task_id} was begun, but nobody knows it" for task_id in begun)
-    jobs = [account.job for account in by_id.values() if account.job.status is JobStatus.FINISHED]
+    jobs = {id_: it.job for id_, it in by_id.items() if it.job.status is JobStatus.FINISHED}
     return Reckoning(
         problems=problems,
         finished=len(jobs),
+        lost=len(set(accepted) - jobs.keys()),
+        doubled=sum(max(_applied(account)) > 1 for account in by_id.values()),
         unanswered=len(by_id.keys() - set(accepted)),
         executions=len(runs),
         repeats=repeats,
-        latencies=sorted(job.updated_at - job.created_at for job in jobs),
+        latencies=sorted(job.updated_at - job.created_at for job in jobs.values()),
     )
 
 
@@ -135,22 +141,30 @@ def _faults(account: Account, begun: Mapping[str, int]) -> Iterator[str]:
     elif job.result != {"n": account.n}:
         yield f"number {account.n} has the result {job.result}"
     known = {attempt.wire_id for attempt in account.attempts}
-    counted = [a.wire_id for a in account.attempts if a.status is AttemptStatus.SUCCEEDED]
-    outcomes = sum(row.type == "task_finished" for row in account.rows)
-    if (len(counted), outcomes) != (1, 1):
-        yield f"{len(counted)} attempts have succeeded, {outcomes} results were applied"
+    succeeded, applied = _applied(account)
+    if (succeeded, applied) != (1, 1):
+        yield f"{succeeded} attempts have succeeded, {applied} results were applied"
     for wire_id, times in begun.items():
         if times > 1:
             yield f"attempt {wire_id} was begun {times} times"
         if wire_id not in known:
             yield f"attempt {wire_id} was begun, but never handed out"
-    for wire_id in counted:
-        if wire_id not in begun:
-            yield f"attempt {wire_id} was counted, but never begun"
+    for attempt in account.attempts:
+        if attempt.status is AttemptStatus.SUCCEEDED and attempt.wire_id not in begun:
+            yield f"attempt {attempt.wire_id} has succeeded, but was never begun"
     leases = sum(row.type == "attempt_leased" for row in account.rows)
     explained = sum(_repeats(account.rows).values())
     if leases > 1 + explained or leases != len(account.attempts):
-        yield f"{len(known)} attempts, {leases} leases, of which {explained} explain another"
+        yield (
+            f"{len(known)} attempts were handed out in {leases} leases, "
+            f"and {explained} endings explain another"
+        )
+
+
+def _applied(account: Account) -> tuple[int, int]:
+    """How many attempts have succeeded, and how many results were applied."""
+    succeeded = sum(it.status is AttemptStatus.SUCCEEDED for it in account.attempts)
+    return succeeded, sum(row.type == "task_finished" for row in account.rows)
 
 
 def _repeats(rows: Iterable[HistoryRow]) -> Counter[str]:

@@ -15,7 +15,6 @@ from tests.e2e.killing import CLIENT_TOKEN, OPEN, Program, lasting_port, orchest
 from tests.e2e.reckoning import Account, read_accounts
 
 from avtomatika_trio.client import Client
-from avtomatika_trio.errors import OrchestratorUnavailable
 from avtomatika_trio.storage import open_storage
 from avtomatika_trio.testing.invariants import find_violations
 
@@ -52,6 +51,11 @@ class Site:
         self.program.start()
         await trio.to_thread.run_sync(self.program.said)
 
+    async def end(self) -> int:
+        """End it as it should be ended, and its client; returns the exit code."""
+        self.client.close()
+        return await trio.to_thread.run_sync(self.program.end)
+
     async def submit(self, *jobs: Mapping[str, Any]) -> list[str]:
         """Submit jobs of the blueprint `sleep`; returns their ids.
 
@@ -84,11 +88,12 @@ class Site:
         return None
 
     async def has_heard_of(self, worker_ids: Iterable[str]) -> bool:
-        """Whether all of these workers have registered; False also if it is down."""
-        try:
-            workers = await trio.to_thread.run_sync(self.client.workers)
-        except OrchestratorUnavailable:
-            return False
+        """Whether all of these workers have registered.
+
+        Raises:
+            OrchestratorUnavailable: it is down.
+        """
+        workers = await trio.to_thread.run_sync(self.client.workers)
         return {worker["worker_id"] for worker in workers}.issuperset(worker_ids)
 
     async def examine(self) -> tuple[list[str], list[Account]]:

@@ -9,12 +9,10 @@ from tests.e2e.failover_cases import (
     CASES,
     JOBS,
     Outcome,
-    notes_of,
     run_cases,
-    sleeper,
 )
 from tests.e2e.fault_proxy import Refuse
-from tests.e2e.killing import Program, lasting_port
+from tests.e2e.killing import Program, lasting_port, notes_of, sleeper
 from tests.e2e.reckoning import read_runs, reckon
 from tests.e2e.sites import Site, examine, look_at
 
@@ -94,12 +92,13 @@ async def test_in_turn_both_are_served_and_one_outlives_the_other(tmp_path: Path
             "WORKER_PORT": str(health_port),
         },
     )
-    programs = [*(site.program for site in sites), program]
     try:
         await _take_turns(sites, program, health_port)
     finally:
-        for each in reversed(programs):
-            await trio.to_thread.run_sync(each.end)
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(program.end)
+            for site in sites:
+                await site.end()
     violations, accounts = await examine(sites)
     accepted = [id_ for site in sites for id_ in site.accepted]
     reckoning = reckon(accounts, accepted, read_runs(notes_of(program)))
