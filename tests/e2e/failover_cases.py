@@ -56,7 +56,9 @@ CASES: Mapping[str, Case] = {
     "reset": Case(fault=Reset(), within_seconds=3),
     # Seen by two probes in a row without an answer: within ten seconds.
     "black_hole": Case(fault=BlackHole(), within_seconds=12),
-    "slow": Case(fault=Slow(delay_seconds=4), within_seconds=12),
+    # Seen by a heartbeat that is not answered within ten seconds, as an earlier poll's answer
+    # still comes, and is a sign of life.
+    "slow": Case(fault=Slow(delay_seconds=6), within_seconds=15),
     # Seen by a heartbeat or a result, while a poll may wait on undisturbed.
     "cut_to_server": Case(fault=Cut(Towards.SERVER, 20), within_seconds=6),
     "cut_to_client": Case(fault=Cut(Towards.CLIENT, 1), within_seconds=6),
