@@ -12,6 +12,7 @@ invariant does not hold, in the end or after any of the kills.
 
 import argparse
 import random
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -164,6 +165,8 @@ class Drill:
             self.tell(f"the {victim.name} serves again")
 
     async def _is_up(self) -> bool:
+        for program in self.workers:
+            program.check()
         names = [program.name for program in self.workers]
         return all([await site.has_heard_of(names) for site in self.sites])
 
@@ -233,7 +236,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{plan.mode}, seed {plan.seed}, in {folder}",
         flush=True,
     )
-    return 0 if trio.run(run, plan, folder) else 1
+    is_well = trio.run(run, plan, folder)
+    if is_well and given.folder is None:
+        shutil.rmtree(folder)
+    return 0 if is_well else 1
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ HEALED_SECONDS = 30.0
 
 START_SECONDS = 30.0
 
-ENVIRON = {"FAILBACK_STABLE_SECONDS": "1", "HEARTBEAT_INTERVAL": "1"}
+ENVIRON = {"FAILBACK_STABLE_SECONDS": "1"}
 
 
 @attrs.frozen(kw_only=True)
@@ -48,19 +48,28 @@ class Case:
 
     fault: Fault
     within_seconds: float
+    beat_seconds: float = 1.0
+    standings: frozenset[str] = frozenset({"down"})
+    """What the first may be called then."""
 
 
 CASES: Mapping[str, Case] = {
     # Seen by whatever is sent first: within a second, the poll is at the other one.
     "refuse": Case(fault=Refuse(), within_seconds=3),
     "reset": Case(fault=Reset(), within_seconds=3),
-    # Seen by two probes in a row without an answer: within ten seconds.
-    "black_hole": Case(fault=BlackHole(), within_seconds=12),
+    # Seen by two probes in a row without an answer: within ten seconds, and long before a
+    # heartbeat has waited for its answer in vain.
+    "black_hole": Case(fault=BlackHole(), within_seconds=12, beat_seconds=10),
     # Seen by a heartbeat that is not answered within ten seconds, as an earlier poll's answer
     # still comes, and is a sign of life.
     "slow": Case(fault=Slow(delay_seconds=6), within_seconds=15),
-    # Seen by a heartbeat or a result, while a poll may wait on undisturbed.
-    "cut_to_server": Case(fault=Cut(Towards.SERVER, 20), within_seconds=6),
+    # Seen by a heartbeat or a result, while a poll may wait on undisturbed.  Probes have no body,
+    # so it may seem to be better again.
+    "cut_to_server": Case(
+        fault=Cut(Towards.SERVER, 20),
+        within_seconds=6,
+        standings=frozenset({"down", "standby"}),
+    ),
     "cut_to_client": Case(fault=Cut(Towards.CLIENT, 1), within_seconds=6),
 }
 
@@ -123,6 +132,7 @@ class Bench:
         return early, standby
 
     async def _is_known(self) -> bool:
+        self.program.check()
         ours = [self.program.name]
         return await self.first.has_heard_of(ours) and await self.second.has_heard_of(ours)
 
@@ -174,7 +184,12 @@ async def _at_bench(
     first, second = sites
     health_port = lasting_port()
     async with open_fault_proxy(first.port) as one, open_fault_proxy(second.port) as two:
-        environ = {**ENVIRON, "WORKER_PORT": str(health_port)}
+        beat_seconds = CASES[name].beat_seconds if name in CASES else 1.0
+        environ = {
+            **ENVIRON,
+            "HEARTBEAT_INTERVAL": str(beat_seconds),
+            "WORKER_PORT": str(health_port),
+        }
         program = sleeper(folder, f"w-{name}", one.url, two.url, skill=name, environ=environ)
         bench = Bench(
             skill=name,

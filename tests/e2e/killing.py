@@ -46,6 +46,10 @@ class Program:
         """Whether it was started, and neither ended here nor by itself."""
         return self.child is not None and self.child.poll() is None
 
+    def check(self) -> None:
+        """Fail with its log if it does not run."""
+        assert self.runs, f"{self.name} does not run:\n{self.log()}"
+
     def start(self) -> None:
         """Start it; its output goes to `<name>.log`."""
         environ = {

@@ -37,7 +37,9 @@ def test_the_second_is_served_while_the_first_is_faulty(seen: Seen, name: str) -
     outcome = seen.outcomes[name]
     assert not outcome.standby_is_served_early
     assert outcome.served_after_seconds is not None
-    assert outcome.standings == ["down", "active"]
+    first, second = outcome.standings
+    assert first in CASES[name].standings
+    assert second == "active"
 
 
 @pytest.mark.parametrize("name", CASES)
