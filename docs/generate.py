@@ -14,11 +14,12 @@ from typing import Any
 import attrs
 
 from avtomatika_trio import errors
-from avtomatika_trio._core import job, task
+from avtomatika_trio._core import failover, job, task
 from avtomatika_trio.cli._exits import Exit
 from avtomatika_trio.cli._parser import create_parser
 
 _FOLDER = Path(__file__).parent / "reference"
+_FAILOVER = Path(__file__).parent / "explanation" / "failover.md"
 _GENERATED = "<!-- Generated from the code: python docs/generate.py -->"
 
 Transitions = Mapping[Any, Mapping[type[Any], Any]]
@@ -30,6 +31,7 @@ def pages() -> dict[Path, str]:
         _FOLDER / "cli.md": cli_page(),
         _FOLDER / "errors.md": errors_page(),
         _FOLDER / "states.md": states_page(),
+        _FAILOVER: failover_page(),
     }
 
 
@@ -134,6 +136,58 @@ def states_page() -> str:
         "One that was lost or unclaimed is leased again if its worker turns out to hold it.\n"
     )
     return _page([*parts, *_table(("Status", "Meaning"), _members(task.AttemptStatus))])
+
+
+def failover_page() -> str:
+    """The page on failover, with its tables and its diagram drawn anew."""
+    before, _, rest = _FAILOVER.read_text("utf-8").partition("<!-- Drawn")
+    mark, _, rest = rest.partition("\n")
+    _, end, after = rest.partition("<!-- End of what is drawn -->")
+    moves = [
+        (f"`{standing}`", ", ".join(f"`{name}`" for name in names), f"`{after}`")
+        for standing, after, names in _moves()
+    ]
+    drawn = [
+        "",
+        *_table(("Standing", "Meaning"), _described(failover.Standing)),
+        "",
+        *_table(("Event", "Meaning"), _described(failover.Event)),
+        "",
+        *_table(("Standing", "Events", "Becomes"), moves),
+        "",
+        "As a graph, for any viewer of DOT:",
+        "",
+        "```dot",
+        *_standings_dot(),
+        "```",
+        "",
+    ]
+    return "\n".join([f"{before}<!-- Drawn{mark}", *drawn, f"{end}{after}"])
+
+
+def _moves() -> Iterator[tuple[str, str, list[str]]]:
+    """From which standing to which one, by which events."""
+    for standing, events in failover.TRANSITIONS.items():
+        for after in dict.fromkeys(events.values()):
+            yield standing, after, [event for event, then in events.items() if then is after]
+
+
+def _standings_dot() -> Iterator[str]:
+    yield "digraph {"
+    yield "  rankdir=LR; node [shape=box, style=rounded];"
+    for standing, after, names in _moves():
+        label = "\\n".join(names)
+        yield f'  {standing} -> {after} [label="{label}"];'
+    yield "}"
+
+
+def _described(enum: type[StrEnum]) -> Iterator[tuple[str, str]]:
+    """The members of an enum, with the text that stands under each."""
+    member = re.compile(r'^    (\w+) = [^\n]*\n    """(.+?)"""$', re.MULTILINE | re.DOTALL)
+    texts = member.findall(inspect.getsource(enum))
+    meanings = {name: _one_line(text) for name, text in texts}
+    for one in enum:
+        yield f"`{one}`", meanings[one.name]
 
 
 def _rows(transitions: Transitions) -> Iterator[tuple[str, str, str]]:
