@@ -212,6 +212,15 @@ def _errors(url: str) -> Iterator[None]:
 
 
 def _told(exc: Exception) -> str:
+    """What *exc* says, in the operating system's words where those are behind it."""
+    behind: BaseException | None = exc
+    while behind is not None:
+        if isinstance(behind, OSError) and behind.strerror:
+            return f"{type(exc).__name__}: {behind.strerror}"
+        if isinstance(behind, BaseExceptionGroup):  # one for each address of a name
+            behind = behind.exceptions[0]
+        else:
+            behind = behind.__cause__ or behind.__context__
     return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
 
 

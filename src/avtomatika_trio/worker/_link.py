@@ -137,9 +137,9 @@ class Link:
         if activity == DELIVERY or isinstance(exc, Overloaded):
             return
         if isinstance(exc, OrchestratorUnavailable):
-            self.board.failed(self.url, f"{exc} ({activity})")
+            self.board.failed(self.url, f"{exc.reason} ({activity})")
         elif activity == HEARTBEAT or not knows_us_not(exc):  # else it registers again first
-            self.board.refused(self.url, f"{exc} ({activity})")
+            self.board.refused(self.url, f"{exc.status}: {exc.detail} ({activity})")
 
     def succeeded(self, activity: str) -> None:
         """Note that *activity* works."""

@@ -56,7 +56,7 @@ class Probing:
         except Silent as exc:
             self._missed(exc)
         except OrchestratorUnavailable as exc:
-            self._link.board.failed(self._link.url, f"{exc} (probe)")
+            self._link.board.failed(self._link.url, f"{exc.reason} (probe)")
         else:
             self._misses = 0
             self._link.heard()
@@ -82,4 +82,4 @@ class Probing:
         is_up = self._link.board.policy.health(self._link.url).standing is Standing.UP
         if self._misses >= PROBE_MISSES or not is_up:
             self._misses = 0
-            self._link.board.failed(self._link.url, f"{exc} (probe)")
+            self._link.board.failed(self._link.url, f"{exc.reason} (probe)")

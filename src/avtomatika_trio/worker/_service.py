@@ -290,8 +290,9 @@ class _Service:
         undelivered = len(self._spool.pending())
         if undelivered:
             logger.warning("%d results stay in the spool for the next run", undelivered)
-        for branch in self._branches:
-            await branch.renewal.end()
+        async with trio.open_nursery() as ending:  # a thread may wait for an answer just now
+            for branch in self._branches:
+                ending.start_soon(branch.renewal.end)
         self._attempts.give_back_threads()
         with trio.move_on_after(_LAST_WORD_SECONDS):
             await self._all_given_back()

@@ -123,10 +123,12 @@ class Switchboard:
         match new.standing:
             case Standing.REFUSED if new.reason != old.reason:
                 logger.error(
-                    "link refused: %s; check WORKER_TOKEN, WORKER_ID and the address", new.reason
+                    "link refused: %s: %s; check WORKER_TOKEN, WORKER_ID and the address",
+                    url,
+                    new.reason,
                 )
             case Standing.DOWN if not is_told and old.standing is not Standing.PROVING:
-                logger.warning("link down: %s", new.reason)
+                logger.warning("link down: %s: %s", url, new.reason)
             case Standing.UP if not is_told:
                 logger.info("link up: %s", url)
 
