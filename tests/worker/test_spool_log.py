@@ -149,3 +149,11 @@ async def test_what_a_process_left_while_rewriting_is_removed(tmp_path: Path) ->
     async with opened(tmp_path, "i2") as spool:
         assert tasks(spool.recovered.entries) == ["task-0", "task-1"]
     assert not (tmp_path / "results.log.tmp").exists()
+
+
+async def test_of_earlier_instances_only_the_newest_are_remembered(tmp_path: Path) -> None:
+    """An orchestrator that is away for good never acknowledges them."""
+    (tmp_path / "instances.json").write_text(json.dumps([f"i{n}" for n in range(1000)]))
+    async with opened(tmp_path, "new") as spool:
+        assert spool.recovered.instances == tuple(f"i{n}" for n in range(800, 1000))
+    assert len(json.loads((tmp_path / "instances.json").read_text())) == 201

@@ -68,6 +68,7 @@ class Delivery:
         spool: Where results wait.
         settling: Decides what is done with entries that waited too long.
         slots: The worker's.
+        nudge: Called when the spool may have room again; calls `look_again` in its turn.
         noise: For the jitter of delays.
         wall_clock: Unix time, to tell how old a result is.
     """
@@ -79,6 +80,7 @@ class Delivery:
         spool: Spool,
         settling: Settling,
         slots: Slots,
+        nudge: Callable[[], None],
         noise: Noise,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -88,6 +90,7 @@ class Delivery:
         self._spool = spool
         self._settling = settling
         self._slots = slots
+        self._nudge = nudge
         self._noise = noise
         self._wall_clock = wall_clock
         self._finished: list[FinishedResult] = []
@@ -170,7 +173,7 @@ class Delivery:
             self._queue(entry).append(entry)
         for entry in for_home:
             self._for_home.setdefault(_queue_of(entry), []).append(entry)
-        self.look_again()
+        self._nudge()
 
     # Its own loops.
 

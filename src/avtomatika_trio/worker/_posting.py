@@ -49,6 +49,7 @@ class Poster:
         intake: Where tasks go.
         may_ask: Whether work is asked for at this orchestrator now.
         register_again: Called when the orchestrator says that it does not know the worker.
+        beat_soon: As of a `Poller`, for posts whose answers could bring tasks.
         noise: For the jitter of delays.
         wall_clock: Unix time, to tell how old a result is.
     """
@@ -66,6 +67,7 @@ class Poster:
         intake: Intake,
         may_ask: Callable[[], bool],
         register_again: Callable[[], None],
+        beat_soon: Callable[[str], None],
         noise: Noise,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -80,6 +82,7 @@ class Poster:
         self._intake = intake
         self._may_ask = may_ask
         self._register_again = register_again
+        self._beat_soon = beat_soon
         self._wall_clock = wall_clock
         self._outage = Outage(home.link, DELIVERY, noise)
         self._slots_along = 0
@@ -144,7 +147,7 @@ class Poster:
     async def _exchange(self, batch: Sequence[SpoolEntry], terms: Terms) -> ResultsAnswer:
         """Post once, and let the tasks in that come with the answer."""
         ask = self._ask(batch, terms)
-        tasks: list[TaskPayload] = []
+        tasks: list[TaskPayload] | None = None
         bodies = [bytes(entry.body) for entry in batch]
         request = _requests.post_results(
             self._identity, batch[0].worker_id, bodies, terms, ask, self._skills
@@ -157,7 +160,9 @@ class Poster:
             # Begun before the results are settled: at no moment does the snapshot name less
             # than what is held.
             if ask is not None:
-                self._intake.close(ask, terms, tasks)
+                self._intake.close(ask, terms, tasks or ())
+                if tasks is None:
+                    self._beat_soon(terms.cluster_id)
         return answers
 
     def _ask(self, batch: Sequence[SpoolEntry], terms: Terms) -> Ask | None:

@@ -166,6 +166,7 @@ class _Service:
             spool=spool,
             settling=self._settling,
             slots=self._slots,
+            nudge=self._board.nudge,
             noise=world.noise,
             wall_clock=world.wall_clock,
         )
@@ -339,6 +340,7 @@ class _Service:
             intake=intake,
             may_ask=lambda: self._polls_one() and self._board.policy.active == url,
             register_again=branch.renewal.register_again,
+            beat_soon=self._beat_soon,
             noise=self._world.noise,
             wall_clock=self._world.wall_clock,
         )

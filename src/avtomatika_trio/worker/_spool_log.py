@@ -45,6 +45,11 @@ COMPACT_BYTES = 1024 * 1024
 """A log below this size is not worth rewriting: it is read in a few milliseconds."""
 
 
+#: Of earlier instances, no more are remembered: with an orchestrator that is away for good, each
+#: start would add one.  What the oldest of them held has long been lost and done again.
+_MOST_INSTANCES = 200
+
+
 @attrs.frozen
 class _Live:
     entry: SpoolEntry
@@ -101,7 +106,7 @@ class SpoolLog:
                 notes = self._recover_entries()
             with disk_errors(self._instances_path):
                 known, complaints = self._read_instances()
-                earlier = tuple(other for other in known if other != instance)
+                earlier = tuple(other for other in known if other != instance)[-_MOST_INSTANCES:]
                 self._write_instances((*earlier, instance))
             self._held = opening.pop_all()
         self.recovered = Recovered(
