@@ -45,13 +45,18 @@ async def working(
     instance: str = "i1",
     slots: int = 10,
     wall_clock: Callable[[], float] = trio.current_time,
+    max_entries: int = 10_000,
     **fakes: FakeOrchestrator,
 ) -> AsyncIterator[None]:
     """Run *worker* for *fakes*, whose hosts are called as the arguments are."""
     for host, fake in fakes.items():
         fake.name = f"{host}-"
     first = next(iter(fakes.values()))
-    changes = {"transport": among(**fakes), "wall_clock": wall_clock}
+    changes = {
+        "transport": among(**fakes),
+        "wall_clock": wall_clock,
+        "max_entries": max_entries,
+    }
     async with running(
         worker,
         first,
@@ -291,3 +296,52 @@ async def test_a_worker_without_any_orchestrator_waits_for_one(
     lines = [r.getMessage() for r in caplog.records if "asking" in r.getMessage()]
     assert lines[0].startswith("asking nobody for work: http://")
     assert lines[1] == "asking http://b for work: it answers again"
+
+
+async def test_who_was_not_asked_for_a_full_spool_is_asked_as_soon_as_there_is_room(
+    autojump_clock: MockClock,
+) -> None:
+    """Rule R6."""
+    a, b = FakeOrchestrator(cluster_id="a"), FakeOrchestrator(cluster_id="b")
+    clogged = [True]
+
+    async def refuse(request: httpx.Request) -> httpx.Response | None:
+        is_result = request.url.path.endswith("/result")
+        return httpx.Response(503) if clogged and is_result else None
+
+    a.fault = refuse
+    async with working(sleep_worker(), mode="ROUND_ROBIN", max_entries=3, a=a, b=b):
+        a.submit("sleep", {"seconds": 1}, count=3)
+        await trio.sleep(100)
+        a.submit("sleep", {"seconds": 1}, count=3)
+        await trio.sleep(100)
+        assert len(a.granted) == 3
+        clogged.clear()
+        await a.until(lambda: a.applied)
+        at = trio.current_time()
+        await a.all_done()
+        assert trio.current_time() - at < 1.5
+
+
+@pytest.mark.parametrize("route", ["/next", "/result"])
+async def test_what_a_lost_answer_brought_comes_back_at_once(
+    autojump_clock: MockClock, route: str
+) -> None:
+    """The worker knows that it does not know; it does not wait for the next heartbeat."""
+    a = FakeOrchestrator()
+    lost: list[int] = []
+
+    async def lose(request: httpx.Request, answer: httpx.Response) -> httpx.Response:
+        brings = request.url.path.endswith(route) and answer.content and answer.json()["tasks"]
+        if brings and not lost:
+            lost.append(1)
+            raise httpx.ReadError("reset")
+        return answer
+
+    a.after = lose
+    async with working(sleep_worker(), slots=1, a=a):
+        await trio.sleep(3)
+        a.submit("sleep", {"seconds": 1}, count=2)
+        await a.all_done()
+        assert lost
+        assert trio.current_time() < 3 + 2.5
