@@ -34,7 +34,8 @@ from hypercorn.utils import parse_socket_addr
 
 from avtomatika_trio.orchestrator._exchange import PIECE_BYTES, Exchanges, logger
 
-Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+Stream = trio.abc.HalfCloseableStream | trio.SSLStream[trio.SocketStream]
+"""Of a socket, with or without TLS; in tests also of memory."""
 
 
 @attrs.frozen(kw_only=True)
@@ -122,15 +123,10 @@ class Connection:
             self._wait_only_until(-math.inf)
 
     async def _serve(self) -> None:
-        socket_stream = self._stream
-        if isinstance(socket_stream, trio.SSLStream):
-            if not await self._shake_hands(socket_stream):
-                return
-            socket_stream = socket_stream.transport_stream
-        socket = socket_stream.socket
-        client = parse_socket_addr(socket.family, socket.getpeername())
-        server = parse_socket_addr(socket.family, socket.getsockname())
-        tls = socket_stream is not self._stream
+        tls = isinstance(self._stream, trio.SSLStream)
+        if isinstance(self._stream, trio.SSLStream) and not await self._shake_hands(self._stream):
+            return
+        client, server = _addresses(self._stream)
         async with self._exchanges:
             self._protocol = _Http1(
                 self._app,
@@ -292,3 +288,14 @@ class Connection:
                     await self._stream.send_eof()
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     self._life.cancel()
+
+
+def _addresses(stream: Stream) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
+    """The client's and the server's; what is no socket has none."""
+    if isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if not isinstance(stream, trio.SocketStream):
+        return None, None
+    family = stream.socket.family
+    client = parse_socket_addr(family, stream.socket.getpeername())
+    return client, parse_socket_addr(family, stream.socket.getsockname())

@@ -10,7 +10,7 @@ the app's lifespan.
 
 import contextlib
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from ssl import CERT_REQUIRED
 from typing import Any
@@ -27,7 +27,7 @@ from hypercorn.utils import repr_socket_addr
 from avtomatika_trio.orchestrator._connection import Connection, Patience, Stream
 from avtomatika_trio.orchestrator._exchange import ClientGone, logger
 
-__all__ = ["ClientGone", "ServerSettings", "serve"]
+__all__ = ["ClientGone", "ServerSettings", "serve", "serve_streams"]
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: a whole fleet reconnects at once when an orchestrator
@@ -110,42 +110,71 @@ async def serve(
             *shutdown* raised.
     """
     config = _hypercorn_config(settings)
-    state: dict[str, Any] = {}
-    wrapped = ASGIWrapper(app)
-    lifespan = Lifespan(wrapped, config, state)
     async with contextlib.AsyncExitStack() as listening:
         listeners = await _listen(settings, config)
         for listener in listeners:
             listening.push_async_callback(trio.aclose_forcefully, listener)
-        async with trio.open_nursery() as around:
-            await around.start(lifespan.handle_lifespan)
-            with contextlib.suppress(trio.ClosedResourceError):  # an app without a lifespan
-                await lifespan.wait_for_startup()
-            await _serve_connections(
-                partial(
-                    Connection,
-                    app=wrapped,
-                    config=config,
-                    state=state,
-                    patience=_patience(settings),
-                ),
-                listeners,
-                grace_seconds=settings.grace_seconds,
-                shutdown=shutdown,
-                task_status=task_status,
-            )
-            with contextlib.suppress(trio.ClosedResourceError):
-                await lifespan.wait_for_shutdown()
-            around.cancel_scope.cancel()
+        urls = [_url(listener) for listener in listeners]
+        logger.info("listening on %s", ", ".join(urls))
+        serving = partial(task_status.started, urls)
+        await _serve_app(app, settings, config, listeners, shutdown=shutdown, started=serving)
+
+
+async def serve_streams(
+    app: ASGIFramework,
+    settings: ServerSettings,
+    listener: trio.abc.Listener[trio.abc.HalfCloseableStream],
+    *,
+    shutdown: Callable[[], Awaitable[None]],
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """As `serve`, on whatever streams *listener* accepts; for networks of tests.
+
+    Raises:
+        As `serve`, but for what comes from addresses and certificates.
+    """
+    config = _hypercorn_config(settings)
+    started = task_status.started
+    await _serve_app(app, settings, config, [listener], shutdown=shutdown, started=started)
+
+
+async def _serve_app(
+    app: ASGIFramework,
+    settings: ServerSettings,
+    config: Config,
+    listeners: Sequence[trio.abc.Listener[Any]],
+    *,
+    shutdown: Callable[[], Awaitable[None]],
+    started: Callable[[], None],
+) -> None:
+    state: dict[str, Any] = {}
+    wrapped = ASGIWrapper(app)
+    lifespan = Lifespan(wrapped, config, state)
+    async with trio.open_nursery() as around:
+        await around.start(lifespan.handle_lifespan)
+        with contextlib.suppress(trio.ClosedResourceError):  # an app without a lifespan
+            await lifespan.wait_for_startup()
+        await _serve_connections(
+            partial(
+                Connection, app=wrapped, config=config, state=state, patience=_patience(settings)
+            ),
+            listeners,
+            grace_seconds=settings.grace_seconds,
+            shutdown=shutdown,
+            started=started,
+        )
+        with contextlib.suppress(trio.ClosedResourceError):
+            await lifespan.wait_for_shutdown()
+        around.cancel_scope.cancel()
 
 
 async def _serve_connections(
     make_connection: Callable[..., Connection],
-    listeners: list[Listener],
+    listeners: Sequence[trio.abc.Listener[Any]],
     *,
     grace_seconds: float,
     shutdown: Callable[[], Awaitable[None]],
-    task_status: trio.TaskStatus[list[str]],
+    started: Callable[[], None],
 ) -> None:
     context = WorkerContext(None)
     present: set[Connection] = set()
@@ -163,11 +192,11 @@ async def _serve_connections(
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
             accepting.start_soon(
-                partial(trio.serve_listeners, converse, listeners, handler_nursery=connections)
+                partial(
+                    trio.serve_listeners, converse, list(listeners), handler_nursery=connections
+                )
             )
-            urls = [_url(listener) for listener in listeners]
-            logger.info("listening on %s", ", ".join(urls))
-            task_status.started(urls)
+            started()
             await shutdown()
             accepting.cancel_scope.cancel()
         await context.terminated.set()
