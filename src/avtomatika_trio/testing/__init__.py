@@ -18,17 +18,29 @@ from avtomatika_trio.testing._machines import (
     WorkerMachine as WorkerMachine,
 )
 from avtomatika_trio.testing._network import Network as Network, open_network as open_network
+from avtomatika_trio.testing._streams import (
+    Break as Break,
+    Cut as Cut,
+    Exchange as Exchange,
+    StreamNetwork as StreamNetwork,
+    Way as Way,
+)
 from avtomatika_trio.testing.invariants import find_violations as find_violations
 
 __all__ = [
+    "Break",
     "Call",
     "Cluster",
+    "Cut",
+    "Exchange",
     "Fault",
     "Matches",
     "Network",
     "Orchestrator",
     "Rule",
     "Seen",
+    "StreamNetwork",
+    "Way",
     "WorkerMachine",
     "calls",
     "find_violations",

@@ -24,6 +24,7 @@ from avtomatika_trio.orchestrator._context import Context, Limits
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.storage import MemoryStorage
 from avtomatika_trio.testing._machines import (
+    Carrier,
     Orchestrator,
     SeededChance,
     Starter,
@@ -31,6 +32,7 @@ from avtomatika_trio.testing._machines import (
     now,
 )
 from avtomatika_trio.testing._network import ANY_SERVER, Network, open_network
+from avtomatika_trio.testing._streams import StreamNetwork
 from avtomatika_trio.testing.invariants import find_violations
 from avtomatika_trio.worker import Worker
 
@@ -46,11 +48,13 @@ class Cluster:
     """Orchestrators, workers, and a network between them; see `open_cluster`."""
 
     network: Network
+    """Not in use in a cluster on streams."""
     storages: list[MemoryStorage]
     """One for all orchestrators, or one for each."""
     orchestrators: list[Orchestrator]
     workers: dict[str, WorkerMachine] = attrs.field(factory=dict)
     chance: random.Random
+    _carrier: Carrier
     _client: httpx.AsyncClient
     _start: Starter
 
@@ -97,7 +101,7 @@ class Cluster:
             worker_id=worker_id,
             worker=worker,
             settings=WorkerSettings(**{**plain, **settings}),
-            network=self.network,
+            network=self._carrier,
             start=self._start,
             chance=self.chance,
         )
@@ -186,6 +190,7 @@ async def open_cluster(
     rules: Rules | None = None,
     limits: Limits | None = None,
     commit_seconds: float = 0.0,
+    streams: StreamNetwork | None = None,
 ) -> AsyncIterator[Cluster]:
     """A cluster whose orchestrators, called `o1`, `o2`..., run; without workers yet.
 
@@ -201,6 +206,7 @@ async def open_cluster(
         rules: Of the orchestrators.
         limits: Of the orchestrators.
         commit_seconds: How long a commit or a read takes at most; 0 = one checkpoint.
+        streams: Connects everybody by byte streams, in the place of the cluster's network.
     """
     chance = random.Random(seed)  # noqa: S311 - to be played again
     storages = [
@@ -216,8 +222,9 @@ async def open_cluster(
     )
     ids = SeededChance(chance)
     async with open_network(chance) as network, trio.open_nursery() as processes:
+        carrier = streams or network
         client = httpx.AsyncClient(
-            transport=network.transport(CLIENT),
+            transport=carrier.transport(CLIENT),
             headers={CLIENT_TOKEN_HEADER: _CLIENT_TOKEN},
             timeout=None,
         )
@@ -225,7 +232,7 @@ async def open_cluster(
             Orchestrator(
                 name=f"o{number}",
                 commit_seconds=commit_seconds,
-                network=network,
+                network=carrier,
                 shared=storages[0 if is_shared else number - 1],
                 start=processes.start,
                 chance=chance,
@@ -240,6 +247,7 @@ async def open_cluster(
         async with client:
             yield Cluster(
                 network=network,
+                carrier=carrier,
                 storages=storages,
                 orchestrators=machines,
                 chance=chance,

@@ -6,14 +6,15 @@ from functools import partial
 from typing import Any, Protocol
 
 import attrs
+import httpx
 import trio
 
 from avtomatika_trio._config import WorkerSettings
 from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._http import AsgiApp
 from avtomatika_trio.orchestrator._service import run_orchestrator
 from avtomatika_trio.storage import MemoryStorage
 from avtomatika_trio.testing._mortal import MortalStorage
-from avtomatika_trio.testing._network import Network
 from avtomatika_trio.worker import Worker
 from avtomatika_trio.worker._service import Surroundings
 from avtomatika_trio.worker._spool_memory import MemoryFolder, open_memory_spool
@@ -26,6 +27,23 @@ class Starter(Protocol):
     """`trio.Nursery.start`."""
 
     async def __call__(self, function: Callable[..., Awaitable[object]], /) -> Any: ...
+
+
+class Carrier(Protocol):
+    """What connects clients with servers."""
+
+    def transport(self, client: str) -> httpx.AsyncBaseTransport:
+        """What a client called *client* gives to httpx."""
+
+    async def serve(
+        self,
+        server: str,
+        app: AsgiApp,
+        *,
+        shutdown: Callable[[], Awaitable[None]],
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Be *server* until *shutdown* returns; cancelled, it is killed."""
 
 
 def now() -> float:
@@ -73,7 +91,7 @@ class Orchestrator:
     on_commit: Callable[[int], None] = lambda _: None
     """Called with the number of each commit of a process (from 1), when it has happened and
     nobody knows of it yet."""
-    _network: Network
+    _network: Carrier
     _shared: MemoryStorage
     _start: Starter
     _chance: random.Random
@@ -156,7 +174,7 @@ class WorkerMachine:
     worker: Worker
     settings: WorkerSettings
     folder: MemoryFolder = attrs.field(factory=MemoryFolder)
-    _network: Network
+    _network: Carrier
     _start: Starter
     _chance: random.Random
     _process: _Process | None = None
