@@ -49,8 +49,8 @@ class Case:
     fault: Fault
     within_seconds: float
     beat_seconds: float = 1.0
-    standings: frozenset[str] = frozenset({"down"})
-    """What the first may be called then."""
+    is_passable: bool = False
+    """Whether jobs at the first get done all the same, late."""
 
 
 CASES: Mapping[str, Case] = {
@@ -60,16 +60,11 @@ CASES: Mapping[str, Case] = {
     # Seen by two probes in a row without an answer: within ten seconds, and long before a
     # heartbeat has waited for its answer in vain.
     "black_hole": Case(fault=BlackHole(), within_seconds=12, beat_seconds=10),
-    # Seen by a heartbeat that is not answered within ten seconds, as an earlier poll's answer
-    # still comes, and is a sign of life.
-    "slow": Case(fault=Slow(delay_seconds=6), within_seconds=15),
+    # Seen by two probes as well: that other answers come at last makes it no better.
+    "slow": Case(fault=Slow(delay_seconds=4), within_seconds=12, is_passable=True),
     # Seen by a heartbeat or a result, while a poll may wait on undisturbed.  Probes have no body,
-    # so it may seem to be better again.
-    "cut_to_server": Case(
-        fault=Cut(Towards.SERVER, 20),
-        within_seconds=6,
-        standings=frozenset({"down", "standby"}),
-    ),
+    # and go on being answered.
+    "cut_to_server": Case(fault=Cut(Towards.SERVER, 20), within_seconds=6),
     "cut_to_client": Case(fault=Cut(Towards.CLIENT, 1), within_seconds=6),
 }
 

@@ -37,16 +37,14 @@ def test_the_second_is_served_while_the_first_is_faulty(seen: Seen, name: str) -
     outcome = seen.outcomes[name]
     assert not outcome.standby_is_served_early
     assert outcome.served_after_seconds is not None
-    first, second = outcome.standings
-    assert first in CASES[name].standings
-    assert second == "active"
+    assert list(outcome.standings) == ["down", "active"]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_fault_has_hit(seen: Seen, name: str) -> None:
     outcome = seen.outcomes[name]
     assert outcome.hits > 0
-    assert outcome.got_through == 0
+    assert outcome.got_through == 0 or CASES[name].is_passable
     assert outcome.is_refused is isinstance(CASES[name].fault, Refuse)
 
 
