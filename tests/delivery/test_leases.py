@@ -196,6 +196,22 @@ def test_a_restarted_worker_buries_its_predecessor_at_once(scene: Scene) -> None
     assert scene.report(delivered, job_id="j1")["status"] == "accepted"
 
 
+def test_what_was_inherited_and_is_not_named_any_more_comes_back_at_once(scene: Scene) -> None:
+    """The number of its poll is the dead process's, higher than any of the new one's."""
+    scene.job("j1")
+    scene.job("j2")
+    scene.worker("i1")
+    leased, lost = scene.take(poll=15), scene.take(poll=16)
+    scene.worker("i2")
+    scene.beat(leased, instance="i2", replaces=("i1",), last_poll=1)
+    assert scene.attempt(lost).status is AttemptStatus.LOST
+    scene.beat(lost, leased, instance="i2", last_poll=1)
+    assert scene.attempt(lost).status is AttemptStatus.LEASED
+    scene.beat(instance="i2", last_poll=2)
+    assert scene.attempt(leased).status is AttemptStatus.UNCLAIMED
+    assert scene.attempt(lost).status is AttemptStatus.UNCLAIMED
+
+
 def test_a_chain_of_early_deaths_buries_them_all(scene: Scene) -> None:
     scene.job()
     scene.worker("i1")

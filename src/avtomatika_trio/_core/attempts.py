@@ -174,6 +174,15 @@ def may_retake(ledger: Ledger, attempt: Attempt) -> bool:
     )
 
 
+def poll_of(attempt: Attempt, instance: str) -> int:
+    """The poll by which *instance* has *attempt*.
+
+    0, which is before all others, if it has inherited it: the number of an earlier process
+    says nothing about the polls of this one, and could pass for one that is still to come.
+    """
+    return attempt.poll if attempt.instance == instance else 0
+
+
 def retake(ledger: Ledger, attempt: Attempt, instance: str, lease_until: float) -> None:
     """Lease *attempt* again to the process that still holds it; a counted loss is taken back."""
     task = ledger.task(attempt.task_id)
@@ -187,6 +196,7 @@ def retake(ledger: Ledger, attempt: Attempt, instance: str, lease_until: float) 
             status=AttemptStatus.LEASED,
             ended_at=None,
             instance=instance,
+            poll=poll_of(attempt, instance),
             lease_until=lease_until,
         )
     )

@@ -152,7 +152,8 @@ def _replace(
             if attempts.holder_of(ledger, attempt) is None:
                 continue  # its job has ended with one that was lost before it
             if attempt.wire_id in named:
-                moved = attrs.evolve(attempt, instance=instance.id)
+                poll = attempts.poll_of(attempt, instance.id)
+                moved = attrs.evolve(attempt, instance=instance.id, poll=poll)
                 ledger.put_attempt(moved)
             else:
                 attempts.lose(ledger, attempt, rules, "the worker process died")
