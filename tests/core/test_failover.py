@@ -131,20 +131,45 @@ def test_one_that_answers_probes_and_no_heartbeats_is_not_asked_for_work_even_in
     assert policy.renewed(A, now=2.0).active == A
 
 
-def test_rests_double_and_are_forgotten_after_a_minute_without_a_failure() -> None:
-    policy, now, rests = Failover(urls=(A, B), stable_seconds=STABLE), 0.0, []
-    for _ in range(7):
+def test_rests_and_proving_times_double_and_are_forgotten_after_a_minute_without_a_failure() -> (
+    None
+):
+    policy, now, rests, proofs = Failover(urls=(A, B), stable_seconds=STABLE), 0.0, [], []
+    for _ in range(8):
         policy = policy.failed(A, now=now, reason="silent")
         rests.append(policy.health(A).retry_at - now)
         now = policy.health(A).retry_at
         policy = policy.renewed(A, now=now)
-        now += STABLE
+        proofs.append(policy.changes_at() - now)
+        now = policy.changes_at()
         policy = policy.at(now)
         assert policy.active == A
-    assert rests == [0.5, 1, 2, 4, 8, 15, 15]
+        now += 1.0
+    assert rests == [0.5, 1, 2, 4, 8, 15, 15, 15]
+    assert proofs == [5, 10, 20, 40, 80, 160, 300, 300]
     now += FORGET_SECONDS
     policy = policy.failed(A, now=now, reason="silent")
     assert policy.health(A).retry_at == now + 0.5
+    policy = policy.renewed(A, now=now + 1)
+    assert policy.changes_at() == now + 1 + STABLE
+
+
+def test_a_long_outage_is_one_failure_and_not_many_relapses() -> None:
+    policy, now = Failover(urls=(A, B), stable_seconds=STABLE).renewed(A, now=0.0), 30.0
+    for _ in range(50):
+        policy = policy.failed(A, now=now, reason="silent")
+        now = policy.health(A).retry_at
+    policy = policy.renewed(A, now=now)
+    assert policy.changes_at() == now + STABLE
+
+
+def test_one_that_there_is_no_room_for_is_passed_over_until_there_is() -> None:
+    policy = Failover(urls=(A, B)).without_room_for([A])
+    assert policy.active == B
+    assert policy.is_usable(A)
+    assert policy.without_room_for([A, B]).active is None
+    assert policy.without_room_for([]).active == A
+    assert Failover(urls=(A,)).without_room_for([A]).active == A
 
 
 def test_what_others_notice_while_it_rests_does_not_prolong_its_rest() -> None:

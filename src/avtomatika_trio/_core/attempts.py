@@ -96,7 +96,13 @@ def give_back(
         )
         _poison(ledger, task, fault)
         return
-    if not started or returned < rules.returns_before_backoff:
+    if not started:  # nothing has changed: who is to be avoided still is
+        same = tasks.Requeued(
+            lost=task.lost, returned=returned, avoid=task.avoid, avoid_until=task.avoid_until
+        )
+        queue(ledger, tasks.step(task, same))
+        return
+    if returned < rules.returns_before_backoff:
         queue(ledger, tasks.step(task, tasks.Requeued(lost=task.lost, returned=returned)))
         return
     rank = returned - rules.returns_before_backoff + 1

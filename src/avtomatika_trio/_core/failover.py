@@ -14,7 +14,7 @@ What keeps it from switching to and fro:
 
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Self
 
 import attrs
@@ -66,6 +66,10 @@ REST = Backoff(base_seconds=0.5, cap_seconds=15.0, jitter=0.2)
 #: A credential is put right by a person, not by trying.
 REFUSED_SECONDS = 15.0
 
+#: One that goes down again soon after it came back proves itself for twice as long each time, but
+#: never for longer than this.
+MOST_STABLE_SECONDS = 300.0
+
 #: For so long it has to be up without a failure before its earlier ones are forgotten.
 FORGET_SECONDS = 60.0
 
@@ -88,9 +92,11 @@ class Health:
     reason: str | None = None
     """Why it is down or refused."""
     failures: int = 0
-    """In a row, with less than `FORGET_SECONDS` between one's end and the next."""
+    """In a row, never up for `FORGET_SECONDS` between two of them."""
     retry_at: float = -math.inf
     """It rests until then."""
+    relapses: int = 0
+    """How often, in a row, it has gone down soon after it was up again."""
     good_since: float = -math.inf
     """Since when it has answered without a failure."""
     renewed: bool = False
@@ -109,6 +115,8 @@ class Failover:
     """The preferred one first."""
     stable_seconds: float = 5.0
     """How long one that was down must answer before it is up."""
+    full: frozenset[str] = frozenset()
+    """Those that should be given no more to do: the results for them wait already."""
     active: str | None = attrs.field()
     """The one to ask for work; None while none of them can be asked."""
     _health: Mapping[str, Health] = attrs.field()
@@ -154,11 +162,14 @@ class Failover:
         old = self._health[url]
         if old.standing is Standing.DOWN and now < old.retry_at:
             return self  # it rests: others only notice what is known
-        is_old_story = old.standing is Standing.UP and now - old.good_since >= FORGET_SECONDS
+        is_old_story = old.standing is Standing.UP and now - old.since >= FORGET_SECONDS
         failures = 1 if is_old_story else old.failures + 1
+        is_relapse = old.standing is Standing.UP and old.failures > 0 and not is_old_story
+        was_up = old.standing is Standing.UP
         facts = attrs.evolve(
             old,
             failures=failures,
+            relapses=old.relapses + is_relapse if is_relapse or not was_up else 0,
             retry_at=now + REST.delay_seconds(attempt=failures, noise=noise),
             reason=reason,
             renewed=False,
@@ -170,6 +181,13 @@ class Failover:
         retry_at = now + REFUSED_SECONDS
         facts = attrs.evolve(self._health[url], retry_at=retry_at, reason=reason, renewed=False)
         return self._happen(url, Event.REFUSED, now, facts)
+
+    def without_room_for(self, urls: Collection[str]) -> Self:
+        """Work shall be asked for at none of *urls*, whose results cannot be got rid of."""
+        if self.full == frozenset(urls):
+            return self
+        moved = attrs.evolve(self, full=frozenset(urls))
+        return attrs.evolve(moved, active=_choose(moved))
 
     def at(self, now: float) -> Self:
         """As it is when time has passed until *now*."""
@@ -188,7 +206,9 @@ class Failover:
         health = self._health[url]
         if health.standing is not Standing.PROVING or not health.renewed:
             return math.inf
-        return max(health.good_since + self.stable_seconds, health.retry_at)
+        patience = self.stable_seconds * 2.0 ** min(health.relapses, 16)
+        most = max(self.stable_seconds, MOST_STABLE_SECONDS)
+        return max(health.good_since + min(patience, most), health.retry_at)
 
     def _happen(self, url: str, event: Event, now: float, facts: Health) -> Self:
         """Let *event* happen to *url*, of which *facts* are known now."""
@@ -213,7 +233,7 @@ def _choose(policy: Failover) -> str | None:
     """
     if len(policy.urls) == 1:
         return policy.urls[0]
-    usable = [url for url in policy.urls if policy.is_usable(url)]
+    usable = [url for url in policy.urls if policy.is_usable(url) and url not in policy.full]
     for url in usable:
         if url == policy.active or policy.health(url).standing is Standing.UP:
             return url

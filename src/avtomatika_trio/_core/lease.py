@@ -54,6 +54,8 @@ class BeatAnswer:
     """What a heartbeat is answered, and what deserves a line in the log."""
 
     known: bool
+    is_first: bool = False
+    """Whether it is the first one of its instance."""
     cancel: tuple[str, ...] = ()
     """Named wire ids that the worker should stop working on."""
     replaced: tuple[str, ...] = ()
@@ -133,7 +135,13 @@ def _our_heartbeat(ledger: Ledger, old: Instance, beat: Beat, rules: Rules) -> B
         elif attempt.wire_id not in named and not may_have_work(instance, attempt.poll):
             attempts.unclaim(ledger, attempt, "the worker does not hold it")
     cancel = [] if lost_in_thought else _retake_or_cancel(ledger, instance, named, until, notes)
-    return BeatAnswer(known=True, cancel=tuple(cancel), replaced=replaced, notes=tuple(notes))
+    return BeatAnswer(
+        known=True,
+        is_first=old.beat == 0,
+        cancel=tuple(cancel),
+        replaced=replaced,
+        notes=tuple(notes),
+    )
 
 
 def _replace(

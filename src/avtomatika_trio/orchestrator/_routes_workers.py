@@ -188,7 +188,7 @@ class _Routes:
             raise HttpProblem(HTTPStatus.NOT_FOUND, "worker_not_found", "Worker not found")
         for note in answer.notes:
             logger.warning("%s", note)
-        if beat.number == 1:  # by now it has named those that it replaces
+        if answer.is_first:  # by now it has named those that it replaces
             await self._report_twins(beat)
         return {
             "status": "ttl_refreshed" if empty else "ok",

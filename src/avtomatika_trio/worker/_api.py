@@ -7,6 +7,7 @@ the thread that beats beside it.  Neither sees what the messages mean; that is `
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -81,6 +82,11 @@ class ConnectionDropped(OrchestratorUnavailable):
 @attrs.frozen
 class Silent(OrchestratorUnavailable):
     """There was no answer in time."""
+
+
+@attrs.frozen
+class ServerFault(OrchestratorUnavailable):
+    """It answered 500: it lives, and chokes on just this request, perhaps."""
 
 
 @attrs.frozen
@@ -207,6 +213,8 @@ def _errors(url: str) -> Iterator[None]:
         yield
     except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError, httpx.CloseError) as exc:
         raise ConnectionDropped(url, _told(exc)) from exc
+    except httpx.TimeoutException as exc:
+        raise Silent(url, _told(exc)) from exc
     except (httpx.HTTPError, httpx.StreamError) as exc:
         raise OrchestratorUnavailable(url, _told(exc)) from exc
 
@@ -233,7 +241,8 @@ def _reply(url: str, response: httpx.Response) -> Reply:
         raise Overloaded(url, f"{status}: {detail}", _retry_after(response))
     if 400 <= status < 500:
         raise Refused(url, status, detail)
-    raise OrchestratorUnavailable(url, f"it answered {status}: {detail}")
+    kind = ServerFault if status == HTTPStatus.INTERNAL_SERVER_ERROR else OrchestratorUnavailable
+    raise kind(url, f"it answered {status}: {detail}")
 
 
 def _detail(response: httpx.Response) -> str:

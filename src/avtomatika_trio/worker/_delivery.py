@@ -68,7 +68,7 @@ class Delivery:
         spool: Where results wait.
         settling: Decides what is done with entries that waited too long.
         slots: The worker's.
-        nudge: Called when the spool may have room again; calls `look_again` in its turn.
+        nudge: Called when the spool has taken or got rid of something; calls `look_again`.
         noise: For the jitter of delays.
         wall_clock: Unix time, to tell how old a result is.
     """
@@ -198,7 +198,7 @@ class Delivery:
                 desk = self.desks.get(entry.orchestrator)
                 if desk is None or not desk.keep_slot(entry.cluster_id):
                     self._slots.release(1)
-            self.look_again()
+            self._nudge()
 
     async def _keep_looking(self) -> NoReturn:
         """See to what waits for somebody who may never come: at each registration, and hourly."""

@@ -9,7 +9,8 @@ An orchestrator that nothing can be given back to, as the original, is an except
 keeps its slot until it is answered.
 
 One that does not answer holds up nobody.  After a little more than it usually takes, its slots
-are lent to the next one, and it is not asked again before it has answered or failed.
+are lent to the next one, and it is not asked again before it has answered or failed.  If what it
+brings then has to go back, its next question keeps its slots: slow as it is, it gets its share.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,6 +45,8 @@ class _Seat:
     is_drained: bool = False
     """Whether it has said, in this sweep, that it has no more."""
     usual_seconds: float | None = None
+    keeps_slots: bool = False
+    """Whether what it brought was too late for its slots: until it is quicker, they wait for it."""
 
     @property
     def url(self) -> str:
@@ -147,7 +150,7 @@ class InTurn:
         asking.start_soon(partial(self._ask, seat, terms, ask, answered, is_parked=False))
         with trio.move_on_after(seat.patience_seconds):
             await answered.wait()
-        if terms.gives_back:
+        if terms.gives_back and not seat.keeps_slots:
             self._intake.lend(ask)
 
     def _charge(self, seat: _Seat, slots: int) -> None:
@@ -172,13 +175,16 @@ class InTurn:
         self, seat: _Seat, terms: Terms, ask: Ask, answered: trio.Event, *, is_parked: bool
     ) -> None:
         waits = is_parked or not terms.sweeps
-        begun = await seat.poller.ask(terms, ask, waits=waits)
-        if is_parked and begun:
-            self._charge(seat, begun)
+        got = await seat.poller.ask(terms, ask, waits=waits)
+        if is_parked and got.begun:
+            self._charge(seat, got.begun)
+        if not is_parked:
+            was_late = trio.current_time() - ask.sent_at > seat.patience_seconds
+            seat.keeps_slots = got.surplus > 0 or (seat.keeps_slots and was_late)
         if not waits and not seat.poller.outage.failures:
             seat.took(trio.current_time() - ask.sent_at)
         seat.is_asked = False
-        seat.is_drained = begun < ask.most
+        seat.is_drained = got.begun + got.surplus < ask.most
         answered.set()
         self._board.nudge()
 

@@ -13,7 +13,13 @@ import trio
 
 from avtomatika_trio._core.failover import REFUSED_SECONDS, REST
 from avtomatika_trio.errors import AvtomatikaError, OrchestratorUnavailable, Refused
-from avtomatika_trio.worker._api import ConnectionDropped, Http, Overloaded
+from avtomatika_trio.worker._api import (
+    ANSWER_SECONDS,
+    ConnectionDropped,
+    Http,
+    Overloaded,
+    Silent,
+)
 from avtomatika_trio.worker._requests import Terms
 from avtomatika_trio.worker._switchboard import Noise, Switchboard
 
@@ -25,6 +31,12 @@ LinkError = OrchestratorUnavailable | Refused
 HEARTBEAT, POLLING, DELIVERY = "heartbeat", "polling", "delivery"
 
 _UNAUTHORIZED = frozenset({401, 403})
+
+#: As long as it has not said how long its leases are.
+_LEASE_SECONDS = 30.0
+
+#: So many polls in a row must not be answered that the worker is unknown, though it registers.
+_MOST_UNKNOWN_POLLS = 2
 
 
 def is_unauthorized(exc: AvtomatikaError) -> bool:
@@ -74,6 +86,7 @@ class Link:
         self._polls: set[trio.CancelScope] = set()
         self._posts: set[trio.CancelScope] = set()
         self._failing: set[str] = set()
+        self._unknown_polls = 0
         board.subscribe(self.url, self)
 
     @property
@@ -87,9 +100,9 @@ class Link:
         return self.terms is not None and self.board.policy.is_usable(self.url)
 
     @property
-    def is_polled(self) -> bool:
-        """Whether a poll waits for its answer."""
-        return bool(self._polls)
+    def is_waited_for(self) -> bool:
+        """Whether a poll or a post waits for its answer."""
+        return bool(self._polls or self._posts)
 
     def serves(self, cluster_id: str) -> bool:
         """Whether it belongs to that cluster, as far as it has said."""
@@ -130,16 +143,31 @@ class Link:
     def failed(self, activity: str, exc: LinkError) -> None:
         """Note that *activity* does not work.
 
-        Being asked to come again later is no failure.  Nor do deliveries count: one result that
-        an orchestrator chokes on must not keep the worker from its other work.
+        Being asked to come again later is no failure, but for heartbeats it becomes one when a
+        lease has passed.  Deliveries do not count: one result that an orchestrator chokes on must
+        not keep the worker from its other work.
         """
         self._failing.add(activity)
-        if activity == DELIVERY or isinstance(exc, Overloaded):
+        if activity == DELIVERY or self._is_forgiven(activity, exc):
             return
         if isinstance(exc, OrchestratorUnavailable):
             self.board.failed(self.url, f"{exc.reason} ({activity})")
-        elif activity == HEARTBEAT or not knows_us_not(exc):  # else it registers again first
+        else:
             self.board.refused(self.url, f"{exc.status}: {exc.detail} ({activity})")
+
+    def _is_forgiven(self, activity: str, exc: LinkError) -> bool:
+        if activity == POLLING:
+            if knows_us_not(exc):  # it registers again first
+                self._unknown_polls += 1
+                return self._unknown_polls < _MOST_UNKNOWN_POLLS
+            return isinstance(exc, Overloaded)
+        now = trio.current_time()
+        is_alive = isinstance(exc, Overloaded) or (
+            isinstance(exc, Silent) and self.heard_at > now - ANSWER_SECONDS
+        )
+        lease = _LEASE_SECONDS if self.terms is None else self.terms.lease_seconds
+        known_at = self.board.started_at if self.renewed_at is None else self.renewed_at
+        return is_alive and now - known_at < lease
 
     def succeeded(self, activity: str) -> None:
         """Note that *activity* works."""
@@ -150,6 +178,7 @@ class Link:
             self.heard()
         if activity == POLLING:
             self.polled_at = self.heard_at
+            self._unknown_polls = 0
         if activity in self._failing:
             self._failing.remove(activity)
             self._recovered.unpark_all()

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NoReturn
 
+import attrs
 import trio
 
 from avtomatika_trio._wire.messages import TaskPayload
@@ -16,6 +17,16 @@ from avtomatika_trio.worker._slots import MOST_PER_POLL, Slots
 
 #: A server that does not hold polls open is asked again no sooner than this.
 _EMPTY_POLL_SECONDS = 0.5
+
+
+@attrs.frozen
+class Got:
+    """What a poll has brought."""
+
+    begun: int = 0
+    """Attempts that have begun."""
+    surplus: int = 0
+    """Tasks that there was no slot for any more."""
 
 
 class Poller:
@@ -61,7 +72,7 @@ class Poller:
         """Begin a poll with the *slots* that were taken for it."""
         return self._intake.open(self.home, slots)
 
-    async def ask(self, terms: Terms, ask: Ask, *, waits: bool = True) -> int:
+    async def ask(self, terms: Terms, ask: Ask, *, waits: bool = True) -> Got:
         """Ask once.
 
         Args:
@@ -70,11 +81,14 @@ class Poller:
             waits: Whether the orchestrator should hold the poll while it has no work.
 
         Returns:
-            How many attempts have begun.
+            What it has brought; nothing, if the orchestrator has gone meanwhile.
         """
         tasks: list[TaskPayload] = []
         is_answered = False
         begun = 0
+        if terms is not self.link.terms or not self.link.is_usable:
+            self._intake.close(ask, terms)
+            return Got()
         try:
             with self.link.polling():
                 tasks = await self._exchange(terms, ask, waits=waits)
@@ -91,7 +105,7 @@ class Poller:
             self._beat_soon(terms.cluster_id)
         if is_answered and waits and not begun:
             self.not_before = ask.sent_at + _EMPTY_POLL_SECONDS
-        return begun
+        return Got(begun, len(tasks) - begun)
 
     async def _exchange(self, terms: Terms, ask: Ask, *, waits: bool) -> list[TaskPayload]:
         hold = _requests.hold_seconds(terms, self._wanted_hold_seconds) if waits else 0.0

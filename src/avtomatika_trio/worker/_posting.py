@@ -10,6 +10,7 @@ import trio
 from avtomatika_trio._wire.messages import ResultsAnswer, TaskPayload
 from avtomatika_trio.errors import OrchestratorUnavailable, Refused, SpoolError
 from avtomatika_trio.worker import _requests
+from avtomatika_trio.worker._api import ServerFault
 from avtomatika_trio.worker._delivery import Delivery
 from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._intake import Intake
@@ -132,6 +133,9 @@ class Poster:
         except Refused as exc:
             await self._not_accepted(batch, terms, exc)
             return
+        except ServerFault as exc:
+            await self._choked(batch, terms, exc)
+            return
         except OrchestratorUnavailable as exc:
             self._put_back(batch, exc)
             return
@@ -196,12 +200,24 @@ class Poster:
                 self._register_again()
             self._put_back(batch, exc)
 
+    async def _choked(self, batch: Sequence[SpoolEntry], terms: Terms, exc: ServerFault) -> None:
+        """One in *batch* is too much for the orchestrator: let the others pass it."""
+        if len(batch) > 1:
+            await self._halve(batch, terms)
+            return
+        self._outage.failed(exc)
+        self.free_slots()
+        self._delivery.settled(batch, instead=batch)  # behind all others
+
+    async def _halve(self, batch: Sequence[SpoolEntry], terms: Terms) -> None:
+        middle = len(batch) // 2
+        await self._post(batch[:middle], terms)
+        await self._post(batch[middle:], terms)
+
     async def _refused(self, batch: Sequence[SpoolEntry], terms: Terms, exc: Refused) -> None:
         """Something in *batch* will never be accepted: find it, and tell that instead (R7)."""
         if len(batch) > 1:
-            middle = len(batch) // 2
-            await self._post(batch[:middle], terms)
-            await self._post(batch[middle:], terms)
+            await self._halve(batch, terms)
             return
         try:
             replacement = await self._settling.replace(batch[0], exc)

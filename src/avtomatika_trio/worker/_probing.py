@@ -44,7 +44,7 @@ class Probing:
         is_next = link.board.policy.active == link.url and link.terms is None
         return probe_at(
             link.board.policy.health(link.url),
-            is_watched=link.is_polled or is_next,
+            is_watched=link.is_waited_for or is_next,
             probed_at=self._probed_at,
             heard_at=link.heard_at,
         )

@@ -170,7 +170,7 @@ class _Service:
             noise=world.noise,
             wall_clock=world.wall_clock,
         )
-        self._board.on_change.append(self._delivery.look_again)
+        self._board.on_change += [self._note_room, self._delivery.look_again]
         self._attempts = Attempts(
             worker_id=identity.worker_id,
             skills=skills,
@@ -344,6 +344,14 @@ class _Service:
             noise=self._world.noise,
             wall_clock=self._world.wall_clock,
         )
+
+    def _note_room(self) -> None:
+        full = [
+            link.url
+            for link in self._routes.links
+            if link.terms is not None and self._spool.is_full(link.terms.cluster_id)
+        ]
+        self._board.without_room_for(full)
 
     def _give_back(self, entries: Sequence[SpoolEntry]) -> None:
         """Nobody will see these results: let others do the tasks."""

@@ -6,7 +6,7 @@ each orchestrator that goes down or comes back, none for a poll.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn, Protocol
 
 import trio
@@ -104,9 +104,13 @@ class Switchboard:
         """*url* does not let the worker in, for *reason*."""
         self._become(self.policy.refused(url, now=trio.current_time(), reason=reason))
 
+    def without_room_for(self, urls: Collection[str]) -> None:
+        """The spool is full of results for *urls* (rule R6)."""
+        self._become(self.policy.without_room_for(urls))
+
     def _become(self, new: Failover) -> None:
         old, self.policy = self.policy, new
-        if new == old:
+        if new is old or new == old:
             return
         moved = [url for url in new.urls if _standing(old, url) is not _standing(new, url)]
         has_switched = self._switches and old.active != new.active
@@ -149,8 +153,15 @@ def _standing(policy: Failover, url: str) -> Standing:
 def _switch_line(old: Failover, new: Failover) -> str:
     before, after = old.active, new.active
     if before is None:
-        return f"asking {after} for work: it answers again"
+        why = "takes results" if after in old.full else "answers"
+        return f"asking {after} for work: it {why} again"
     health = new.health(before)
+    if before in new.full and after is None:
+        return f"asking nobody for work: the spool is full of results for {before}"
+    if before in new.full:
+        return f"switched from {before} to {after}: the spool is full of results for {before}"
+    if after in old.full and after not in new.full:
+        return f"switched back from {before} to {after}, which takes results again"
     if health.standing in (Standing.UP, Standing.PROVING):
         stable = new.stable_seconds
         return f"switched back from {before} to {after}, which has answered for {stable:g} s"
