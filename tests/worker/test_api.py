@@ -13,6 +13,8 @@ from avtomatika_trio.worker._api import (
     Overloaded,
     Reply,
     Request,
+    ServerFault,
+    Silent,
     open_http,
     open_thread_http,
 )
@@ -48,7 +50,7 @@ async def test_a_request_carries_the_headers_and_the_query() -> None:
 @pytest.mark.parametrize(
     ("response", "raised", "told"),
     [
-        (httpx.Response(500, json={"error": "boom"}), OrchestratorUnavailable, "boom"),
+        (httpx.Response(500, json={"error": "boom"}), ServerFault, "boom"),
         (httpx.Response(503), OrchestratorUnavailable, "503"),
         (httpx.Response(302), OrchestratorUnavailable, "302"),
         (httpx.Response(429, headers={"Retry-After": "7"}), Overloaded, "429"),
@@ -58,6 +60,7 @@ async def test_a_request_carries_the_headers_and_the_query() -> None:
         (httpx.ConnectError("refused"), OrchestratorUnavailable, "ConnectError: refused"),
         (httpx.RemoteProtocolError("gone"), ConnectionDropped, "gone"),
         (httpx.ReadError(""), ConnectionDropped, "ReadError"),
+        (httpx.ReadTimeout("slow"), Silent, "ReadTimeout: slow"),
         (httpx.DecodingError("bad gzip"), OrchestratorUnavailable, "bad gzip"),
     ],
 )
