@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from avtomatika_trio import ActionFactory, Blueprint
-from avtomatika_trio.testing import Cluster, WorkerMachine, calls, open_cluster
+from avtomatika_trio.testing import Cluster, StreamNetwork, WorkerMachine, calls, open_cluster
 from avtomatika_trio.testing.invariants import ENDED_WITHOUT_OUTCOME
 from avtomatika_trio.worker import Worker
 
@@ -128,11 +128,14 @@ async def at_peace(**options: Any) -> AsyncIterator[Cluster]:
     """
     trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
     trio._core._run._r.seed(options.get("seed", 0))
+    streams: StreamNetwork | None = options.get("streams")
     async with open_cluster([one, many], **options) as cluster:
         yield cluster
         await cluster.kill_all()
         assert await cluster.violations() == []
         assert [seen for seen in cluster.network.seen if seen.outcome == 500] == []
+        if streams is not None:
+            assert [it for it in streams.exchanges if it.status == 500] == []
 
 
 async def unexplained(cluster: Cluster, shop: Workshop, job_ids: Iterable[str]) -> list[str]:

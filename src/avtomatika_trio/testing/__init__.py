@@ -18,11 +18,11 @@ from avtomatika_trio.testing._machines import (
     WorkerMachine as WorkerMachine,
 )
 from avtomatika_trio.testing._network import Network as Network, open_network as open_network
-from avtomatika_trio.testing._streams import (
+from avtomatika_trio.testing._streams import StreamNetwork as StreamNetwork
+from avtomatika_trio.testing._wires import (
     Break as Break,
     Cut as Cut,
     Exchange as Exchange,
-    StreamNetwork as StreamNetwork,
     Way as Way,
 )
 from avtomatika_trio.testing.invariants import find_violations as find_violations
