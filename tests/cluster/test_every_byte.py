@@ -28,9 +28,11 @@ each_exchange = pytest.mark.parametrize("exchange", PATHS)
 each_way = pytest.mark.parametrize("way", Way, ids=lambda way: way.value)
 one_or_two = pytest.mark.parametrize("orchestrators", [1, 2])
 
-#: Every byte where the worker may switch in the middle of it; elsewhere some hundred places do.
-RESET_STEPS = {1: 11, 2: 1}
-SILENCE_STEP = 20
+#: One half of the bytes is cut with one orchestrator, the other where the worker may switch in
+#: the middle of it: what a parser makes of half a message is the same in both.
+RESET_STEP = 2
+END_STEP = 11
+SILENCE_STEP = 30
 
 
 @attrs.define
@@ -96,8 +98,22 @@ async def test_a_reset_after_any_byte_costs_no_more_than_a_heartbeat(
     async with town(orchestrators) as it:
         length = await it.length(exchange, way)
         assert length > 200
-        places = range(0, length + 1, RESET_STEPS[orchestrators])
+        places = {0, *range(orchestrators - 1, length, RESET_STEP), length}
         for cut in cuts(exchange, way, Break.RESET, places):
+            assert await it.cut_at(cut, seconds=BEAT)
+        assert it.shop.times() == [1] * (2 * len(places) + 2)
+
+
+@each_exchange
+@each_way
+async def test_an_end_in_the_middle_costs_no_more_than_a_heartbeat(
+    autojump_clock: MockClock, exchange: str, way: Way
+) -> None:
+    """Half an answer is none, however properly the connection was closed after it."""
+    async with town(2) as it:
+        length = await it.length(exchange, way)
+        places = {*range(0, length, END_STEP), length - 1, length}
+        for cut in cuts(exchange, way, Break.END, places):
             assert await it.cut_at(cut, seconds=BEAT)
         assert it.shop.times() == [1] * (2 * len(places) + 2)
 
