@@ -96,7 +96,7 @@ def test_a_job_runs_on_a_worker_with_generated_tokens(run: Run, tmp_path: Path) 
             worker.send_signal(signal.SIGTERM)
             _, told = worker.communicate()
         assert worker.returncode == Exit.OK
-        assert "avtomatika 0.1.0 works\n  id            w-1\n  skills        echo\n" in told
+        assert "avtomatika 0.1.0 works\n  id             w-1\n  skills         echo\n" in told
         assert "Traceback" not in told
         orchestrator.send_signal(signal.SIGTERM)
         _, told = orchestrator.communicate()
