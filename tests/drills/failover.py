@@ -178,7 +178,7 @@ def summary(drill: Drill, reckoning: Reckoning) -> str:
     """What has come of it."""
     plan, problems = drill.plan, [*drill.problems, *reckoning.problems]
     lines = [
-        f"{'finished':12} {reckoning.finished} of {plan.tasks}",
+        f"{'finished':12} {reckoning.finished} of {plan.tasks + reckoning.unanswered}",
         f"{'kills':12} {', '.join(f'{count} of the {who}' for who, count in drill.kills.items())}",
         f"{'lost':12} {reckoning.lost}",
         f"{'doubled':12} {reckoning.doubled}",
