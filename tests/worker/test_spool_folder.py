@@ -42,9 +42,12 @@ import os, sys, subprocess, time
 from pathlib import Path
 from avtomatika_trio.worker._spool_log import SpoolLog
 log = SpoolLog(Path(sys.argv[1]), instance="holder")
+forked, told = os.pipe()
 if os.fork() == 0:
+    os.write(told, b"!")  # what a fork has to do first is done
     time.sleep(60)
     os._exit(0)
+os.read(forked, 1)
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
 print("ready", flush=True)
 time.sleep(60)
