@@ -26,7 +26,7 @@ from avtomatika_trio._config import (
     settings_markdown,
 )
 from avtomatika_trio._config._load import known_variables
-from avtomatika_trio._config._settings import setting_of
+from avtomatika_trio._config._setting import setting_of
 from avtomatika_trio.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]

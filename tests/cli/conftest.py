@@ -13,7 +13,7 @@ from tests.cli.commands import TOKENS, Ran, Run, quick, waits
 
 from avtomatika_trio._config import OrchestratorSettings
 from avtomatika_trio._config._load import known_variables
-from avtomatika_trio._config._settings import WorkerSettings
+from avtomatika_trio._config._settings_worker import WorkerSettings
 from avtomatika_trio.cli import main
 from avtomatika_trio.orchestrator import _server
 from avtomatika_trio.orchestrator._build import create_context, server_settings

@@ -13,7 +13,7 @@ from tests.docs.sessions import Exchange, Terminal, read_session
 
 from avtomatika_trio._config import OrchestratorSettings
 from avtomatika_trio._config._load import known_variables
-from avtomatika_trio._config._settings import WorkerSettings
+from avtomatika_trio._config._settings_worker import WorkerSettings
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

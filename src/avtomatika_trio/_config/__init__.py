@@ -1,7 +1,9 @@
 """Settings of the two programs: what they are, where they come from, what is wrong with them.
 
-`_settings` declares them, `_kinds`, `_addresses` and `_targets` know how values look, `_file` reads
-`avtomatika.toml`, `_load` decides between sources, `_docs` writes the reference page.
+`_settings_orchestrator` and `_settings_worker` declare them, `_kinds`, `_addresses` and
+`_targets` know how values look, `_file` reads `avtomatika.toml`, `_load` decides between
+sources, `_docs` writes the reference page.  `_access_files` reads `workers.toml` and
+`clients.toml`.
 Nothing here reads the process's environment: it is an argument.
 """
 
@@ -17,10 +19,10 @@ from avtomatika_trio._config._load import (
     load_orchestrator_settings as load_orchestrator_settings,
     load_worker_settings as load_worker_settings,
 )
-from avtomatika_trio._config._settings import (
+from avtomatika_trio._config._settings_orchestrator import (
     OrchestratorSettings as OrchestratorSettings,
-    WorkerSettings as WorkerSettings,
 )
+from avtomatika_trio._config._settings_worker import WorkerSettings as WorkerSettings
 from avtomatika_trio._config._targets import Target as Target
 
 __all__ = [

@@ -6,12 +6,9 @@ from typing import Any
 import attrs
 
 from avtomatika_trio._config._kinds import in_bytes
-from avtomatika_trio._config._settings import (
-    OrchestratorSettings,
-    Setting,
-    WorkerSettings,
-    setting_of,
-)
+from avtomatika_trio._config._setting import Setting, setting_of
+from avtomatika_trio._config._settings_orchestrator import OrchestratorSettings
+from avtomatika_trio._config._settings_worker import WorkerSettings
 
 _INTRODUCTION = """\
 # Settings

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import attrs
 
@@ -185,12 +186,14 @@ def in_bytes(count: int) -> str:
 
 
 def one_of(*choices: str) -> Kind[str]:
-    """One of the upper-case *choices*, written in any case."""
+    """One of *choices*, written in any case."""
+    known = {choice.lower(): choice for choice in choices}
 
     def read(raw: object) -> str:
-        if text_of(raw).upper() not in choices:
+        choice = known.get(text_of(raw).strip().lower())
+        if choice is None:
             raise Malformed(f"{shown(raw)} is not known")
-        return text_of(raw).upper()
+        return choice
 
     return Kind(expects=f"one of {', '.join(choices)}", read=read)
 
@@ -243,6 +246,42 @@ def _folder(raw: object) -> Path:
     return raw if isinstance(raw, Path) else Path(text_of(raw))
 
 
+def _file(raw: object) -> Path:
+    path = raw if isinstance(raw, Path) else Path(text_of(raw))
+    try:
+        if path.is_dir():
+            raise Malformed(f"{shown(str(path))} is a folder")
+        path.open("rb").close()
+    except (OSError, ValueError) as fault:
+        if isinstance(fault, Malformed):
+            raise
+        reason = getattr(fault, "strerror", None) or "not a path"
+        raise Malformed(f"{shown(str(path))} cannot be read ({reason})") from None
+    return path
+
+
+_SWITCHES = {"true": True, "yes": True, "on": True, "1": True}
+_SWITCHES |= {"false": False, "no": False, "off": False, "0": False}
+
+
+def _switch(raw: object) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    value = _SWITCHES.get(text_of(raw).strip().lower())
+    if value is None:
+        raise Malformed(f"{shown(raw)} is neither true nor false")
+    return value
+
+
+def _time_zone(raw: object) -> ZoneInfo:
+    if isinstance(raw, ZoneInfo):
+        return raw
+    try:
+        return ZoneInfo(text_of(raw).removeprefix(":"))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise Malformed(f"{shown(raw)} is not a time zone that is known") from None
+
+
 def _worker_id(raw: object) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", text_of(raw)):
         raise Malformed(f"{shown(raw)} is not a worker id")
@@ -267,10 +306,13 @@ def is_loopback(host: str) -> bool:
 
 TEXT = Kind(expects="a text", read=text_of)
 FOLDER = Kind(expects="the path of a folder", read=_folder)
+FILE = Kind(expects="the path of a file that can be read", read=_file)
 HOST = Kind(expects="a host name or an IP address, without a port", read=_host)
 PORT = whole(0, 65535)
 PORT_OR_OFF = Kind(expects='a port from 1 to 65535, or "off"', read=_port_or_off)
 SECRET = Kind(expects="a token of printable ASCII characters without spaces", read=_secret)
 SECRET_FILE = Kind(expects="the path of a file that holds the token", read=_secret_file)
+SWITCH = Kind(expects="true or false", read=_switch)
+TIME_ZONE = Kind(expects="a name such as UTC or Europe/Berlin", read=_time_zone)
 WORKER_ID = Kind(expects="1 to 128 letters, digits, `_` or `-`", read=_worker_id)
 LOG_LEVEL = one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

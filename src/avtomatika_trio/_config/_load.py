@@ -14,14 +14,11 @@ import attrs
 from avtomatika_trio._config._addresses import STORAGE, masked
 from avtomatika_trio._config._file import CONFIG_VARIABLE, Document, read_document
 from avtomatika_trio._config._kinds import SECRET_FILE, Kind, Malformed
-from avtomatika_trio._config._settings import (
-    OrchestratorSettings,
-    Setting,
-    WorkerSettings,
-    setting_of,
-)
+from avtomatika_trio._config._setting import Setting, setting_of
+from avtomatika_trio._config._settings_orchestrator import OrchestratorSettings
+from avtomatika_trio._config._settings_worker import WorkerSettings
 from avtomatika_trio._config._targets import Target
-from avtomatika_trio._config._unsupported import refusals, warnings
+from avtomatika_trio._config._unsupported import warnings
 from avtomatika_trio.errors import ConfigError
 
 S = TypeVar("S", OrchestratorSettings, WorkerSettings)
@@ -176,7 +173,6 @@ def _resolve(
         )
     found.problems += document.problems
     found.problems += _unknown_keys(document)
-    found.problems += refusals(kind, environ)
     for field in attrs.fields(kind):
         setting = setting_of(field)
         given = [

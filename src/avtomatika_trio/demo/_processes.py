@@ -19,7 +19,9 @@ from typing import Any, Self
 import attrs
 
 from avtomatika_trio._config._file import CONFIG_VARIABLE
-from avtomatika_trio._config._settings import OrchestratorSettings, WorkerSettings, setting_of
+from avtomatika_trio._config._setting import setting_of
+from avtomatika_trio._config._settings_orchestrator import OrchestratorSettings
+from avtomatika_trio._config._settings_worker import WorkerSettings
 from avtomatika_trio.errors import AvtomatikaError
 
 START_SECONDS = 60.0

@@ -1,0 +1,168 @@
+"""The settings of a worker: each is declared once, as a field.
+
+The class may also be built directly, with keyword arguments; ranges are a matter of loading.
+"""
+
+# `setting` makes an attrs field; ruff knows only `attrs.field` itself.
+# ruff: noqa: RUF009
+
+from pathlib import Path
+
+import attrs
+
+from avtomatika_trio._config._kinds import (
+    FILE,
+    FOLDER,
+    HOST,
+    PORT_OR_OFF,
+    SECRET,
+    SWITCH,
+    WORKER_ID,
+    Secret,
+    one_of,
+    seconds,
+    whole,
+)
+from avtomatika_trio._config._setting import DAY_SECONDS, log_level, setting
+from avtomatika_trio._config._targets import ONE_OR_MORE, ONE_TARGET, TARGETS, Target
+
+
+@attrs.frozen(kw_only=True)
+class WorkerSettings:
+    """Settings of one worker process; durations in seconds."""
+
+    worker_id: str | None = setting(
+        WORKER_ID,
+        "WORKER_ID",
+        default=None,
+        doc="The worker's name, unique in the fleet; without one it is generated once "
+        "and kept beside the spool.",
+    )
+    orchestrators: tuple[Target, ...] = setting(
+        ONE_OR_MORE,
+        "ORCHESTRATORS_CONFIG",
+        "ORCHESTRATOR_URL",
+        kinds={"ORCHESTRATORS_CONFIG": TARGETS, "ORCHESTRATOR_URL": ONE_TARGET},
+        default=(Target(url="http://127.0.0.1:8080"),),
+        flag="--orchestrator-url",
+        doc="The orchestrators to work for: addresses, or objects of `url` and, if wanted, "
+        "`priority` (10; lower is preferred, the order of the list decides between equals), "
+        "`weight` (1; its share in `ROUND_ROBIN`) and `token`.",
+    )
+    mode: str = setting(
+        one_of("FAILOVER", "ROUND_ROBIN", "WATERFALL"),
+        "MULTI_ORCHESTRATOR_MODE",
+        default="FAILOVER",
+        doc="Which of several orchestrators is asked for work: the best one that is up, each in "
+        "its turn, or each in the order of priority until one has work.",
+    )
+    failback_stable_seconds: float = setting(
+        seconds(0, 3600),
+        "FAILBACK_STABLE_SECONDS",
+        default=5.0,
+        doc="How long an orchestrator that was down must answer before it is preferred again.",
+    )
+    token: Secret | None = setting(
+        SECRET,
+        "WORKER_INDIVIDUAL_TOKEN",
+        "AVTOMATIKA_WORKER_TOKEN",
+        "WORKER_TOKEN",
+        default=None,
+        doc="What the worker presents, where an entry of `ORCHESTRATORS_CONFIG` has no `token` "
+        "of its own.",
+    )
+    secret_key: Secret | None = setting(
+        SECRET,
+        "ORCHESTRATOR_SECRET_KEY",
+        "SECRET_KEY",
+        default=None,
+        doc="What tasks must be signed with; without it signatures are not looked at.",
+    )
+    require_task_signature: bool = setting(
+        SWITCH,
+        "REQUIRE_TASK_SIGNATURE",
+        default=True,
+        doc="Whether a task without a signature is refused by a worker that has the key.",
+    )
+    use_access_tokens: bool = setting(
+        SWITCH,
+        "WORKER_ACCESS_TOKENS",
+        default=False,
+        doc="Whether the worker shows short-lived tokens, which it gets for its token or its "
+        "certificate, in the place of its token.",
+    )
+    tls_ca: Path | None = setting(
+        FILE,
+        "TLS_CA_PATH",
+        default=None,
+        doc="Who must have signed the certificates of orchestrators (PEM), in the place of the "
+        "system's authorities.",
+    )
+    tls_cert: Path | None = setting(
+        FILE,
+        "TLS_CERT_PATH",
+        default=None,
+        doc="The certificate that the worker shows (PEM); its name is the worker id.",
+    )
+    tls_key: Path | None = setting(
+        FILE,
+        "TLS_KEY_PATH",
+        default=None,
+        doc="The key of that certificate (PEM).",
+    )
+    max_concurrent_tasks: int = setting(
+        whole(1, 10_000),
+        "MAX_CONCURRENT_TASKS",
+        default=10,
+        doc="How many attempts run at the same time.",
+    )
+    poll_timeout_seconds: float = setting(
+        seconds(1, 600),
+        "TASK_POLL_TIMEOUT",
+        default=30.0,
+        doc="How long the orchestrator is asked to hold a poll open; none holds it longer "
+        "than 30 seconds.",
+    )
+    heartbeat_interval_seconds: float = setting(
+        seconds(0.1, 1200),
+        "HEARTBEAT_INTERVAL",
+        default=10.0,
+        doc="How often leases are renewed.",
+    )
+    spool_dir: Path = setting(
+        FOLDER,
+        "WORKER_SPOOL_DIR",
+        default=Path(".avtomatika/spool"),
+        show=lambda folder: repr(str(folder)),
+        doc="The folder of results that no orchestrator has accepted yet.",
+    )
+    spool_max_entries: int = setting(
+        whole(1, 10_000_000),
+        "WORKER_SPOOL_MAX_ENTRIES",
+        default=10_000,
+        doc="At how many undelivered results of one cluster the worker stops asking it for work.",
+    )
+    health_port: int | None = setting(
+        PORT_OR_OFF,
+        "WORKER_PORT",
+        default=8083,
+        doc="The port of the worker's health check; 0 or `off` is none.",
+    )
+    health_host: str = setting(
+        HOST,
+        "WORKER_HOST",
+        default="127.0.0.1",
+        doc="The address of the health check; give 0.0.0.0 where probes come from elsewhere.",
+    )
+    shutdown_timeout_seconds: float = setting(
+        seconds(0, DAY_SECONDS),
+        "WORKER_SHUTDOWN_TIMEOUT",
+        default=30.0,
+        doc="How long running attempts may go on after a stop was asked for; what is "
+        "cut off is given back.",
+    )
+    log_level: str = log_level()
+
+    def token_of(self, target: Target) -> Secret | None:
+        """What *target* is shown."""
+        return self.token if target.token is None else target.token
