@@ -653,7 +653,7 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     large = tmp_path / "large.toml"
     large.write_bytes(b"#" * (1024**2 + 1))
     assert problems(WorkerSettings, file=large) == [
-        f"{large}: larger than 1MiB; remove what is no setting"
+        f"{large}: larger than 1MiB; remove what does not belong there"
     ]
 
 

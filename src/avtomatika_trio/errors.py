@@ -11,6 +11,7 @@
     │   ├── JobNotFound
     │   ├── IllegalTransition    this event cannot happen in this status
     │   └── StaleRevision        someone else wrote first; read again and decide anew
+    ├── QuotaExceeded            a client has submitted as many jobs as it may
     ├── HandlerError
     │   ├── TransientError       raised by a task handler: try again
     │   ├── PermanentError       raised by a task handler: another try cannot end differently
@@ -142,6 +143,17 @@ class StaleRevision(JobError):
 
     def __str__(self) -> str:
         return f"job {self.job_id!r} is at revision {self.found}, not {self.expected}"
+
+
+@attrs.frozen
+class QuotaExceeded(AvtomatikaError):
+    """A client has submitted as many jobs as it may in this month."""
+
+    used: int
+    allowed: int
+
+    def __str__(self) -> str:
+        return f"{self.used} of the {self.allowed} jobs of this month are used"
 
 
 class HandlerError(AvtomatikaError):

@@ -69,7 +69,13 @@ def url() -> Iterator[str]:
         stops.append(lambda: token.run_sync_soon(stop.set))
         settings = OrchestratorSettings(port=0, grace_seconds=0.1)
         async with open_storage("memory:") as storage, trio.open_nursery() as nursery:
-            context = create_context(settings, storage, Blueprints([quick, waits]), TOKENS)
+            context = create_context(
+                settings,
+                storage,
+                Blueprints([quick, waits]),
+                client_token=TOKENS.client_token,
+                worker_token=TOKENS.worker_token,
+            )
             urls.extend(
                 await nursery.start(
                     partial(

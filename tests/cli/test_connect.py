@@ -33,7 +33,8 @@ def test_a_wrong_token_is_refused(run: Run, url: str) -> None:
     ran = run("job", "list", "--url", url, "--token", "wrong")
     assert ran.code == Exit.AUTH
     assert ran.err == (
-        f"avtomatika: {url} refused (401): this is not a token of a client (CLIENT_TOKEN);"
+        f"avtomatika: {url} refused (401): this is not a token of a client (CLIENT_TOKEN, or one"
+        " of clients.toml);"
         " give the token it was started with: --token, or CLIENT_TOKEN\n"
     )
 

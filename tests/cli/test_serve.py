@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
-from tests.cli.commands import TOKENS, Run
+from tests.cli.commands import Run
 
 from avtomatika_trio._config import OrchestratorSettings, Secret
 from avtomatika_trio.cli import Exit
@@ -32,7 +32,7 @@ from avtomatika_trio.storage import MemoryStorage
             (
                 "0.0.0.0 can be reached from other machines, and has no token of its own; set"
                 " CLIENT_TOKEN and WORKER_TOKEN (or CLIENT_TOKEN_FILE and WORKER_TOKEN_FILE),"
-                " or listen on 127.0.0.1"
+                " or name each in clients.toml and workers.toml, or listen on 127.0.0.1"
             ),
         ),
         (
@@ -84,7 +84,8 @@ def test_half_the_tokens_are_not_enough_for_other_machines(
     assert ran.code == Exit.USAGE
     assert ran.err == (
         "avtomatika: :: can be reached from other machines, and has no token of its own;"
-        " set WORKER_TOKEN (or WORKER_TOKEN_FILE), or listen on 127.0.0.1\n"
+        " set WORKER_TOKEN (or WORKER_TOKEN_FILE), or name each in workers.toml,"
+        " or listen on 127.0.0.1\n"
     )
 
 
@@ -103,17 +104,18 @@ def test_an_address_in_use(run: Run) -> None:
 
 def test_generated_tokens_are_kept_and_for_their_owner_only(tmp_path: Path) -> None:
     settings = OrchestratorSettings(storage_url=f"sqlite:{tmp_path}/x.db")
-    tokens, path = _tokens(settings)
+    client, worker, path = _tokens(settings)
+    assert client != worker
     assert path == tmp_path / "avtomatika.tokens"
     assert path.stat().st_mode & 0o777 == 0o600
-    assert _tokens(settings) == (tokens, path)
+    assert _tokens(settings) == (client, worker, path)
 
 
 def test_a_configured_token_stands_beside_a_generated_one(tmp_path: Path) -> None:
     generated = OrchestratorSettings(storage_url=f"sqlite:{tmp_path}/x.db")
-    tokens, path = _tokens(generated)
+    client, _, path = _tokens(generated)
     half = attrs.evolve(generated, worker_token=Secret("mine"))
-    assert _tokens(half) == (attrs.evolve(tokens, worker_token="mine"), path)
+    assert _tokens(half) == (client, "mine", path)
 
 
 def test_configured_tokens_make_no_file(tmp_path: Path) -> None:
@@ -122,7 +124,7 @@ def test_configured_tokens_make_no_file(tmp_path: Path) -> None:
         client_token=Secret("client-secret"),
         worker_token=Secret("worker-secret"),
     )
-    assert _tokens(settings) == (TOKENS, None)
+    assert _tokens(settings) == ("client-secret", "worker-secret", None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -140,7 +142,9 @@ def test_every_setting_has_its_effect() -> None:
         blocked_loop_seconds=9.0,
         grace_seconds=10.5,
     )
-    context = create_context(settings, MemoryStorage(time.time), Blueprints(), TOKENS)
+    context = create_context(
+        settings, MemoryStorage(time.time), Blueprints(), client_token="c", worker_token="w"
+    )
     server = server_settings(settings)
     assert (server.host, server.port, server.max_message_bytes, server.grace_seconds) == (
         "::1",
@@ -152,7 +156,7 @@ def test_every_setting_has_its_effect() -> None:
     assert (rules.lease_seconds, rules.max_lost_attempts, rules.blocked_loop_seconds) == (4, 8, 9)
     assert (limits.max_body_bytes, limits.max_params_bytes, limits.max_transitions) == (2, 3, 7)
     assert (limits.poll_hold_seconds, limits.handler_timeout_seconds) == (5, 6)
-    assert (context.client_token, context.worker_token) == ("client-secret", "worker-secret")
+    assert (context.client_token, context.worker_token) == ("c", "w")
 
 
 async def test_the_task_tree_shows_who_waits_where() -> None:

@@ -5,7 +5,7 @@ The handlers are all `async`: the others run in threads, which virtual time does
 
 import contextlib
 from collections.abc import AsyncIterator
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast
 
 import attrs
@@ -13,6 +13,9 @@ import httpx
 import trio
 
 from avtomatika_trio import Blueprint
+from avtomatika_trio._core.access import AuditRow, ClientCredential
+from avtomatika_trio._core.admission import apply, open_access
+from avtomatika_trio._wire.token_hashes import hash_token
 from avtomatika_trio.orchestrator._app import create_app
 from avtomatika_trio.orchestrator._context import Context, Limits
 from avtomatika_trio.orchestrator._http import AsgiApp
@@ -69,6 +72,28 @@ def memory() -> MemoryStorage:
 def blueprints() -> Blueprints:
     """`resize` and `walk`, checked once for all tests."""
     return Blueprints([resize(), walk()])
+
+
+async def let_in(context: Context, name: str, **fields: Any) -> None:
+    """Let in one more client, whose token is `token-of-<name>`.
+
+    Args:
+        context: Of the orchestrator.
+        name: Of the client.
+        fields: Of its `ClientCredential`.
+    """
+    fresh = partial(open_access, fresh_salt="5a" * 16)
+    access = await context.storage.commit(fresh)
+    hashed = hash_token(f"token-of-{name}", bytes.fromhex(access.salt))
+    client = ClientCredential(name=name, hashes=(hashed,), **fields)
+    operation = partial(
+        apply,
+        workers=None,
+        clients=(*(access.clients or ()), client),
+        audit=AuditRow(at=0, who="test", action="test", origin=""),
+    )
+    await context.storage.commit(operation)
+    await context.access.open()
 
 
 def make_context(storage: Storage | None = None, **limits: Any) -> Context:

@@ -225,7 +225,7 @@ async def test_arguments_are_found_by_name_and_state_history_wins_over_initial_d
     await run_through(one_state(start), both="from the client", only=1.0)
     assert seen["job_id"] == JOB
     assert seen["initial_data"] == {"both": "from the client", "only": 1.0}
-    assert seen["client"] == "c"
+    assert seen["client"].id == "c"
     assert (seen["context"].job_id, seen["context"].current_state) == (JOB, "start")
     assert (seen["both"], seen["only"], seen["absent"]) == ("from the history", 1.0, 7)
     assert type(seen["only"]) is float

@@ -13,11 +13,13 @@ from tests.orchestrator.clients import (
     TOKEN,
     Worker,
     http_scope,
+    let_in,
     make_context,
     open_client,
 )
 from trio.testing import MockClock
 
+from avtomatika_trio._core.access import Role
 from avtomatika_trio._core.job import JobStatus
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._app import create_app
@@ -409,7 +411,8 @@ async def test_an_unknown_job_is_not_found(below: str) -> None:
 
 async def test_a_job_of_somebody_else_does_not_exist() -> None:
     context = make_context()
-    async with open_client(context) as client:
+    await let_in(context, "me", roles=(Role.SUBMITTER,))
+    async with open_client(context, token="token-of-me") as client:
         job_id = await submit(client)
         mine = await context.storage.job(job_id)
         assert mine is not None

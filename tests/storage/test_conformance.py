@@ -8,6 +8,7 @@ import pytest
 
 from avtomatika_trio.storage import Storage, open_storage
 from avtomatika_trio.testing.conformance import (
+    AccessPromises,
     ClaimPromises,
     CommitPromises,
     DurabilityPromises,
@@ -47,6 +48,10 @@ class TestQueues(QueuePromises):
 
 
 class TestIndexes(IndexPromises):
+    pass
+
+
+class TestAccess(AccessPromises):
     pass
 
 

@@ -7,6 +7,12 @@ sources, `_docs` writes the reference page.  `_access_files` reads `workers.toml
 Nothing here reads the process's environment: it is an argument.
 """
 
+from avtomatika_trio._config._access_files import (
+    ClientEntry as ClientEntry,
+    WorkerEntry as WorkerEntry,
+    read_clients_file as read_clients_file,
+    read_workers_file as read_workers_file,
+)
 from avtomatika_trio._config._addresses import masked as masked
 from avtomatika_trio._config._docs import settings_markdown as settings_markdown
 from avtomatika_trio._config._file import find_settings_file as find_settings_file

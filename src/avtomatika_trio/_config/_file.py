@@ -6,6 +6,8 @@ from pathlib import Path
 import attrs
 import tomli
 
+from avtomatika_trio._config._kinds import in_bytes
+
 CONFIG_VARIABLE = "AVTOMATIKA_CONFIG"
 """The variable that names the settings file."""
 
@@ -51,20 +53,21 @@ def find_settings_file(environ: Mapping[str, str], folder: Path = Path()) -> Pat
     return path if path.exists() else None
 
 
-def read_document(path: Path) -> Document:
-    """The settings file at *path*; what is wrong with it is in `problems`."""
+def read_document(path: Path, *, largest_bytes: int = _LARGEST_BYTES) -> Document:
+    """The TOML file at *path*; what is wrong with it is in `problems`."""
     name = str(path)
     try:
         with path.open("rb") as file:
-            content = file.read(_LARGEST_BYTES + 1)
+            content = file.read(largest_bytes + 1)
     except (OSError, ValueError) as fault:
         reason = getattr(fault, "strerror", None) or "not a path"
         remedy = f"give the path of a TOML file, or unset {CONFIG_VARIABLE}"
         return Document(path=name, problems=(f"{name!r}: cannot be read ({reason}); {remedy}",))
-    if len(content) > _LARGEST_BYTES:
-        return Document(
-            path=name, problems=(f"{name}: larger than 1MiB; remove what is no setting",)
+    if len(content) > largest_bytes:
+        problem = (
+            f"{name}: larger than {in_bytes(largest_bytes)}; remove what does not belong there"
         )
+        return Document(path=name, problems=(problem,))
     try:
         text = content.decode().replace("\r\n", "\n")
         values = tomli.loads(text)

@@ -8,6 +8,7 @@ hashes only.
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from math import inf
 from typing import Any, TypeVar
 
 import attrs
@@ -79,10 +80,114 @@ class AccessSet:
     """None = no `workers.toml` was ever applied."""
     clients: tuple[ClientCredential, ...] | None = None
 
+
+#: What an instance has shown that is no token of its own; hashes of tokens look otherwise.
+GLOBAL = "global"
+CERTIFICATE = "certificate"
+
+
+class Roster:
+    """An `AccessSet`, indexed.
+
+    Args:
+        access: Who may talk.
+    """
+
+    def __init__(self, access: AccessSet) -> None:
+        self.access = access
+        workers = access.workers or ()
+        self._by_name = {it.name: it for it in workers}
+        self._wildcards = [it for it in workers if any(mark in it.name for mark in "*?[")]
+        self.clients = {it.name: it for it in access.clients or ()}
+        self.clients_by_hash = {it: one for one in self.clients.values() for it in one.hashes}
+
     def worker(self, worker_id: str) -> WorkerCredential | None:
         """The section for *worker_id*: of that very name, else the first wildcard that fits."""
-        fitting = [it for it in self.workers or () if fnmatchcase(worker_id, it.name)]
-        return next((it for it in fitting if it.name == worker_id), next(iter(fitting), None))
+        exact = self._by_name.get(worker_id)
+        if exact is not None or not self._wildcards:
+            return exact
+        return next((it for it in self._wildcards if fnmatchcase(worker_id, it.name)), None)
+
+    def lets_in(self, worker_id: str, credential: str, now: float) -> bool:
+        """Whether what a worker has once shown is still good.
+
+        Args:
+            worker_id: Of the worker.
+            credential: See `Instance.credential`.
+            now: The storage's time.
+        """
+        section = self.worker(worker_id)
+        if section is None:
+            return credential in ("", GLOBAL, CERTIFICATE)
+        if is_over(section, now):
+            return False
+        return credential in ("", CERTIFICATE) or credential in section.hashes
+
+    def next_end(self, now: float) -> float:
+        """When the next credential expires; infinity if none will."""
+        sections: list[WorkerCredential | ClientCredential] = []
+        sections += [*(self.access.workers or ()), *self.clients.values()]
+        ends = [it.expires_at for it in sections if it.expires_at is not None]
+        return min((at for at in ends if at > now), default=inf)
+
+
+def is_over(section: "WorkerCredential | ClientCredential", now: float) -> bool:
+    """Whether a section has expired at *now*."""
+    return section.expires_at is not None and section.expires_at <= now
+
+
+class TokenKind(StrEnum):
+    """What a token that an orchestrator has issued is good for."""
+
+    ACCESS = "access"  #: shown in the place of a worker's own token
+    REFRESH = "refresh"  #: exchanged, once, for a new pair
+
+
+@attrs.frozen(kw_only=True)
+class IssuedToken:
+    """A short-lived token of a worker."""
+
+    hash: str
+    kind: TokenKind
+    worker_id: str
+    credential: str
+    """What it was issued for, see `Instance.credential`; it is valid only as long as that is."""
+    expires_at: float
+
+
+@attrs.frozen(kw_only=True)
+class Usage:
+    """How many jobs a client has submitted in a month."""
+
+    client: str
+    month: str
+    """As in `2026-11`, where the installation is."""
+    jobs: int
+
+
+@attrs.frozen(kw_only=True)
+class AuditRow:
+    """Something that was changed by an administrative call."""
+
+    at: float
+    who: str
+    """A client id, or `SIGHUP`."""
+    action: str
+    origin: str
+    """The address that it came from."""
+    details: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class JobClient:
+    """Who submitted a job, as handlers see it."""
+
+    id: str
+    plan: str | None = None
+    params: dict[str, Any] = attrs.field(factory=dict)
+
+    def __str__(self) -> str:
+        return self.id
 
 
 C = TypeVar("C", WorkerCredential, ClientCredential)

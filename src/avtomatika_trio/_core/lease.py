@@ -26,6 +26,8 @@ class Registration:
     skills: tuple[str, ...]
     interval_seconds: float
     said: dict[str, Any]
+    credential: str = ""
+    """What it has shown, see `Instance.credential`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -80,6 +82,7 @@ def register(ledger: Ledger, said: Registration, rules: Rules) -> Instance:
         lease_until=now + lease if ours else now,
         due_at=now + lease,
         interval_seconds=said.interval_seconds,
+        credential=said.credential,
         beat=0 if old is None else old.beat,
         last_poll=0 if old is None else old.last_poll,
         open_polls=() if old is None else old.open_polls,

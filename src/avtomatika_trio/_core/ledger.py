@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from avtomatika_trio._core.access import AccessSet, AuditRow, IssuedToken, Usage
 from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.task import Attempt, Lane, Task
 
@@ -76,6 +77,9 @@ class Instance:
     """Replaced, said goodbye, or lost: nothing is handed to it until it is heard again."""
     current_tasks: int = 0
     status: str = "idle"
+    credential: str = ""
+    """What it showed when it registered: the hash of a token of its own, `global` or
+    `certificate`; empty where nobody asked."""
 
 
 class TimerKind(StrEnum):
@@ -214,6 +218,32 @@ class Ledger(Protocol):
     def service(self) -> Service | None: ...
 
     def put_service(self, service: Service) -> None: ...
+
+    def access(self) -> AccessSet | None:
+        """Who may talk; None = nobody has ever said."""
+        ...
+
+    def put_access(self, access: AccessSet) -> None: ...
+
+    def usage(self, client: str, month: str) -> Usage | None: ...
+
+    def put_usage(self, usage: Usage) -> None: ...
+
+    def issued_token(self, token_hash: str) -> IssuedToken | None: ...
+
+    def put_issued_token(self, token: IssuedToken) -> None: ...
+
+    def drop_issued_token(self, token_hash: str) -> None:
+        """Forget a token; one that nobody knows is no error."""
+        ...
+
+    def expired_tokens(self, *, most: int) -> Sequence[IssuedToken]:
+        """Issued tokens whose time is over, earliest first."""
+        ...
+
+    def note_for_audit(self, row: AuditRow) -> None:
+        """Add to the audit; rows are only ever added, and numbered in commit order."""
+        ...
 
     def wake(self, skill: str) -> None:
         """After the commit, wake polls that wait for *skill*.

@@ -1,9 +1,11 @@
 """`avtomatika serve`: one orchestrator, until it is told to stop."""
 
 import gc
+import logging
 import os
 from argparse import Namespace
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -22,13 +24,17 @@ from avtomatika_trio.cli._logs import start_logging
 from avtomatika_trio.cli._output import listing, note, print_json
 from avtomatika_trio.cli._places import settings_file, token_files, tokens_path
 from avtomatika_trio.cli._signals import Ending, watch_signals
-from avtomatika_trio.errors import ConfigError
+from avtomatika_trio.errors import ConfigError, StorageUnavailable
 from avtomatika_trio.orchestrator._build import create_context, server_settings
+from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._credential_files import CLIENTS_FILE, WORKERS_FILE
 from avtomatika_trio.orchestrator._registry import Blueprints, endpoints_of
 from avtomatika_trio.orchestrator._server import serve
 from avtomatika_trio.orchestrator._service import run_orchestrator
-from avtomatika_trio.orchestrator._tokens import Tokens, make_tokens, read_tokens
+from avtomatika_trio.orchestrator._tokens import make_tokens, read_tokens
 from avtomatika_trio.storage import open_storage
+
+logger = logging.getLogger(__name__)
 
 #: When Python looks for cycles of garbage: new objects, and rounds until older ones are
 #: looked at too.  A loaded orchestrator makes objects by the million and hardly a cycle; with
@@ -73,15 +79,28 @@ def _refuse_open_doors(settings: OrchestratorSettings) -> None:
     """Generated tokens are for this machine alone.
 
     Raises:
-        ConfigError: others can reach the address, and a token is not configured.
+        ConfigError: others can reach the address, and nothing says who may talk.
     """
-    given = {"CLIENT_TOKEN": settings.client_token, "WORKER_TOKEN": settings.worker_token}
-    missing = [name for name, token in given.items() if token is None]
-    if missing and not is_loopback(settings.host):
+    if is_loopback(settings.host):
+        return
+    given = {
+        "CLIENT_TOKEN": (settings.client_token, settings.clients_config, CLIENTS_FILE),
+        "WORKER_TOKEN": (settings.worker_token, settings.workers_config, WORKERS_FILE),
+    }
+    missing = [
+        name
+        for name, (token, named, usual) in given.items()
+        if token is None and named is None and not usual.exists()
+    ]
+    if settings.worker_auth_mode == "mtls-only" and "WORKER_TOKEN" in missing:
+        missing.remove("WORKER_TOKEN")
+    if missing:
         names = " and ".join(missing)
         files = " and ".join(f"{name}_FILE" for name in missing)
+        tables = " and ".join(str(given[name][2]) for name in missing)
         fault = f"{settings.host} can be reached from other machines, and has no token of its own"
-        raise ConfigError((f"{fault}; set {names} (or {files}), or listen on 127.0.0.1",))
+        remedy = f"set {names} (or {files}), or name each in {tables}, or listen on 127.0.0.1"
+        raise ConfigError((f"{fault}; {remedy}",))
 
 
 def _check_folder(storage_url: str) -> None:
@@ -107,11 +126,23 @@ def _blueprints(settings: OrchestratorSettings) -> Blueprints:
 
 async def _serve(settings: OrchestratorSettings, blueprints: Blueprints, *, as_json: bool) -> int:
     ending, asked, up = Ending(), trio.Event(), False
+    hangups, heard = trio.open_memory_channel[None](1)
+
+    def hang_up() -> None:
+        with suppress(trio.WouldBlock):  # one is waiting already, and will read the files
+            hangups.send_nowait(None)
+
     async with trio.open_nursery() as watching:
-        await watching.start(watch_signals, ending, asked.set)
+        await watching.start(partial(watch_signals, ending, asked.set, reload=hang_up))
         async with open_storage(settings.storage_url) as storage:
-            tokens, place = _tokens(settings)
-            context = create_context(settings, storage, blueprints, tokens)
+            client_token, worker_token, place = _tokens(settings)
+            context = create_context(
+                settings,
+                storage,
+                blueprints,
+                client_token=client_token,
+                worker_token=worker_token,
+            )
             orchestrator = partial(
                 run_orchestrator,
                 context,
@@ -125,6 +156,7 @@ async def _serve(settings: OrchestratorSettings, blueprints: Blueprints, *, as_j
                     _announce(urls[0], settings, blueprints, place)
                     if as_json:
                         print_json({"url": urls[0], "pid": os.getpid()}, one_line=True)
+                    watching.start_soon(_reload_on, heard, context)
             except* OSError as group:
                 if up:
                     raise
@@ -133,15 +165,25 @@ async def _serve(settings: OrchestratorSettings, blueprints: Blueprints, *, as_j
     return ending.exit
 
 
-def _tokens(settings: OrchestratorSettings) -> tuple[Tokens, Path | None]:
-    """What clients and workers must show, and the file where generated ones are.
+async def _reload_on(hangups: trio.MemoryReceiveChannel[None], context: Context) -> None:
+    """Read at each SIGHUP who may talk; what is wrong with it is logged, and changes nothing."""
+    async for _ in hangups:
+        try:
+            await context.access.reload("SIGHUP", f"process {os.getpid()}", context.rules)
+        except (ConfigError, StorageUnavailable) as exc:
+            logger.error("credentials stay as they were: %s", exc)  # noqa: TRY400 - no traceback
+
+
+def _tokens(settings: OrchestratorSettings) -> tuple[str | None, str | None, Path | None]:
+    """What clients and workers without tokens of their own show, and where generated ones are.
 
     Raises:
         ConfigError: the file cannot be read or written.
     """
-    client, worker = settings.client_token, settings.worker_token
-    if client is not None and worker is not None:
-        return Tokens(client_token=client.reveal(), worker_token=worker.reveal()), None
+    client = None if settings.client_token is None else settings.client_token.reveal()
+    worker = None if settings.worker_token is None else settings.worker_token.reveal()
+    if (client is not None and worker is not None) or not is_loopback(settings.host):
+        return client, worker, None
     path = tokens_path(settings.storage_url)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -149,10 +191,7 @@ def _tokens(settings: OrchestratorSettings) -> tuple[Tokens, Path | None]:
         reason = f"{path.parent}: cannot be made ({exc.strerror})"
         raise ConfigError((f"{reason}; set CLIENT_TOKEN and WORKER_TOKEN",)) from exc
     made = read_tokens(path) or make_tokens(path)
-    return Tokens(
-        client_token=made.client_token if client is None else client.reveal(),
-        worker_token=made.worker_token if worker is None else worker.reveal(),
-    ), path
+    return client or made.client_token, worker or made.worker_token, path
 
 
 def _reason(group: BaseExceptionGroup[OSError]) -> str:

@@ -1,6 +1,7 @@
 """What the long-running commands do with signals.
 
 SIGTERM, SIGINT   end gracefully; a second one ends the process at once
+SIGHUP            read again what may change while it runs (`serve`: who may talk)
 SIGUSR1           write the tree of Trio tasks to the log
 """
 
@@ -36,6 +37,7 @@ async def watch_signals(
     ending: Ending,
     stop: Callable[[], None],
     *,
+    reload: Callable[[], None] | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Heed signals until cancelled; in the main thread only.
@@ -43,13 +45,18 @@ async def watch_signals(
     Args:
         ending: Told which signal it was.
         stop: Called once, at the first signal that asks for the end.
+        reload: Called at each SIGHUP; None leaves that signal as it is.
         task_status: Started once no signal is missed.
     """
-    with trio.open_signal_receiver(*_ENDING, signal.SIGUSR1) as signals:
+    others = [signal.SIGUSR1] if reload is None else [signal.SIGUSR1, signal.SIGHUP]
+    with trio.open_signal_receiver(*_ENDING, *others) as signals:
         task_status.started()
         async for number in signals:
             if number == signal.SIGUSR1:
                 logger.info("tasks:\n%s", render_task_tree())
+            elif number == signal.SIGHUP:
+                assert reload is not None
+                reload()
             elif ending.by is None:
                 ending.by = signal.Signals(number)
                 # Also when something keeps the loop from turning: the system sees to it.

@@ -1,16 +1,24 @@
 """From settings to the parts of an orchestrator: the one place where a setting gets its effect."""
 
+import time
+
 from avtomatika_trio._config import OrchestratorSettings
 from avtomatika_trio._core.rules import Rules
-from avtomatika_trio.orchestrator._context import Context, Limits
+from avtomatika_trio.orchestrator._context import Context, Limits, Security
+from avtomatika_trio.orchestrator._credential_files import CredentialFiles
+from avtomatika_trio.orchestrator._limits import create_limits
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.orchestrator._server import ServerSettings
-from avtomatika_trio.orchestrator._tokens import Tokens
 from avtomatika_trio.storage._base import Storage
 
 
 def create_context(
-    settings: OrchestratorSettings, storage: Storage, blueprints: Blueprints, tokens: Tokens
+    settings: OrchestratorSettings,
+    storage: Storage,
+    blueprints: Blueprints,
+    *,
+    client_token: str | None,
+    worker_token: str | None,
 ) -> Context:
     """The parts of one orchestrator that goes by *settings*.
 
@@ -18,13 +26,27 @@ def create_context(
         settings: Where to listen and what to store in are not used here; see `server_settings`.
         storage: Open; outlives the context.
         blueprints: Those that jobs may be submitted for.
-        tokens: Configured or generated; those in *settings* have been considered in them.
+        client_token: What clients show that have no token of their own, configured or
+            generated; that in *settings* has been considered.
+        worker_token: Likewise for workers.
     """
+    key = settings.secret_key
     return Context(
         storage=storage,
         blueprints=blueprints,
-        client_token=tokens.client_token,
-        worker_token=tokens.worker_token,
+        client_token=client_token,
+        worker_token=worker_token,
+        files=CredentialFiles(
+            workers=settings.workers_config, clients=settings.clients_config, looks_around=True
+        ),
+        security=Security(
+            auth_mode=settings.worker_auth_mode,
+            signing=settings.worker_signing,
+            secret_key=None if key is None else key.reveal().encode(),
+            access_token_seconds=settings.access_token_seconds,
+            time_zone=settings.time_zone,
+        ),
+        rates=create_limits(settings, time.monotonic),
         rules=Rules(
             lease_seconds=settings.lease_seconds,
             max_lost_attempts=settings.max_lost_attempts,

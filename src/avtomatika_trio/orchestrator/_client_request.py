@@ -3,7 +3,6 @@
 Whatever is wrong becomes an `HttpProblem` or an `InvalidMessage` that names the place.
 """
 
-import hmac
 import math
 import re
 from http import HTTPStatus
@@ -12,16 +11,15 @@ from typing import TypeVar
 from quart import request
 from werkzeug.datastructures import Headers
 
+from avtomatika_trio._core.access import Role, includes
 from avtomatika_trio._wire.codec import decode
 from avtomatika_trio._wire.messages import CLIENT_TOKEN_HEADER
 from avtomatika_trio.errors import InvalidMessage, Problem
+from avtomatika_trio.orchestrator._access import Client
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem
 
 T = TypeVar("T")
-
-#: Whom the one client token stands for.
-CLIENT_ID = "client"
 
 #: Where a token is looked for, in this order, before `Authorization: Bearer`.
 _TOKEN_HEADERS = (CLIENT_TOKEN_HEADER, "X-Avtomatika-Token")
@@ -30,25 +28,43 @@ _TOKEN_HEADERS = (CLIENT_TOKEN_HEADER, "X-Avtomatika-Token")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
-def authenticate(context: Context, headers: Headers) -> str:
-    """The id of the client that sent a request with *headers*.
+async def admit(context: Context, headers: Headers, address: str, needed: Role) -> Client:
+    """The client that sent a request with *headers*.
+
+    Args:
+        context: Which knows the clients.
+        headers: With its token.
+        address: Where it came from.
+        needed: The role that the route is for.
 
     Raises:
-        HttpProblem: 401; it has no token, or not the right one.
+        HttpProblem: 401 without the right token, 403 without the role, 429 for too many.
     """
+    try:
+        client = _identify(context, headers)
+    except HttpProblem:
+        await context.wrong_tokens.slow_down(address)
+        raise
+    context.rates.take("client", client.id)
+    if not includes(client.roles, needed):
+        has = ", ".join(client.roles) or "none"
+        detail = f"this needs the role {needed}; {client.id!r} has: {has} (clients.toml)"
+        raise HttpProblem(HTTPStatus.FORBIDDEN, "role_missing", detail)
+    return client
+
+
+def _identify(context: Context, headers: Headers) -> Client:
     token = _token(headers)
     if token is None:
         detail = (
             f"this needs a token: send it as {CLIENT_TOKEN_HEADER}, or as Authorization: Bearer"
         )
         raise HttpProblem(HTTPStatus.UNAUTHORIZED, "token_missing", detail)
-    # Headers arrive as Latin-1: this gives back the bytes that were sent.
-    sent = token.encode("latin-1", "replace")
-    known = context.client_token.encode()
-    if not known or not hmac.compare_digest(sent, known):
-        detail = "this is not a token of a client (CLIENT_TOKEN)"
+    client = context.access.client(token)
+    if client is None:
+        detail = "this is not a token of a client (CLIENT_TOKEN, or one of clients.toml)"
         raise HttpProblem(HTTPStatus.UNAUTHORIZED, "token_unknown", detail)
-    return CLIENT_ID
+    return client
 
 
 def _token(headers: Headers) -> str | None:

@@ -3,13 +3,19 @@
 import random
 import secrets
 import time
+from datetime import UTC, datetime, tzinfo
 from typing import Protocol
 
 import attrs
 import trio
 
 from avtomatika_trio._core.rules import Rules
+from avtomatika_trio.orchestrator._access import Access
+from avtomatika_trio.orchestrator._credential_files import CredentialFiles
+from avtomatika_trio.orchestrator._limits import RateLimits
 from avtomatika_trio.orchestrator._registry import Blueprints
+from avtomatika_trio.orchestrator._signatures import Signatures
+from avtomatika_trio.orchestrator._wrong_tokens import WrongTokens
 from avtomatika_trio.storage._base import Storage
 
 #: The partition that job ids begin with; a storage with one partition has only this one.
@@ -68,15 +74,55 @@ class Limits:
 
 
 @attrs.frozen(kw_only=True)
+class Security:
+    """How callers prove who they are."""
+
+    auth_mode: str = "mixed"
+    """`mixed`, `mtls-only` or `token-only`: what workers may show."""
+    signing: str = "optional"
+    """`required`, `optional` or `off`: whether messages of workers must be signed."""
+    secret_key: bytes | None = attrs.field(default=None, repr=False)
+    """What tasks are signed with."""
+    access_token_seconds: float = 3600.0
+    time_zone: tzinfo = UTC
+    """Where the months of quotas begin."""
+
+
+@attrs.frozen(kw_only=True)
 class Context:
     """One orchestrator's parts."""
 
     storage: Storage
     blueprints: Blueprints
-    client_token: str
-    worker_token: str
+    client_token: str | None = attrs.field(repr=False)
+    worker_token: str | None = attrs.field(repr=False)
+    files: CredentialFiles = attrs.field(factory=CredentialFiles)
+    security: Security = attrs.field(factory=Security)
+    rates: RateLimits = attrs.field(factory=RateLimits.off)
+    wrong_tokens: WrongTokens = attrs.field(factory=WrongTokens)
+    access: Access = attrs.field(init=False)
+    signatures: Signatures = attrs.field(init=False)
     rules: Rules = attrs.field(factory=Rules)
     limits: Limits = attrs.field(factory=Limits)
     chance: Chance = attrs.field(factory=SystemChance)
     draining: trio.Event = attrs.field(factory=trio.Event)
     """Set when the end has begun: parked requests answer at once."""
+
+    @access.default
+    def _make_access(self) -> Access:
+        return Access(self.storage, self.client_token, self.worker_token, self.files)
+
+    @signatures.default
+    def _make_signatures(self) -> Signatures:
+        return Signatures(self.security.signing, self.storage.now)
+
+    def month(self) -> str:
+        """The calendar month that it is where the installation is, as in `2026-11`."""
+        return f"{datetime.fromtimestamp(self.storage.now(), self.security.time_zone):%Y-%m}"
+
+    def seconds_left_in_month(self) -> int:
+        """How long that month still lasts, at least a second."""
+        now = datetime.fromtimestamp(self.storage.now(), self.security.time_zone)
+        year, month = (now.year + 1, 1) if now.month == 12 else (now.year, now.month + 1)
+        first = datetime(year, month, 1, tzinfo=self.security.time_zone)
+        return max(1, int(first.timestamp() - self.storage.now()) + 1)

@@ -175,7 +175,7 @@ async def _values(context: Context, blueprint: Blueprint, state: State, job: Job
             current_state=job.state,
             initial_data=_copy(job.initial_data),
             state_history=_copy(job.state_history),
-            client=job.client,
+            client=context.access.job_client(job.client),
             data_stores=blueprint.data_stores,
             aggregation_results=results,
         ),

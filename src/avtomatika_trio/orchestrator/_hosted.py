@@ -27,7 +27,6 @@ from avtomatika_trio.orchestrator._engine import run_engine
 from avtomatika_trio.orchestrator._http import AsgiApp, HttpProblem, send_problem
 from avtomatika_trio.orchestrator._janitor import run_janitor
 from avtomatika_trio.orchestrator._registry import Blueprints
-from avtomatika_trio.orchestrator._tokens import Tokens
 from avtomatika_trio.storage import open_storage
 
 logger = logging.getLogger(__name__)
@@ -71,11 +70,11 @@ class Orchestrator:
             ).settings
         if settings.client_token is None or settings.worker_token is None:
             raise ConfigError(("set CLIENT_TOKEN and WORKER_TOKEN (or their _FILE variants)",))
+        if settings.tls_enabled:
+            raise ConfigError(("TLS is the business of the server here; unset TLS_ENABLED",))
         self._settings = settings
-        self._tokens = Tokens(
-            client_token=settings.client_token.reveal(),
-            worker_token=settings.worker_token.reveal(),
-        )
+        self._client_token = settings.client_token.reveal()
+        self._worker_token = settings.worker_token.reveal()
         self._blueprints = Blueprints(blueprints)
         self._app: AsgiApp | None = None
 
@@ -96,9 +95,17 @@ class Orchestrator:
         )
         try:
             async with open_storage(self._settings.storage_url) as storage:
-                context = create_context(self._settings, storage, self._blueprints, self._tokens)
+                context = create_context(
+                    self._settings,
+                    storage,
+                    self._blueprints,
+                    client_token=self._client_token,
+                    worker_token=self._worker_token,
+                )
+                await context.access.open()
                 async with trio.open_nursery() as loops:
                     loops.start_soon(run_engine, context)
+                    loops.start_soon(context.access.run, context.rules)
                     loops.start_soon(run_janitor, context)
                     self._app = create_app(context)
                     await send({"type": "lifespan.startup.complete"})

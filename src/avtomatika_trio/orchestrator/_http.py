@@ -66,6 +66,10 @@ class Request:
     headers: Mapping[str, str]
     """Names in lower case; of a repeated one the first."""
     body: bytes
+    address: str = ""
+    """Where it came from."""
+    certificate: Mapping[str, Any] | None = None
+    """What the client showed in the TLS handshake, as `SSLSocket.getpeercert` tells it."""
 
     def number(self, name: str, default: float, *, most: float) -> float:
         """A query argument that is a number from 0 to *most* (larger ones are cut).
@@ -108,7 +112,15 @@ async def read_request(scope: Scope, receive: Receive) -> Request:
         query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
         headers=headers,
         body=b"".join(chunks),
+        address=address_of(scope),
+        certificate=scope.get("state", {}).get("client_certificate"),
     )
+
+
+def address_of(scope: Scope) -> str:
+    """The host that a request came from."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 async def send_json(send: Send, body: Any) -> None:

@@ -32,13 +32,15 @@ class Presence:
     """Whether the client of a request is still there."""
 
     gone: bool = False
+    waiting: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    """Of the request while it is parked; cancelled, it is answered at once."""
 
-    async def watch(self, receive: Receive, waiting: trio.CancelScope) -> None:
-        """End *waiting* when the client goes away."""
+    async def watch(self, receive: Receive) -> None:
+        """End the waiting when the client goes away."""
         while (await receive())["type"] != "http.disconnect":
             pass
         self.gone = True
-        waiting.cancel()
+        self.waiting.cancel()
 
 
 async def wait_for_tasks(
@@ -51,9 +53,10 @@ async def wait_for_tasks(
         the orchestrator stops.
     """
     got: tuple[HandOut, ...] = ()
-    waiting = trio.CancelScope(deadline=trio.current_time() + hold_seconds)
+    waiting = presence.waiting
+    waiting.deadline = trio.current_time() + hold_seconds
     async with trio.open_nursery() as watchers:
-        watchers.start_soon(presence.watch, receive, waiting)
+        watchers.start_soon(presence.watch, receive)
         watchers.start_soon(_end_when_draining, context, waiting)
         with waiting, context.storage.queue_news(offer.skills) as news:
             if context.storage.may_have_queued(offer.skills):
@@ -108,7 +111,7 @@ async def hand_over(
         if presence.gone:
             return
         if not dispatch.may_have_work(instance, offer.poll):
-            await _give_back(context, got, "the worker does not listen any more")
+            await give_back(context, got, "the worker does not listen any more")
             kept = ()
         sending, kept = kept, ()  # from the first byte on, only the worker can tell
         try:
@@ -117,10 +120,11 @@ async def hand_over(
             kept = sending  # not all of it was sent, so none of it can have been begun
             raise
     finally:
-        await _give_back(context, kept, "the worker went away before it was answered")
+        await give_back(context, kept, "the worker went away before it was answered")
 
 
-async def _give_back(context: Context, unread: tuple[HandOut, ...], reason: str) -> None:
+async def give_back(context: Context, unread: tuple[HandOut, ...], reason: str) -> None:
+    """Queue again what was handed out and will not be sent."""
     if not unread:
         return
     wire_ids = tuple(hand_out.attempt.wire_id for hand_out in unread)

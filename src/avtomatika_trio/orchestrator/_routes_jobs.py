@@ -14,6 +14,8 @@ from quart import request
 from quart_trio import QuartTrio
 
 from avtomatika_trio._core import steps
+from avtomatika_trio._core.access import AuditRow, Role, includes
+from avtomatika_trio._core.admission import spend
 from avtomatika_trio._core.arguments import NAME
 from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio._core.graph import to_dot, to_json
@@ -21,11 +23,12 @@ from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION, Submission
-from avtomatika_trio.errors import InvalidMessage, JobNotFound, Problem
+from avtomatika_trio.errors import InvalidMessage, JobNotFound, Problem, QuotaExceeded
 from avtomatika_trio.orchestrator import _answers as answers
+from avtomatika_trio.orchestrator._access import Client
 from avtomatika_trio.orchestrator._answers import Answer, json_answer
 from avtomatika_trio.orchestrator._client_request import (
-    authenticate,
+    admit,
     read_as,
     read_body,
     seconds,
@@ -34,6 +37,7 @@ from avtomatika_trio.orchestrator._client_request import (
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem
 from avtomatika_trio.orchestrator._registry import endpoints_of
+from avtomatika_trio.orchestrator._routes_admin import AdminRoutes, audit_row
 from avtomatika_trio.storage._base import JobQuery
 
 #: The common prefix first: it is the one that answers name.
@@ -57,28 +61,35 @@ class Cancellation:
     reason: str = "cancelled by the client"
 
 
+View = Callable[..., Awaitable[Answer]]
+
+
 def add_job_routes(app: QuartTrio, context: Context) -> None:
     """Serve the clients' routes from *app*."""
     routes = _Routes(context)
-    rules: list[tuple[str, str, Callable[..., Awaitable[Answer]]]] = [
-        ("POST", "/jobs/<name>", routes.submit),
-        ("GET", "/jobs", routes.list_jobs),
-        ("GET", "/jobs/<job_id>", routes.get_job),
-        ("GET", "/jobs/<job_id>/history", routes.history),
-        ("GET", "/jobs/<job_id>/tasks", routes.tasks),
-        ("POST", "/jobs/<job_id>/cancel", routes.cancel),
-        ("GET", "/blueprints", routes.list_blueprints),
-        ("GET", "/blueprints/<name>", routes.blueprint),
-        ("GET", "/blueprints/<name>/graph", routes.graph),
-        ("GET", "/workers", routes.list_workers),
+    admin = AdminRoutes(context)
+    rules: list[tuple[str, str, Role, View]] = [
+        ("POST", "/jobs/<name>", Role.SUBMITTER, routes.submit),
+        ("GET", "/jobs", Role.VIEWER, routes.list_jobs),
+        ("GET", "/jobs/<job_id>", Role.VIEWER, routes.get_job),
+        ("GET", "/jobs/<job_id>/history", Role.VIEWER, routes.history),
+        ("GET", "/jobs/<job_id>/tasks", Role.VIEWER, routes.tasks),
+        ("POST", "/jobs/<job_id>/cancel", Role.SUBMITTER, routes.cancel),
+        ("GET", "/blueprints", Role.VIEWER, routes.list_blueprints),
+        ("GET", "/blueprints/<name>", Role.VIEWER, routes.blueprint),
+        ("GET", "/blueprints/<name>/graph", Role.VIEWER, routes.graph),
+        ("GET", "/workers", Role.OPERATOR, routes.list_workers),
+        ("POST", "/admin/reload-workers", Role.ADMIN, admin.reload),
+        ("GET", "/admin/credentials", Role.ADMIN, admin.credentials),
+        ("GET", "/admin/audit", Role.ADMIN, admin.audit),
     ]
     for prefix in _prefixes(context.blueprints):
-        for method, path, handler in rules:
-            _add_rule(app, context, method, prefix + path, handler)
+        for method, path, role, handler in rules:
+            _add_rule(app, context, (method, prefix + path, role), handler)
         for blueprint in context.blueprints:
             for endpoint in endpoints_of(blueprint)[:-1]:  # the last is the rule by name
                 submit = partial(routes.submit, name=blueprint.name)
-                _add_rule(app, context, "POST", prefix + endpoint, submit)
+                _add_rule(app, context, ("POST", prefix + endpoint, Role.SUBMITTER), submit)
 
 
 def _prefixes(blueprints: Iterable[Blueprint]) -> list[str]:
@@ -86,54 +97,69 @@ def _prefixes(blueprints: Iterable[Blueprint]) -> list[str]:
     return list(dict.fromkeys([*PREFIXES, *versions]))
 
 
-def _add_rule(
-    app: QuartTrio,
-    context: Context,
-    method: str,
-    rule: str,
-    handler: Callable[..., Awaitable[Answer]],
-) -> None:
-    async def view(**path: str) -> Answer:
-        client = authenticate(context, request.headers)
-        return await handler(client, **path)
+def _add_rule(app: QuartTrio, context: Context, rule: tuple[str, str, Role], handler: View) -> None:
+    method, path, role = rule
 
-    app.add_url_rule(rule, f"{method} {rule}", view, methods=[method])
+    async def view(**named: str) -> Answer:
+        client = await admit(context, request.headers, request.remote_addr or "", role)
+        return await handler(client, **named)
+
+    app.add_url_rule(path, f"{method} {path}", view, methods=[method])
 
 
 class _Routes:
-    """One method per route; each is given the client's id first."""
+    """One method per route; each is given the client first."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.storage = context.storage
 
-    async def _owned(self, client: str, job_id: str) -> Job:
-        """The job, if it is *client*'s.
+    async def _owned(self, client: Client, job_id: str) -> Job:
+        """The job, if it is *client*'s, or if that may see everybody's.
 
         Raises:
             JobNotFound: it is missing or somebody else's, which must not be told apart.
         """
         job = await self.storage.job(job_id) if NAME.fullmatch(job_id) else None
-        if job is None or job.client != client:
+        if job is None or (job.client != client.id and not _sees_all(client)):
             raise JobNotFound(job_id[:128])
         return job
 
-    async def submit(self, client: str, name: str) -> Answer:
+    async def submit(self, client: Client, name: str) -> Answer:
         blueprint = self._blueprint(name)
         body = await read_body()
         listed = body.startswith(b"[")
         said = read_as(body, list[Submission]) if listed else [read_as(body, Submission)]
         new = self._new_jobs(client, blueprint, said, listed=listed)
         if new:
-            await self.storage.commit(partial(steps.submit, new=new))
+            await self._commit_new(client, new)
         accepted = [{"job_id": order.id, "status": "accepted"} for order in new]
         if listed:
             return json_answer({"jobs": accepted}, HTTPStatus.ACCEPTED)
         location = {"location": f"{PREFIXES[0]}/jobs/{new[0].id}"}
         return json_answer(accepted[0], HTTPStatus.ACCEPTED, location)
 
+    async def _commit_new(self, client: Client, new: list[steps.NewJob]) -> None:
+        """Store *new*, and count them against the client's quota, both or neither."""
+        section = client.section
+        if section is None or section.monthly_attempts is None:
+            await self.storage.commit(partial(steps.submit, new=new))
+            return
+        month = self.context.month()
+        operation = partial(
+            _submit_and_spend, new=new, month=month, allowed=section.monthly_attempts
+        )
+        try:
+            await self.storage.commit(operation)
+        except QuotaExceeded as exc:
+            detail = f"{exc}, and these are {len(new)} (monthly_attempts of {client.id!r})"
+            headers = {"retry-after": str(self.context.seconds_left_in_month())}
+            raise HttpProblem(
+                HTTPStatus.TOO_MANY_REQUESTS, "quota_exceeded", detail, headers=headers
+            ) from None
+
     def _new_jobs(
-        self, client: str, blueprint: Blueprint, said: list[Submission], *, listed: bool
+        self, client: Client, blueprint: Blueprint, said: list[Submission], *, listed: bool
     ) -> list[steps.NewJob]:
         if len(said) > MOST_JOBS_PER_SUBMISSION:
             text = f"at most {MOST_JOBS_PER_SUBMISSION} jobs in one submission, not {len(said)}"
@@ -149,7 +175,7 @@ class _Routes:
             steps.NewJob(
                 id=self.context.chance.job_id(),
                 blueprint=blueprint.name,
-                client=client,
+                client=client.id,
                 start=start,
                 initial_data=one.initial_data,
                 max_transitions=most if one.max_transitions is None else one.max_transitions,
@@ -157,11 +183,11 @@ class _Routes:
             for one in said
         ]
 
-    async def list_jobs(self, client: str) -> Answer:
+    async def list_jobs(self, client: Client) -> Answer:
         limit = whole_number("limit", 100, least=1, most=_MOST_PER_PAGE)
         cursor = request.args.get("cursor")
         query = JobQuery(
-            client=client,
+            client=_whose(client),
             statuses=_statuses(request.args.get("status")),
             blueprint=request.args.get("blueprint"),
             before=None if cursor is None else answers.read_cursor(cursor),
@@ -174,7 +200,7 @@ class _Routes:
         jobs = [answers.job_summary(job) for job in page]
         return json_answer({"jobs": jobs, "next_cursor": next_cursor}, headers=link)
 
-    async def get_job(self, client: str, job_id: str) -> Answer:
+    async def get_job(self, client: Client, job_id: str) -> Answer:
         wait = seconds("wait", most=MOST_WAIT_SECONDS)
         after = whole_number("after", -1)
         job = await self._owned(client, job_id)
@@ -183,24 +209,29 @@ class _Routes:
         progress = () if job.status.is_final else await self.storage.progress(job.id)
         return json_answer(answers.job_details(job, progress))
 
-    async def _next_news(self, client: str, job: Job, after: int, wait: float) -> Job:
+    async def _next_news(self, client: Client, job: Job, after: int, wait: float) -> Job:
         """The job once there is news of it; as it stands when the time or the service ends."""
         waiting = trio.CancelScope(deadline=trio.current_time() + wait)
-        async with trio.open_nursery() as watchers:
-            watchers.start_soon(self._end_when_draining, waiting)
-            with waiting, self.storage.job_news(job.id) as news:
-                job = await self._owned(client, job.id)
-                while not _is_news(job, after):
-                    await news.wait()
+        access = self.context.access
+        with access.session(partial(access.lets_in, client), waiting) as session:
+            async with trio.open_nursery() as watchers:
+                watchers.start_soon(self._end_when_draining, waiting)
+                with waiting, self.storage.job_news(job.id) as news:
                     job = await self._owned(client, job.id)
-            watchers.cancel_scope.cancel()
+                    while not _is_news(job, after):
+                        await news.wait()
+                        job = await self._owned(client, job.id)
+                watchers.cancel_scope.cancel()
+        if session.is_over:
+            detail = "the token was withdrawn while this request waited"
+            raise HttpProblem(HTTPStatus.UNAUTHORIZED, "token_unknown", detail)
         return job
 
     async def _end_when_draining(self, waiting: trio.CancelScope) -> None:
         await self.context.draining.wait()
         waiting.cancel()
 
-    async def history(self, client: str, job_id: str) -> Answer:
+    async def history(self, client: Client, job_id: str) -> Answer:
         after = whole_number("after", 0)
         limit = whole_number("limit", _MOST_PER_PAGE, least=1, most=_MOST_PER_PAGE)
         job = await self._owned(client, job_id)
@@ -209,19 +240,20 @@ class _Routes:
         link = _link_to_next(after=str(page[-1].number)) if len(found) > limit else {}
         return json_answer([answers.history_event(row) for row in page], headers=link)
 
-    async def tasks(self, client: str, job_id: str) -> Answer:
+    async def tasks(self, client: Client, job_id: str) -> Answer:
         job = await self._owned(client, job_id)
         tasks = await self.storage.tasks(job.id)
         attempts = await self.storage.attempts(job.id)
         return json_answer({"tasks": answers.tasks_with_attempts(tasks, attempts)})
 
-    async def cancel(self, client: str, job_id: str) -> Answer:
+    async def cancel(self, client: Client, job_id: str) -> Answer:
         said = read_as(await read_body(), Cancellation)
         if len(said.reason) > _MOST_REASON_CHARACTERS:
             text = f"has at most {_MOST_REASON_CHARACTERS} characters, not {len(said.reason)}"
             raise InvalidMessage((Problem("$.reason", text),))
         job = await self._owned(client, job_id)
-        operation = partial(_cancel, job_id=job.id, reason=said.reason)
+        row = None if job.client == client.id else audit_row(client, "cancel_job", job=job.id)
+        operation = partial(_cancel, job_id=job.id, reason=said.reason, audit=row)
         was_final, cancelled = await self.storage.commit(operation)
         if was_final:
             detail = f"job {job.id!r} is {cancelled.status} already"
@@ -237,7 +269,7 @@ class _Routes:
             raise HttpProblem(HTTPStatus.NOT_FOUND, "blueprint_not_found", detail)
         return blueprint
 
-    async def list_blueprints(self, client: str) -> Answer:
+    async def list_blueprints(self, client: Client) -> Answer:
         del client  # blueprints are everybody's
         listed = [
             {
@@ -249,16 +281,16 @@ class _Routes:
         ]
         return json_answer({"blueprints": listed})
 
-    async def blueprint(self, client: str, name: str) -> Answer:
+    async def blueprint(self, client: Client, name: str) -> Answer:
         del client
         return json_answer(to_json(self._blueprint(name)))
 
-    async def graph(self, client: str, name: str) -> Answer:
+    async def graph(self, client: Client, name: str) -> Answer:
         del client
         content_type = {"content-type": "text/vnd.graphviz; charset=utf-8"}
         return to_dot(self._blueprint(name)).encode(), HTTPStatus.OK, content_type
 
-    async def list_workers(self, client: str) -> Answer:
+    async def list_workers(self, client: Client) -> Answer:
         del client  # workers are everybody's
         instances = await self.storage.instances()
         ids = [instance.id for instance in instances]
@@ -266,10 +298,37 @@ class _Routes:
         return json_answer({"workers": answers.workers(instances, leases)})
 
 
-def _cancel(ledger: Ledger, job_id: str, reason: str) -> tuple[bool, Job]:
+def _sees_all(client: Client) -> bool:
+    return includes(client.roles, Role.OPERATOR)
+
+
+def _whose(client: Client) -> str | None:
+    """Whose jobs are listed: its own; an operator may name another client, or `*`.
+
+    Raises:
+        HttpProblem: it may not.
+    """
+    named = request.args.get("client")
+    if named in (None, client.id):
+        return None if named is None and client.section is None else client.id
+    if not _sees_all(client):
+        detail = "?client is for operators; others see their own jobs"
+        raise HttpProblem(HTTPStatus.FORBIDDEN, "role_missing", detail)
+    return None if named == "*" else named
+
+
+def _submit_and_spend(ledger: Ledger, new: list[steps.NewJob], month: str, allowed: int) -> None:
+    spend(ledger, new[0].client, month, len(new), allowed)
+    steps.submit(ledger, new)
+
+
+def _cancel(ledger: Ledger, job_id: str, reason: str, audit: AuditRow | None) -> tuple[bool, Job]:
     """Whether the job had ended before, and the job."""
     before = ledger.job(job_id)
-    return before is not None and before.status.is_final, steps.cancel(ledger, job_id, reason)
+    was_final = before is not None and before.status.is_final
+    if audit is not None and not was_final:
+        ledger.note_for_audit(attrs.evolve(audit, at=ledger.now))
+    return was_final, steps.cancel(ledger, job_id, reason)
 
 
 def _count_leases(ledger: Ledger, ids: list[str]) -> dict[str, int]:

@@ -3,9 +3,9 @@
 One pure ASGI callable.  It checks and translates; every rule is an operation of the core.
 """
 
-import hmac
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -13,12 +13,12 @@ from typing import Any
 import trio
 
 from avtomatika_trio._core import lease, results
-from avtomatika_trio._core.arguments import NAME
 from avtomatika_trio._core.dispatch import HandOut, Offer, hand_out
 from avtomatika_trio._core.ledger import Instance, InstanceKind, Ledger, Progress
 from avtomatika_trio._wire import messages
 from avtomatika_trio._wire.codec import decode, decode_any
 from avtomatika_trio.errors import InvalidMessage, Problem, StorageUnavailable
+from avtomatika_trio.orchestrator._access import Session
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import (
     AsgiApp,
@@ -37,9 +37,11 @@ from avtomatika_trio.orchestrator._http import (
 from avtomatika_trio.orchestrator._polls import (
     Presence,
     fresh_wire_ids,
+    give_back,
     hand_over,
     wait_for_tasks,
 )
+from avtomatika_trio.orchestrator._routes_tokens import issue_tokens, refresh_tokens
 from avtomatika_trio.orchestrator._rxon import (
     PREFIX,
     as_payload,
@@ -52,6 +54,7 @@ from avtomatika_trio.orchestrator._rxon import (
     skill_names,
     unauthorized,
 )
+from avtomatika_trio.orchestrator._worker_door import Door, Sender
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +91,7 @@ def create_worker_routes(context: Context) -> AsgiApp:
 class _Routes:
     def __init__(self, context: Context) -> None:
         self.context = context
-        self._token = context.worker_token.encode()
+        self.door = Door(context)
 
     async def serve(self, request: Request, receive: Receive, send: Send) -> None:
         match (request.method, *request.path.removeprefix(PREFIX).split("/")):
@@ -104,33 +107,36 @@ class _Routes:
                 await send_json(send, await self.take_back(request))
             case ("POST", "events"):
                 await send_json(send, await self.event(request))
+            case ("POST", "auth", "token"):
+                sender = await self.admit(request, "token")
+                await send_json(send, await issue_tokens(self.context, sender))
+            case ("POST", "auth", "token", "refresh"):
+                self.context.rates.take("token", f"refresh {request.address}")
+                await send_json(send, await refresh_tokens(self.context, request))
             case _:
                 raise no_route(request)
 
-    def authenticate(self, request: Request, worker_id: str | None) -> str:
-        """The worker id of the sender.
-
-        Args:
-            request: With the token in its header.
-            worker_id: The id in the path, which wins over the header's.
-        """
-        sender = worker_id or request.headers.get(messages.WORKER_ID_HEADER.lower())
-        token = request.headers.get(messages.TOKEN_HEADER.lower())
-        if token is None:
-            raise unauthorized("Missing X-Worker-Token header")
-        if not hmac.compare_digest(token.encode(), self._token):
-            raise unauthorized("No valid token found (GLOBAL_WORKER_TOKEN / WORKER_TOKEN)")
-        if not sender:
-            raise unauthorized("Missing X-Worker-ID header")
-        if NAME.fullmatch(sender) is None:
-            raise InvalidMessage((Problem("worker_id", f"is not a worker id: {sender!r}"),))
+    async def admit(self, request: Request, kind: str, in_path: str | None = None) -> Sender:
+        """Who has sent *request*, one of those that are counted as *kind*."""
+        sender = await self.door.admit(request, in_path)
+        self.context.rates.take(kind, sender.worker_id)
         return sender
 
+    def check(self, request: Request, sender: Sender) -> None:
+        """Let the body through if its signatures are right, or there need be none."""
+        signatures = self.context.signatures
+        if signatures.concern(request.body):
+            raw = decode_any(request.body)
+            for body in raw if isinstance(raw, list) else [raw]:
+                signatures.check(sender.worker_id, body, sender.keys)
+
     async def register(self, request: Request) -> dict[str, Any]:
-        sender = self.authenticate(request, None)
+        admitted = await self.admit(request, "register")
+        sender = admitted.worker_id
         said = decode(request.body, messages.Registration)
         if said.worker_id != sender:
             raise foreign_id(sender, said.worker_id)
+        self.check(request, admitted)
         ours = said.instance is not None
         instance_id = said.instance or foreign_instance(sender)
         await self._instance(sender, instance_id)
@@ -141,7 +147,8 @@ class _Routes:
             worker_id=sender,
             instance=instance_id,
             kind=InstanceKind.OURS if ours else InstanceKind.FOREIGN,
-            skills=tuple(skill.name for skill in said.supported_skills),
+            skills=admitted.may_do(tuple(skill.name for skill in said.supported_skills)),
+            credential=admitted.credential,
             interval_seconds=interval,
             said=as_said(request.body),
         )
@@ -156,6 +163,7 @@ class _Routes:
                 "cluster_id": self.context.storage.cluster_id,
                 "lease_seconds": lease_seconds,
                 "heartbeat_seconds": lease_seconds / 3,
+                "signing": self.context.signatures.policy,
             }
         version = request.headers.get(messages.VERSION_HEADER.lower(), messages.RXON_VERSION)
         if version != messages.RXON_VERSION:
@@ -166,9 +174,13 @@ class _Routes:
         return answer
 
     async def heartbeat(self, request: Request, worker_id: str) -> dict[str, Any]:
-        sender = self.authenticate(request, worker_id)
+        admitted = await self.admit(request, "heartbeat", worker_id)
+        sender = admitted.worker_id
         empty = request.body.strip() in (b"", b"{}")
         said = messages.Heartbeat() if empty else decode(request.body, messages.Heartbeat)
+        if not empty:
+            self.check(request, admitted)
+        skills = skill_names(said.supported_skills)
         beat = lease.Beat(
             worker_id=sender,
             instance=said.instance or foreign_instance(sender),
@@ -180,7 +192,7 @@ class _Routes:
             blocked_seconds=said.loop_blocked_seconds,
             leaving=said.leaving or said.status == "offline",
             status=said.status,
-            skills=skill_names(said.supported_skills),
+            skills=None if skills is None else admitted.may_do(skills),
         )
         operation = partial(lease.heartbeat, beat=beat, rules=self.context.rules)
         answer = await self.context.storage.commit(operation)
@@ -212,23 +224,40 @@ class _Routes:
             )
 
     async def poll(self, request: Request, worker_id: str, receive: Receive, send: Send) -> None:
-        sender = self.authenticate(request, worker_id)
+        sender = await self.door.admit(request, worker_id)
+        rates = self.context.rates
+        rates.check("poll", sender.worker_id)
         many = "max_tasks" in request.query
-        offer = await self._offer(request, sender)
+        presence = Presence()
         limit = self.context.limits.poll_hold_seconds
         hold = request.number("timeout", limit, most=limit)
-        presence = Presence()
-        got = await wait_for_tasks(self.context, offer, receive, presence, hold)
+        with self._session(sender, presence.waiting) as session:
+            offer = await self._offer(request, sender)
+            got = await wait_for_tasks(self.context, offer, receive, presence, hold)
+            if not got:
+                rates.count("poll", sender.worker_id)  # busy ones may come as often as they like
+            if session.is_over:
+                presence.gone = True  # for the tasks: they go back
+        await hand_over(
+            self.context, offer, got, presence, partial(self._send_tasks, send, many=many)
+        )
+        if session.is_over:
+            raise unauthorized("The credential was withdrawn")
 
-        async def answer(sending: tuple[HandOut, ...]) -> None:
-            if not sending:
-                await send_nothing(send)
-            elif many:
-                await send_json(send, {"tasks": [as_payload(it, ours=True) for it in sending]})
-            else:
-                await send_json(send, as_payload(sending[0], ours=False))
+    def _session(
+        self, sender: Sender, waiting: trio.CancelScope
+    ) -> AbstractContextManager[Session]:
+        return self.context.access.session(partial(self.door.is_good, sender), waiting)
 
-        await hand_over(self.context, offer, got, presence, answer)
+    async def _send_tasks(self, send: Send, sending: tuple[HandOut, ...], *, many: bool) -> None:
+        key = self.context.security.secret_key
+        if not sending:
+            await send_nothing(send)
+        elif many:
+            tasks = [as_payload(it, key, ours=True) for it in sending]
+            await send_json(send, {"tasks": tasks})
+        else:
+            await send_json(send, as_payload(sending[0], key, ours=False))
 
     async def _instance(self, sender: str, instance_id: str) -> Instance | None:
         """What is known of an instance, unless it is another worker's."""
@@ -237,7 +266,8 @@ class _Routes:
             raise foreign_id(sender, instance.worker_id)
         return instance
 
-    async def _offer(self, request: Request, sender: str) -> Offer:
+    async def _offer(self, request: Request, admitted: Sender) -> Offer:
+        sender = admitted.worker_id
         most = request.number("max_tasks", 1, most=messages.MOST_PER_REQUEST)
         instance_id = request.query.get("instance") or foreign_instance(sender)
         instance = await self._instance(sender, instance_id)
@@ -249,14 +279,16 @@ class _Routes:
         return Offer(
             instance=instance_id,
             poll=int(request.number("poll", 1, most=2**53)),
-            skills=tuple(dict.fromkeys(skills)),
+            skills=admitted.may_do(tuple(dict.fromkeys(skills))),
             most=int(most),
         )
 
     async def result(self, request: Request, send: Send) -> None:
-        sender = self.authenticate(request, None)
-        raw = decode_any(request.body)
-        listed = isinstance(raw, list)
+        sender = await self.door.admit(request)
+        rates = self.context.rates
+        rates.check("result", sender.worker_id)
+        self.check(request, sender)
+        listed = isinstance(decode_any(request.body), list)
         said = (
             decode(request.body, list[messages.Result])
             if listed
@@ -265,37 +297,45 @@ class _Routes:
         if len(said) > messages.MOST_PER_REQUEST:
             problem = Problem("$", f"at most {messages.MOST_PER_REQUEST} results in one post")
             raise InvalidMessage((problem,))
-        reports = [as_report(one, sender) for one in said]
-        offer = await self._offer(request, sender) if "max_tasks" in request.query else None
-        operation = partial(
-            _report_and_hand_out,
-            reports=reports,
-            offer=offer,
-            wire_ids=() if offer is None else fresh_wire_ids(self.context, offer.most),
-            context=self.context,
-            noise=self.context.chance.noise(),
-        )
-        with trio.CancelScope(shield=True):
-            answers, got = await self.context.storage.commit(operation)
+        reports = [as_report(one, sender.worker_id) for one in said]
+        presence = Presence()
+        with self._session(sender, presence.waiting) as session:
+            offer = await self._offer(request, sender) if "max_tasks" in request.query else None
+            operation = partial(
+                _report_and_hand_out,
+                reports=reports,
+                offer=offer,
+                wire_ids=() if offer is None else fresh_wire_ids(self.context, offer.most),
+                context=self.context,
+                noise=self.context.chance.noise(),
+            )
+            with trio.CancelScope(shield=True):
+                answers, got = await self.context.storage.commit(operation)
+            presence.gone = session.is_over
+        if not any(it["status"] == "accepted" for it in answers):
+            rates.count("result", sender.worker_id)  # who does work may tell it at any rate
         if not listed:
             await send_json(send, answers[0])
             return
 
         async def answer(sending: tuple[HandOut, ...]) -> None:
-            tasks = [as_payload(it, ours=True) for it in sending]
+            key = self.context.security.secret_key
+            tasks = [as_payload(it, key, ours=True) for it in sending]
             await send_json(send, {"results": answers, "tasks": tasks})
 
-        if offer is None:
+        if offer is None or presence.gone:
+            await give_back(self.context, got, "the worker's credential was withdrawn")
             await answer(())
         else:
-            await hand_over(self.context, offer, got, Presence(), answer)
+            await hand_over(self.context, offer, got, presence, answer)
 
     async def take_back(self, request: Request) -> dict[str, Any]:
-        sender = self.authenticate(request, None)
+        sender = await self.admit(request, "return")
         said = decode(request.body, messages.Return)
+        self.check(request, sender)
         operation = partial(
             lease.take_back,
-            worker_id=sender,
+            worker_id=sender.worker_id,
             wire_ids=tuple(said.task_ids),
             unstarted=frozenset(said.unstarted),
             rules=self.context.rules,
@@ -304,11 +344,13 @@ class _Routes:
         return {"status": "returned", "count": await self.context.storage.commit(operation)}
 
     async def event(self, request: Request) -> dict[str, Any]:
-        sender = self.authenticate(request, None)
+        admitted = await self.admit(request, "event")
+        sender = admitted.worker_id
         try:
             said = decode(request.body, messages.WorkerEvent)
         except InvalidMessage as exc:
             return {"status": "error", "message": f"Invalid event payload: {exc}"}
+        self.check(request, admitted)
         if said.worker_id != sender:
             raise foreign_id(sender, said.worker_id)
         if said.event_type == "progress" and said.target_task_id is not None:

@@ -8,6 +8,7 @@ from avtomatika_trio._core.dispatch import HandOut
 from avtomatika_trio._core.task import TaskFault, TaskResult
 from avtomatika_trio._wire import messages
 from avtomatika_trio._wire.codec import decode_any
+from avtomatika_trio._wire.signing import sign_task
 from avtomatika_trio.orchestrator._http import HttpProblem, Request
 
 PREFIX = "/_worker/"
@@ -35,7 +36,8 @@ def as_report(said: messages.Result, sender: str) -> results.Report:
     return results.Report(worker_id=sender, wire_id=said.task_id, job_id=said.job_id, result=result)
 
 
-def as_payload(hand_out: HandOut, *, ours: bool) -> dict[str, Any]:
+def as_payload(hand_out: HandOut, key: bytes | None, *, ours: bool) -> dict[str, Any]:
+    """A task on the wire, signed if there is a *key*; *ours* have the members of extensions."""
     task, attempt = hand_out.task, hand_out.attempt
     payload: dict[str, Any] = {
         "job_id": task.job_id,
@@ -46,6 +48,8 @@ def as_payload(hand_out: HandOut, *, ours: bool) -> dict[str, Any]:
         "tracing_context": {},
         "timestamp": int(attempt.leased_at),
     }
+    if key is not None:
+        payload["sig"] = sign_task(payload, key)
     if ours:
         payload["attempt"] = attempt.number
         payload["idempotency_key"] = task.id
@@ -72,6 +76,8 @@ def no_route(request: Request) -> HttpProblem:
     """404, or 405 if another method would have been right."""
     match request.path.removeprefix(PREFIX).split("/"):
         case ["workers", "register"] | ["tasks", "result" | "return"] | ["events"]:
+            right = "POST"
+        case ["auth", "token"] | ["auth", "token", "refresh"]:
             right = "POST"
         case ["workers", _, "tasks", "next"]:
             right = "GET"

@@ -38,7 +38,8 @@ async def run_orchestrator(
 
     The nurseries nest in the order in which things must stop:
 
-        engine      advances jobs; ends last, so that what requests bring still moves on
+        engine      advances jobs; ends last, so that what requests bring still moves on;
+                    beside it whoever keeps the credentials in step
           serving   the janitor, which ends first: whose worker cannot reach us must not
                     lose its leases to us; and the server, which drains
 
@@ -51,9 +52,11 @@ async def run_orchestrator(
         task_status: Started with what *serve* starts with: the bound URLs.
 
     Raises:
+        ConfigError: a file of credentials is malformed; nothing was started.
         ExceptionGroup: of an OSError if the address cannot be had (nothing has been changed
             then), or of whatever a loop has crashed with.
     """
+    await context.access.open()
     async with trio.open_nursery() as engine:
         async with trio.open_nursery() as serving:
             accepting = trio.CancelScope()
@@ -65,6 +68,7 @@ async def run_orchestrator(
 
             urls = await serving.start(partial(serve, create_app(context), shutdown=shutdown))
             engine.start_soon(run_engine, context)
+            engine.start_soon(context.access.run, context.rules)
             serving.start_soon(_run_janitor_in, accepting, context)
             task_status.started(urls)
         engine.cancel_scope.cancel()

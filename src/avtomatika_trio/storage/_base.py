@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 import attrs
 
+from avtomatika_trio._core.access import AccessSet, AuditRow
 from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.ledger import HistoryRow, Instance, Ledger, Progress
 from avtomatika_trio._core.task import Attempt, Task
@@ -24,6 +25,14 @@ class NumberedRow:
 
     number: int
     row: HistoryRow
+
+
+@attrs.frozen(kw_only=True)
+class NumberedAuditRow:
+    """A row of the audit and its place in the order of commits."""
+
+    number: int
+    row: AuditRow
 
 
 @attrs.frozen(kw_only=True)
@@ -120,6 +129,14 @@ class Storage(Protocol):
 
     async def instances(self) -> Sequence[Instance]:
         """Worker processes heard of, those that are gone included, latest seen first."""
+        ...
+
+    async def access(self) -> AccessSet | None:
+        """Who may talk; cheap, since every orchestrator asks often."""
+        ...
+
+    async def audit(self, *, after: int = 0, limit: int = 1000) -> Sequence[NumberedAuditRow]:
+        """Rows with a number above *after*, in commit order."""
         ...
 
     async def claim_ready(self, owner: str, *, most: int, lease_seconds: float) -> Sequence[Job]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
+from avtomatika_trio._core.access import AccessSet, AuditRow, IssuedToken, Usage
 from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.ledger import (
     FanOut,
@@ -26,7 +27,7 @@ from avtomatika_trio._core.ledger import (
 )
 from avtomatika_trio._core.task import Attempt, AttemptStatus, Lane, Task, TaskStatus
 from avtomatika_trio.errors import StaleRevision
-from avtomatika_trio.storage._base import JobQuery, NumberedRow
+from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow
 from avtomatika_trio.storage._clock import Clock, RisingClock
 from avtomatika_trio.storage._signals import News, Signalling
 
@@ -54,6 +55,11 @@ class _Records:
     queues: dict[tuple[str, Lane], list[tuple[Any, str]]] = attrs.field(factory=dict)
     due_timers: list[tuple[float, TimerKind, str]] = attrs.field(factory=list)
     due_instances: list[tuple[float, str]] = attrs.field(factory=list)
+    access: dict[None, AccessSet] = attrs.field(factory=dict)
+    usages: dict[tuple[str, str], Usage] = attrs.field(factory=dict)
+    tokens: dict[str, IssuedToken] = attrs.field(factory=dict)
+    ending_tokens: list[tuple[float, str]] = attrs.field(factory=list)
+    audit: list[AuditRow] = attrs.field(factory=list)
 
 
 class MemoryLedger(Ledger):
@@ -189,6 +195,40 @@ class MemoryLedger(Ledger):
     def put_service(self, service: Service) -> None:
         self._set(self._r.service, None, service)
 
+    def access(self) -> AccessSet | None:
+        return self._r.access.get(None)
+
+    def put_access(self, access: AccessSet) -> None:
+        self._set(self._r.access, None, access)
+
+    def usage(self, client: str, month: str) -> Usage | None:
+        return self._r.usages.get((client, month))
+
+    def put_usage(self, usage: Usage) -> None:
+        self._set(self._r.usages, (usage.client, usage.month), usage)
+
+    def issued_token(self, token_hash: str) -> IssuedToken | None:
+        return self._r.tokens.get(token_hash)
+
+    def put_issued_token(self, token: IssuedToken) -> None:
+        self.drop_issued_token(token.hash)
+        self._set(self._r.tokens, token.hash, token)
+        self._sort(self._r.ending_tokens, (token.expires_at, token.hash))
+
+    def drop_issued_token(self, token_hash: str) -> None:
+        old = self._r.tokens.get(token_hash)
+        if old is not None:
+            self._set(self._r.tokens, token_hash, None)
+            self._unsort(self._r.ending_tokens, (old.expires_at, old.hash))
+
+    def expired_tokens(self, *, most: int) -> Sequence[IssuedToken]:
+        ended = [it for at, it in self._r.ending_tokens[:most] if at <= self._now]
+        return [self._r.tokens[it] for it in ended]
+
+    def note_for_audit(self, row: AuditRow) -> None:
+        self._r.audit.append(row)
+        self._undo.append(self._r.audit.pop)
+
     def wake(self, skill: str) -> None:
         self.news.wake(skill)
 
@@ -307,6 +347,15 @@ class MemoryStorage(Signalling):
     async def instances(self) -> Sequence[Instance]:
         await trio.lowlevel.checkpoint()
         return sorted(self._records.instances.values(), key=lambda it: -it.seen_at)
+
+    async def access(self) -> AccessSet | None:
+        await trio.lowlevel.checkpoint()
+        return self._records.access.get(None)
+
+    async def audit(self, *, after: int = 0, limit: int = 1000) -> Sequence[NumberedAuditRow]:
+        await trio.lowlevel.checkpoint()
+        rows = self._records.audit[after : after + limit]
+        return [NumberedAuditRow(number=at, row=row) for at, row in enumerate(rows, after + 1)]
 
     async def claim_ready(self, owner: str, *, most: int, lease_seconds: float) -> Sequence[Job]:
         claimed = await self._signals.ready.claim(owner, most=most, lease_seconds=lease_seconds)

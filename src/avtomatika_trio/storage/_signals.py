@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 import attrs
 import trio
 
+from avtomatika_trio._core.access import AccessSet
 from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.ledger import Instance
 from avtomatika_trio._core.task import Task, TaskStatus
@@ -203,6 +204,8 @@ class News:
     """Ids of jobs that were written or have new progress."""
     instances: dict[str, Instance | None] = attrs.field(factory=dict)
     """None = forgotten."""
+    access: AccessSet | None = None
+    """The newest, if it was written."""
 
     def task_written(self, old: Task | None, task: Task) -> None:
         if old is not None and old.status is TaskStatus.QUEUED:

@@ -27,12 +27,13 @@ from typing import TypeVar
 import outcome
 import trio
 
+from avtomatika_trio._core.access import AccessSet
 from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.ledger import Instance, Ledger, Progress
 from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage import _sqlite_reads as reads
-from avtomatika_trio.storage._base import JobQuery, NumberedRow
+from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow
 from avtomatika_trio.storage._clock import Clock, RisingClock
 from avtomatika_trio.storage._ready import Offer
 from avtomatika_trio.storage._signals import News, Signalling
@@ -157,6 +158,7 @@ class SqliteStorage(Signalling):
         self._ledger = SqliteLedger(writing)
         self._clock = RisingClock(now, at_least=self._ledger.latest())
         self._instances = {it.id: it for it in reads.instances(reading)}
+        self._access = reads.access(reading)
         self._recent: OrderedDict[str, Job] = OrderedDict()
         super().__init__()
         for job_id, revision in reads.ready_jobs(reading):
@@ -257,6 +259,7 @@ class SqliteStorage(Signalling):
                 self._instances.pop(instance_id, None)
             else:
                 self._instances[instance_id] = instance
+        self._access = news.access or self._access
         for job in news.jobs.values():
             self._recent[job.id] = job
             self._recent.move_to_end(job.id)
@@ -308,6 +311,13 @@ class SqliteStorage(Signalling):
     async def instances(self) -> Sequence[Instance]:
         await trio.lowlevel.checkpoint()
         return sorted(self._instances.values(), key=lambda it: -it.seen_at)
+
+    async def access(self) -> AccessSet | None:
+        await trio.lowlevel.checkpoint()
+        return self._access
+
+    async def audit(self, *, after: int = 0, limit: int = 1000) -> Sequence[NumberedAuditRow]:
+        return await self._read(reads.audit, after, limit)
 
     # Waiting.
 

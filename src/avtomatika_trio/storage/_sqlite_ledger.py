@@ -9,8 +9,10 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, cast
 
+import msgspec
 from outcome import Error, Outcome
 
+from avtomatika_trio._core.access import AccessSet, AuditRow, IssuedToken, Usage
 from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.ledger import (
     FanOut,
@@ -26,6 +28,8 @@ from avtomatika_trio._core.task import Attempt, AttemptStatus, Lane, Task
 from avtomatika_trio.errors import StaleRevision
 from avtomatika_trio.storage._signals import News
 from avtomatika_trio.storage._sqlite_table import Table, encode, upsert
+
+decode_token = msgspec.json.Decoder(IssuedToken).decode
 
 
 class SqliteLedger(Ledger):
@@ -89,6 +93,13 @@ class SqliteLedger(Ledger):
             upsert=upsert("meta", "key", "value"),
             row=lambda it: ("service", encode(it)),
         )
+        self._access = Table(
+            connection,
+            AccessSet,
+            select="SELECT value FROM meta WHERE key=?",
+            upsert=upsert("meta", "key", "value"),
+            row=lambda it: ("access", encode(it)),
+        )
         self._tables: tuple[Table[Any], ...] = (
             self._jobs,
             self._tasks,
@@ -96,6 +107,7 @@ class SqliteLedger(Ledger):
             self._fan_outs,
             self._instances,
             self._service,
+            self._access,
         )
         self._rows: list[HistoryRow] = []
         self._ended: list[tuple[str]] = []
@@ -299,6 +311,53 @@ class SqliteLedger(Ledger):
     def put_service(self, service: Service) -> None:
         self.wrote = True
         self._service.put(service, "service")
+
+    def access(self) -> AccessSet | None:
+        return self._access.get("access")
+
+    def put_access(self, access: AccessSet) -> None:
+        self.wrote = True
+        self._access.put(access, "access")
+        self.news.access = access
+
+    def usage(self, client: str, month: str) -> Usage | None:
+        row = self._connection.execute(
+            "SELECT jobs FROM usages WHERE client=? AND month=?", (client, month)
+        ).fetchone()
+        return None if row is None else Usage(client=client, month=month, jobs=row[0])
+
+    def put_usage(self, usage: Usage) -> None:
+        self.wrote = True
+        self._connection.execute(
+            upsert("usages", "client month", "jobs"), (usage.client, usage.month, usage.jobs)
+        )
+
+    def issued_token(self, token_hash: str) -> IssuedToken | None:
+        query = "SELECT body FROM issued_tokens WHERE hash=?"
+        row = self._connection.execute(query, (token_hash,)).fetchone()
+        return None if row is None else decode_token(row[0])
+
+    def put_issued_token(self, token: IssuedToken) -> None:
+        self.wrote = True
+        self._connection.execute(
+            upsert("issued_tokens", "hash", "expires_at body"),
+            (token.hash, token.expires_at, encode(token)),
+        )
+
+    def drop_issued_token(self, token_hash: str) -> None:
+        self.wrote = True
+        self._connection.execute("DELETE FROM issued_tokens WHERE hash=?", (token_hash,))
+
+    def expired_tokens(self, *, most: int) -> Sequence[IssuedToken]:
+        found = self._connection.execute(
+            "SELECT body FROM issued_tokens WHERE expires_at<=? ORDER BY expires_at, hash LIMIT ?",
+            (self._now, most),
+        )
+        return [decode_token(row[0]) for row in found.fetchall()]
+
+    def note_for_audit(self, row: AuditRow) -> None:
+        self.wrote = True
+        self._connection.execute("INSERT INTO audit (body) VALUES (?)", (encode(row),))
 
     def wake(self, skill: str) -> None:
         self.wrote = True  # so that it is not told if the operation raises

@@ -9,16 +9,19 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from avtomatika_trio._core.access import AccessSet, AuditRow
 from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.ledger import HistoryRow, Instance, Progress
 from avtomatika_trio._core.task import Attempt, Task
-from avtomatika_trio.storage._base import JobQuery, NumberedRow
+from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow
 
 _job = msgspec.json.Decoder(Job).decode
 _task = msgspec.json.Decoder(Task).decode
 _attempt = msgspec.json.Decoder(Attempt).decode
 _instance = msgspec.json.Decoder(Instance).decode
 _progress = msgspec.json.Decoder(Progress).decode
+_access = msgspec.json.Decoder(AccessSet).decode
+_audit_row = msgspec.json.Decoder(AuditRow).decode
 _row = msgspec.json.Decoder(HistoryRow).decode
 
 #: How many ids one query names; SQLite allows 32,766 parameters.
@@ -133,3 +136,15 @@ def queue_lengths(connection: sqlite3.Connection) -> Iterable[tuple[str, int]]:
     """How many tasks of each skill are queued; skills without any are absent."""
     query = "SELECT skill, count(*) FROM tasks WHERE status='queued' GROUP BY skill"
     return connection.execute(query).fetchall()
+
+
+def access(connection: sqlite3.Connection) -> AccessSet | None:
+    rows = connection.execute("SELECT value FROM meta WHERE key='access'").fetchall()
+    return _access(rows[0][0]) if rows else None
+
+
+def audit(connection: sqlite3.Connection, after: int, limit: int) -> Sequence[NumberedAuditRow]:
+    rows = connection.execute(
+        "SELECT number, body FROM audit WHERE number>? ORDER BY number LIMIT ?", (after, limit)
+    ).fetchall()
+    return [NumberedAuditRow(number=number, row=_audit_row(body)) for number, body in rows]

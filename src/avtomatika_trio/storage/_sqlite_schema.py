@@ -9,7 +9,7 @@ from pathlib import Path
 from avtomatika_trio.errors import StorageUnavailable
 
 #: Kept in `PRAGMA user_version`; grows with every change of the tables.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: `PRAGMA application_id`: "AvTr", so that other SQLite files are recognised as not ours.
 APPLICATION_ID = 0x41765472
@@ -97,6 +97,28 @@ CREATE TABLE progress (
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
 
+#: What version 2 has beyond version 1.
+_TABLES_OF_2 = """
+CREATE TABLE usages (
+    client TEXT NOT NULL,
+    month TEXT NOT NULL,
+    jobs INTEGER NOT NULL,
+    PRIMARY KEY (client, month)
+) WITHOUT ROWID;
+
+CREATE TABLE issued_tokens (
+    hash TEXT PRIMARY KEY,
+    expires_at REAL NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE INDEX issued_tokens_by_end ON issued_tokens (expires_at, hash);
+
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    body BLOB NOT NULL
+);
+"""
+
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection for one thread; transactions are begun and ended by hand."""
@@ -121,9 +143,12 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def prepare(connection: sqlite3.Connection, path: Path, cluster_id: str) -> str:
-    """Make the tables in a new file, or check those of an old one; returns its cluster id.
+    """Make the tables in a new file, or check and complete those of an old one.
 
     A file that is not ours is left as it is.
+
+    Returns:
+        The cluster id of the file.
 
     Raises:
         StorageUnavailable: the file is another program's, or of a newer version of this one,
@@ -137,9 +162,13 @@ def prepare(connection: sqlite3.Connection, path: Path, cluster_id: str) -> str:
             " keep the file on a local disk"
         )
     if version == 0:
-        connection.executescript(f"BEGIN IMMEDIATE; {_TABLES}")
+        connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} {_TABLES_OF_2}")
         connection.execute("INSERT INTO meta VALUES ('cluster_id', ?)", (cluster_id,))
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    elif version == 1:
+        connection.executescript(f"BEGIN IMMEDIATE; {_TABLES_OF_2}")
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.execute("COMMIT")
     stored = connection.execute("SELECT value FROM meta WHERE key='cluster_id'").fetchone()

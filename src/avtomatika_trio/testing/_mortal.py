@@ -8,12 +8,13 @@ from typing import TypeVar
 import attrs
 import trio
 
+from avtomatika_trio._core.access import AccessSet
 from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.ledger import Instance, Ledger, Progress
 from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage import MemoryStorage
-from avtomatika_trio.storage._base import JobQuery, NumberedRow, Waiter
+from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow, Waiter
 
 T = TypeVar("T")
 
@@ -110,6 +111,14 @@ class MortalStorage:
     async def instances(self) -> Sequence[Instance]:
         await self._read()
         return await self.shared.instances()
+
+    async def access(self) -> AccessSet | None:
+        await self._read()
+        return await self.shared.access()
+
+    async def audit(self, *, after: int = 0, limit: int = 1000) -> Sequence[NumberedAuditRow]:
+        await self._read()
+        return await self.shared.audit(after=after, limit=limit)
 
     async def claim_ready(self, owner: str, *, most: int, lease_seconds: float) -> Sequence[Job]:
         await self._read()

@@ -4,10 +4,12 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
+from avtomatika_trio._core.access import AuditRow, Usage
 from avtomatika_trio._core.job import JobStatus
-from avtomatika_trio._core.ledger import Service
+from avtomatika_trio._core.ledger import Ledger, Service
 from avtomatika_trio._core.task import TaskStatus
 from avtomatika_trio.storage._base import JobQuery, Storage
+from avtomatika_trio.testing._promises_access import ACCESS, an_issued_token
 from avtomatika_trio.testing._promises_commit import EVERYTHING, everything
 from avtomatika_trio.testing._samples import (
     START,
@@ -38,6 +40,24 @@ class DurabilityPromises:
 
     async def test_the_cluster_id_stays(self, storage: Storage, reopen: Reopen) -> None:
         assert (await reopen()).cluster_id == storage.cluster_id
+
+    async def test_who_may_talk_stays(self, storage: Storage, reopen: Reopen) -> None:
+        row = AuditRow(at=START, who="root", action="a", origin="")
+
+        def write(ledger: Ledger) -> None:
+            ledger.put_access(ACCESS)
+            ledger.put_usage(Usage(client="c", month="2026-01", jobs=7))
+            ledger.put_issued_token(an_issued_token("t"))
+            ledger.note_for_audit(row)
+
+        await storage.commit(write)
+        again = await reopen()
+        assert await again.access() == ACCESS
+        assert [it.row for it in await again.audit()] == [row]
+        found = await again.commit(
+            lambda ledger: [ledger.usage("c", "2026-01"), ledger.issued_token("t")]
+        )
+        assert found == [Usage(client="c", month="2026-01", jobs=7), an_issued_token("t")]
 
     async def test_history_goes_on_with_its_numbers(self, storage: Storage, reopen: Reopen) -> None:
         await storage.commit(put(a_row(), a_row()))

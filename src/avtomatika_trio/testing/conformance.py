@@ -12,6 +12,7 @@ The classes ask for these fixtures:
   that a storage with threads can be tested with it.
 """
 
+from avtomatika_trio.testing._promises_access import AccessPromises
 from avtomatika_trio.testing._promises_claims import ClaimPromises
 from avtomatika_trio.testing._promises_commit import (
     CommitPromises,
@@ -29,6 +30,7 @@ from avtomatika_trio.testing._promises_reads import ReadPromises
 from avtomatika_trio.testing._suite import SetClock
 
 __all__ = [
+    "AccessPromises",
     "ClaimPromises",
     "CommitPromises",
     "DurabilityPromises",
