@@ -191,10 +191,14 @@ class Worker:
     Args:
         client: Of the orchestrator that it works for; the client's token goes unread.
         worker_id: Its name.
+        token: What it shows.
     """
 
-    def __init__(self, client: httpx.AsyncClient, worker_id: str = "w1") -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, worker_id: str = "w1", token: str = WORKER_TOKEN
+    ) -> None:
         self.client = client
+        self.token = token
         self.worker_id = worker_id
         self.instance = f"{worker_id}-run-1"
         self.polls = 0
@@ -234,7 +238,7 @@ class Worker:
         await self._send("POST", "/_worker/tasks/result", {**said, **result})
 
     async def _send(self, method: str, path: str, said: Any) -> httpx.Response:
-        headers = {"X-Worker-Token": WORKER_TOKEN, "X-Worker-ID": self.worker_id}
+        headers = {"X-Worker-Token": self.token, "X-Worker-ID": self.worker_id}
         answer = await self.client.request(method, path, json=said, headers=headers)
         answer.raise_for_status()
         return answer

@@ -20,7 +20,7 @@ from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.rules import Rules
 from avtomatika_trio._wire.messages import CLIENT_TOKEN_HEADER
-from avtomatika_trio.orchestrator._context import Context, Limits
+from avtomatika_trio.orchestrator._context import Context, Limits, Security
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.storage import MemoryStorage
 from avtomatika_trio.testing._machines import (
@@ -189,6 +189,7 @@ async def open_cluster(
     seed: int = 0,
     rules: Rules | None = None,
     limits: Limits | None = None,
+    security: Security | None = None,
     commit_seconds: float = 0.0,
     streams: StreamNetwork | None = None,
 ) -> AsyncIterator[Cluster]:
@@ -205,6 +206,7 @@ async def open_cluster(
         seed: Of all chance; the same seed plays the same again.
         rules: Of the orchestrators.
         limits: Of the orchestrators.
+        security: Of the orchestrators.
         commit_seconds: How long a commit or a read takes at most; 0 = one checkpoint.
         streams: Connects everybody by byte streams, in the place of the cluster's network.
     """
@@ -219,6 +221,7 @@ async def open_cluster(
         client_token=_CLIENT_TOKEN,
         rules=rules or Rules(),
         limits=limits or Limits(),
+        security=security or Security(),
     )
     ids = SeededChance(chance)
     async with open_network(chance) as network, trio.open_nursery() as processes:
