@@ -1,6 +1,6 @@
 """Changes of who may talk, as another orchestrator of the same storage would make them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -9,15 +9,15 @@ from avtomatika_trio._core.access import AuditRow, ClientCredential, WorkerCrede
 from avtomatika_trio._core.admission import Applied, apply, open_access
 from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio._wire.token_hashes import hash_token
-from avtomatika_trio.storage import MemoryStorage
+from avtomatika_trio.storage import Storage
 
 ROW = AuditRow(at=0, who="test", action="test", origin="")
 
 
 async def let_in(
-    storage: MemoryStorage,
-    workers: dict[str, Sequence[str]] | None = None,
-    clients: dict[str, Sequence[str]] | None = None,
+    storage: Storage,
+    workers: Mapping[str, Sequence[str]] | None = None,
+    clients: Mapping[str, Sequence[str]] | None = None,
     **fields: Any,
 ) -> Applied:
     """Let in just these, by name and tokens; *fields* go into each section."""

@@ -166,9 +166,9 @@ async def test_no_worker_route_is_open(
     method: str, path: str, body: Any, token: str | None
 ) -> None:
     async with open_client(make_context()) as client:
-        headers = [("X-Worker-ID", b"w2")]
+        headers = [(b"X-Worker-ID", b"w2")]
         if token is not None:
-            headers.append(("X-Worker-Token", token.encode()))
+            headers.append((b"X-Worker-Token", token.encode()))
         answer = await client.request(method, path, json=body, headers=headers)
         assert answer.status_code == 403
         assert answer.json()["error"].startswith("Unauthorized: ")

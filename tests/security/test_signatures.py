@@ -45,23 +45,21 @@ async def register(client: httpx.AsyncClient, body: Any) -> httpx.Response:
     return await send(client, "POST", "/workers/register", body)
 
 
+EVENT: dict[str, Any] = {
+    "event_id": "e",
+    "worker_id": "w1",
+    "origin_worker_id": "w1",
+    "event_type": "x",
+    "payload": {},
+}
+
 BODIES = [
     ("POST", "/workers/register", REGISTRATION),
     ("PATCH", "/workers/w1", {"status": "idle", "instance": "i1", "beat": 1}),
     ("POST", "/tasks/result", {"job_id": "j", "task_id": "t"}),
     ("POST", "/tasks/result", [{"job_id": "j", "task_id": "t"}]),
     ("POST", "/tasks/return", {"task_ids": ["t"]}),
-    (
-        "POST",
-        "/events",
-        {
-            "event_id": "e",
-            "worker_id": "w1",
-            "origin_worker_id": "w1",
-            "event_type": "x",
-            "payload": {},
-        },
-    ),
+    ("POST", "/events", EVENT),
 ]
 
 
@@ -145,7 +143,7 @@ async def test_an_honest_retry_gets_the_first_answer_again_however_late(
 async def test_a_message_whose_name_was_used_for_another_is_refused(
     autojump_clock: MockClock,
 ) -> None:
-    event = BODIES[-1][2]
+    event = EVENT
     async with open_client(make_context()) as client:
         assert (await send(client, "POST", "/events", signed(event))).status_code == 200
         await trio.sleep(5)  # signed anew, with another time: the same said again
@@ -158,7 +156,7 @@ async def test_a_message_whose_name_was_used_for_another_is_refused(
 async def test_a_wrong_message_does_not_use_up_the_name_of_the_right_one(
     autojump_clock: MockClock,
 ) -> None:
-    event = BODIES[-1][2]
+    event = EVENT
     async with open_client(make_context()) as client:
         forged = signed({**event, "payload": {"forged": True}}, key=b"another")
         assert (await send(client, "POST", "/events", forged)).status_code == 403

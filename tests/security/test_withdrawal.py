@@ -14,7 +14,6 @@ from avtomatika_trio._core.access import AuditRow
 from avtomatika_trio._core.admission import apply
 from avtomatika_trio.testing import Cluster
 from avtomatika_trio.testing._machines import EPOCH
-from avtomatika_trio.testing._network import Seen
 
 TOKENS = {"w1": ["token-1"], "w2": ["token-2"]}
 ONE, TWO = Secret("token-1"), Secret("token-2")
@@ -28,11 +27,8 @@ async def begin(cluster: Cluster, tokens: dict[str, list[str]] | None = None) ->
 
 def outcomes(cluster: Cluster, *, since: float, client: str = "w1") -> set[int | str]:
     """How requests of *client* ended that ended since then."""
-    return {it.outcome for it in _seen(cluster, since, client)}
-
-
-def _seen(cluster: Cluster, since: float, client: str) -> list[Seen]:
-    return [it for it in cluster.network.seen if it.at >= since and it.call.client == client]
+    seen = cluster.network.seen
+    return {it.outcome for it in seen if it.at >= since and it.call.client == client}
 
 
 async def test_a_removed_worker_is_refused_within_a_second_and_its_work_goes_to_another(

@@ -18,6 +18,7 @@ from avtomatika_trio._wire.messages import (
 from avtomatika_trio.errors import OrchestratorUnavailable
 from avtomatika_trio.worker import _requests
 from avtomatika_trio.worker._api import Reply
+from avtomatika_trio.worker._credential import Credential
 from avtomatika_trio.worker._intake import Intake
 from avtomatika_trio.worker._link import LinkError
 from avtomatika_trio.worker._requests import Identity, Terms
@@ -117,6 +118,7 @@ def test_what_is_replaced_is_said_again_when_the_answer_to_a_heartbeat_was_lost(
     upkeep = Upkeep(
         url=URL,
         identity=IDENTITY,
+        credential=Credential(None),
         holdings=Holdings(),
         interval_seconds=10.0,
         status=lambda: "idle",

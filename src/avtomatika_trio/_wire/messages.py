@@ -163,6 +163,8 @@ class Registered:
     lease_seconds: float | None = None
     heartbeat_seconds: float | None = None
     """How often to beat."""
+    signing: str | None = None
+    """Whether messages must be signed: `required`, `optional` or `off`."""
     warning: str | None = None
 
 

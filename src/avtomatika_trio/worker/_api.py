@@ -6,7 +6,8 @@ the thread that beats beside it.  Neither sees what the messages mean; that is `
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -23,7 +24,9 @@ from avtomatika_trio._wire.messages import (
     VERSION_HEADER,
     WORKER_ID_HEADER,
 )
+from avtomatika_trio._wire.signing import signed
 from avtomatika_trio.errors import OrchestratorUnavailable, Refused
+from avtomatika_trio.worker._credential import Credential
 
 T = TypeVar("T", bound=httpx.AsyncClient | httpx.Client)
 
@@ -59,6 +62,8 @@ class Request:
     body: bytes | None = None
     worker_id: str | None = None
     """Who says it, if it is not the worker itself: the results of an earlier worker id."""
+    is_signed: bool = False
+    """Whether it is signed even where the orchestrator has not asked for that."""
 
 
 @attrs.frozen(kw_only=True)
@@ -121,13 +126,16 @@ class Address:
     url: str
     worker_id: str
     token: Secret | None
+    wall_clock: Callable[[], float] = time.time
+    """Unix time, which signed messages tell."""
+    credential: Credential = attrs.field(
+        default=attrs.Factory(lambda self: Credential(self.token), takes_self=True)
+    )
+    """What is shown, in the course of time; at first *token*."""
 
     def headers(self) -> dict[str, str]:
         """Sent with every request."""
-        headers = {WORKER_ID_HEADER: self.worker_id, VERSION_HEADER: RXON_VERSION}
-        if self.token is not None:
-            headers[TOKEN_HEADER] = self.token.reveal()
-        return headers
+        return {WORKER_ID_HEADER: self.worker_id, VERSION_HEADER: RXON_VERSION}
 
     def options(self) -> dict[str, Any]:
         """For either of httpx's clients; a proxy of the environment is not for loopback."""
@@ -154,19 +162,24 @@ async def open_http(
     # which a test's clock can move.
     client = httpx.AsyncClient(timeout=None, transport=transport, **address.options())
     async with client:
-        yield _LoopHttp(address.url, client)
+        yield _LoopHttp(address, client)
 
 
 @attrs.frozen
 class _LoopHttp:
-    url: str
+    address: Address
     client: httpx.AsyncClient
 
+    @property
+    def url(self) -> str:
+        return self.address.url
+
     async def send(self, request: Request, *, within_seconds: float = ANSWER_SECONDS) -> Reply:
-        built = _build(self.client, request)
+        token = self.address.credential.token
+        built = _build(self.client, self.address, request, token)
         with _errors(self.url), trio.move_on_after(within_seconds):
             response = await self.client.send(built)
-            return _reply(self.url, response)
+            return _reply(self.address, response, token)
         raise Silent(self.url, f"no answer within {within_seconds:g} s")
 
 
@@ -174,13 +187,15 @@ class _LoopHttp:
 class ThreadHttp:
     """What the heartbeat thread sends with."""
 
-    url: str
+    address: Address
     client: httpx.Client
 
     def send(self, request: Request) -> Reply:
         """As `Http.send`, for a thread."""
-        with _errors(self.url):
-            return _reply(self.url, self.client.send(_build(self.client, request)))
+        token = self.address.credential.token
+        with _errors(self.address.url):
+            built = _build(self.client, self.address, request, token)
+            return _reply(self.address, self.client.send(built), token)
 
 
 @contextlib.contextmanager
@@ -190,18 +205,33 @@ def open_thread_http(
     """A client for a thread; it shares nothing with the loop's."""
     options = address.options()
     with httpx.Client(timeout=ANSWER_SECONDS, transport=transport, **options) as client:
-        yield ThreadHttp(address.url, client)
+        yield ThreadHttp(address, client)
 
 
-def _build(client: httpx.AsyncClient | httpx.Client, request: Request) -> httpx.Request:
+def _build(
+    client: httpx.AsyncClient | httpx.Client,
+    address: Address,
+    request: Request,
+    token: Secret | None,
+) -> httpx.Request:
     headers = {} if request.worker_id is None else {WORKER_ID_HEADER: request.worker_id}
-    if request.body is not None:
+    body = request.body
+    if token is not None:
+        headers[TOKEN_HEADER] = token.reveal()
+        if body is not None and (request.is_signed or address.credential.signs):
+            body = signed(
+                body,
+                key=token.reveal().encode(),
+                signer_id=request.worker_id or address.worker_id,
+                timestamp=int(address.wall_clock()),
+            )
+    if body is not None:
         headers["Content-Type"] = "application/json"
     return client.build_request(
         request.method,
         request.path,
         params=request.query or None,
-        content=request.body,
+        content=body,
         headers=headers,
     )
 
@@ -232,14 +262,16 @@ def _told(exc: Exception) -> str:
     return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
 
 
-def _reply(url: str, response: httpx.Response) -> Reply:
-    status = response.status_code
+def _reply(address: Address, response: httpx.Response, token: Secret | None) -> Reply:
+    url, status = address.url, response.status_code
     if 200 <= status < 300:
         return Reply(status=status, body=response.content)
     detail = _detail(response)
     if status in _COME_AGAIN:
         raise Overloaded(url, f"{status}: {detail}", _retry_after(response))
     if 400 <= status < 500:
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            address.credential.refused(token)
         raise Refused(url, status, detail)
     kind = ServerFault if status == HTTPStatus.INTERNAL_SERVER_ERROR else OrchestratorUnavailable
     raise kind(url, f"it answered {status}: {detail}")

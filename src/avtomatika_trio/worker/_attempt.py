@@ -21,6 +21,7 @@ from avtomatika_trio.worker._outcome import (
 )
 from avtomatika_trio.worker._progress import ProgressReports
 from avtomatika_trio.worker._requests import Terms
+from avtomatika_trio.worker._seal import RefusedTask
 from avtomatika_trio.worker._skills import Skill
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ async def run_attempt(attempt: Attempt, threads: trio.CapacityLimiter) -> Outcom
 
 async def _outcome(attempt: Attempt, threads: trio.CapacityLimiter) -> Outcome:
     task, skill, progress = attempt.task, attempt.skill, attempt.home.progress
+    if isinstance(task, RefusedTask):
+        return failed("SECURITY_ERROR", f"the worker refuses this task: {task.refusal}")
     if skill is None:
         return failed(PERMANENT, f"Unsupported skill: {task.type}")
     if not isinstance(task.params, dict):

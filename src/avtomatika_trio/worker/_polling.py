@@ -112,7 +112,7 @@ class Poller:
         request = _requests.poll(self._identity, terms, ask, hold, self._skills)
         within = _requests.answer_seconds(terms, hold)
         reply = await self.link.http.send(request, within_seconds=within)
-        return _requests.read_tasks(self.link.url, reply, terms)
+        return _requests.read_tasks(self.link.url, reply, terms, self._identity.seal)
 
 
 async def poll_while_active(

@@ -158,7 +158,9 @@ class Poster:
         )
         try:
             reply = await self._link.http.send(request)
-            answers = _requests.read_answers(self._link.url, reply, terms, len(batch))
+            answers = _requests.read_answers(
+                self._link.url, reply, terms, len(batch), self._identity.seal
+            )
             tasks = answers.tasks
         finally:
             # Begun before the results are settled: at no moment does the snapshot name less

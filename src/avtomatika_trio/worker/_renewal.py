@@ -10,6 +10,7 @@ import trio
 from avtomatika_trio._wire.messages import Beaten
 from avtomatika_trio.errors import OrchestratorUnavailable, Refused
 from avtomatika_trio.worker._beats import LoopWatch, OpenHttp, ToLoop, beat_in_task, beat_in_thread
+from avtomatika_trio.worker._credential import Credential
 from avtomatika_trio.worker._link import HEARTBEAT, Link, LinkError, Noise
 from avtomatika_trio.worker._predecessors import Predecessors
 from avtomatika_trio.worker._requests import Identity, Terms
@@ -25,6 +26,7 @@ class Renewal:
     Args:
         link: Told how it goes.
         identity: Who beats.
+        credential: Told whether what is sent must be signed.
         open_thread_http: Opens a client for a thread; None = beat from the loop.
         watch: Whether the loop turns; None = it beats itself, so it does.
         holdings: What is held.
@@ -40,6 +42,7 @@ class Renewal:
         *,
         link: Link,
         identity: Identity,
+        credential: Credential,
         open_thread_http: OpenHttp | None,
         watch: LoopWatch | None,
         holdings: Holdings,
@@ -62,6 +65,7 @@ class Renewal:
         self._upkeep = Upkeep(
             url=link.url,
             identity=identity,
+            credential=credential,
             holdings=holdings,
             interval_seconds=interval_seconds,
             status=status,

@@ -23,6 +23,7 @@ from avtomatika_trio._wire.messages import (
 )
 from avtomatika_trio.errors import InvalidMessage, OrchestratorUnavailable
 from avtomatika_trio.worker._api import Reply, Request
+from avtomatika_trio.worker._seal import Seal
 from avtomatika_trio.worker._snapshot import Snapshot
 
 T = TypeVar("T")
@@ -54,6 +55,8 @@ class Terms:
     gives_back: bool
     sweeps: bool
     """Whether it can be asked without waiting."""
+    wants_signatures: bool = False
+    """Whether every message must be signed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -63,6 +66,8 @@ class Identity:
     instance: str
     """This run of the process."""
     registration: Registration
+    seal: Seal = attrs.field(factory=Seal)
+    """How it is seen whether a task is the orchestrator's."""
 
     @property
     def worker_id(self) -> str:
@@ -84,7 +89,10 @@ class Ask:
 def register(identity: Identity) -> Request:
     """`POST /_worker/workers/register`."""
     return Request(
-        method="POST", path="/_worker/workers/register", body=encode(identity.registration)
+        method="POST",
+        path="/_worker/workers/register",
+        body=encode(identity.registration),
+        is_signed=True,
     )
 
 
@@ -111,6 +119,8 @@ def read_registered(url: str, reply: Reply, interval_seconds: float) -> Terms:
         instances="instances" in said.extensions,
         gives_back="return" in said.extensions,
         sweeps="sweep" in said.extensions,
+        # The original, which announces nothing, wants them.
+        wants_signatures=said.signing == "required" or not said.extensions,
     )
 
 
@@ -177,8 +187,8 @@ def poll(
     return Request(method="GET", path=path, query=query)
 
 
-def read_tasks(url: str, reply: Reply, terms: Terms) -> list[TaskPayload]:
-    """The tasks in the answer to a poll.
+def read_tasks(url: str, reply: Reply, terms: Terms, seal: Seal) -> list[TaskPayload]:
+    """The tasks in the answer to a poll; those that *seal* does not let through as refused.
 
     Raises:
         OrchestratorUnavailable: it is not what an orchestrator answers.
@@ -186,8 +196,8 @@ def read_tasks(url: str, reply: Reply, terms: Terms) -> list[TaskPayload]:
     if reply.status == 204 or reply.body in (*_NO_ANSWER, b"{}", b"[]"):
         return []
     if terms.batch:
-        return _read(url, reply, Tasks).tasks
-    return [_read(url, reply, TaskPayload)]
+        return seal.sort(reply, _read(url, reply, Tasks).tasks)
+    return seal.sort(reply, [_read(url, reply, TaskPayload)])
 
 
 def post_results(
@@ -221,8 +231,8 @@ def post_results(
     )
 
 
-def read_answers(url: str, reply: Reply, terms: Terms, count: int) -> ResultsAnswer:
-    """What became of *count* results.
+def read_answers(url: str, reply: Reply, terms: Terms, count: int, seal: Seal) -> ResultsAnswer:
+    """What became of *count* results, and tasks that came along as `read_tasks` tells them.
 
     Raises:
         OrchestratorUnavailable: it is not what an orchestrator answers.
@@ -233,7 +243,7 @@ def read_answers(url: str, reply: Reply, terms: Terms, count: int) -> ResultsAns
     if len(answer.results) != count:
         reason = f"it answered {len(answer.results)} results when it was sent {count}"
         raise OrchestratorUnavailable(url, reason)
-    return answer
+    return attrs.evolve(answer, tasks=seal.sort(reply, answer.tasks)) if answer.tasks else answer
 
 
 def _read_answer(url: str, reply: Reply) -> ResultAnswer:

@@ -21,9 +21,12 @@ import trio
 from avtomatika_trio._config import WorkerSettings
 from avtomatika_trio._core.turns import InOrder, Turns, Weighted
 from avtomatika_trio._wire.messages import Registration, TaskPayload
+from avtomatika_trio.worker._access_tokens import keep_access_token
+from avtomatika_trio.worker._addresses import addresses_of
 from avtomatika_trio.worker._api import Address, Http, open_http, open_thread_http
 from avtomatika_trio.worker._attempts import Attempts
 from avtomatika_trio.worker._beats import LoopWatch
+from avtomatika_trio.worker._credential import Credential
 from avtomatika_trio.worker._delivery import Delivery
 from avtomatika_trio.worker._health import open_health_port, serve_health
 from avtomatika_trio.worker._home import Home
@@ -39,6 +42,7 @@ from avtomatika_trio.worker._renewal import Renewal
 from avtomatika_trio.worker._requests import Identity, Terms
 from avtomatika_trio.worker._returns import Returns
 from avtomatika_trio.worker._routes import Routes
+from avtomatika_trio.worker._seal import Seal
 from avtomatika_trio.worker._settling import Settling
 from avtomatika_trio.worker._skills import Skill
 from avtomatika_trio.worker._slots import Slots
@@ -106,12 +110,8 @@ async def run_service(
         instance=world.instance,
         heartbeat_seconds=settings.heartbeat_interval_seconds,
     )
-    identity = Identity(instance=world.instance, registration=registration)
-    # Stable: the order of the list decides between equals.
-    targets = sorted(settings.orchestrators, key=lambda target: target.priority)
-    addresses = [
-        Address(url=it.url, worker_id=worker_id, token=settings.token_of(it)) for it in targets
-    ]
+    identity = Identity(instance=world.instance, registration=registration, seal=Seal.of(settings))
+    addresses = addresses_of(settings, worker_id, world.wall_clock)
     async with AsyncExitStack() as resources:
         spool = await resources.enter_async_context(world.open_spool(world.instance))
         clients = [
@@ -129,6 +129,7 @@ class _Branch:
     home: Home
     renewal: Renewal
     probing: Probing
+    credential: Credential
 
 
 class _Service:
@@ -197,6 +198,7 @@ class _Service:
             ),
             renewal=Renewal(
                 link=link,
+                credential=address.credential,
                 identity=self._identity,
                 open_thread_http=open_beats if world.beats_in_thread else None,
                 watch=self._watch if world.beats_in_thread else None,
@@ -208,6 +210,7 @@ class _Service:
                 noise=world.noise,
             ),
             probing=Probing(link),
+            credential=address.credential,
         )
 
     async def run(self, stop: trio.Event, task_status: trio.TaskStatus[None]) -> None:
@@ -253,6 +256,9 @@ class _Service:
             upkeep.start_soon(poster.run)
             upkeep.start_soon(branch.home.returns.run)
             upkeep.start_soon(branch.home.progress.run)
+            if self._settings.use_access_tokens:
+                http, again = branch.home.link.http, branch.renewal.register_again
+                upkeep.start_soon(keep_access_token, http, branch.credential, again)
             if not self._board.is_alone:
                 upkeep.start_soon(branch.probing.run)
 

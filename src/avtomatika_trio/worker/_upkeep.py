@@ -16,6 +16,7 @@ from avtomatika_trio._wire.messages import Beaten
 from avtomatika_trio.errors import OrchestratorUnavailable
 from avtomatika_trio.worker import _requests
 from avtomatika_trio.worker._api import Reply, Request
+from avtomatika_trio.worker._credential import Credential
 from avtomatika_trio.worker._link import (
     LinkError,
     Noise,
@@ -50,6 +51,8 @@ class Upkeep:
 
     url: str
     identity: Identity
+    credential: Credential
+    """Told whether what is sent must be signed."""
     holdings: Holdings
     interval_seconds: float
     """How often the worker means to beat; never less often than three times in a lease."""
@@ -146,6 +149,7 @@ class Upkeep:
     def _registered(self, reply: Reply) -> None:
         terms = _requests.read_registered(self.url, reply, self.interval_seconds)
         self._terms = terms
+        self.credential.signs = terms.wants_signatures
         self._due_at = self.clock()  # the first heartbeat tells what is held: at once
         self.listener.registered(terms)
 

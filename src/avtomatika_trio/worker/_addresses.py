@@ -1,0 +1,29 @@
+"""The orchestrators of a worker, in order, with what is shown to each."""
+
+from collections.abc import Callable
+
+from avtomatika_trio._config import WorkerSettings
+from avtomatika_trio.worker._api import Address
+
+
+def addresses_of(
+    settings: WorkerSettings, worker_id: str, wall_clock: Callable[[], float]
+) -> list[Address]:
+    """Where to work, the most preferred first.
+
+    Args:
+        settings: Which name them.
+        worker_id: Who calls.
+        wall_clock: Unix time.
+    """
+    # Stable: the order of the list decides between equals.
+    targets = sorted(settings.orchestrators, key=lambda target: target.priority)
+    return [
+        Address(
+            url=target.url,
+            worker_id=worker_id,
+            token=settings.token_of(target),
+            wall_clock=wall_clock,
+        )
+        for target in targets
+    ]
