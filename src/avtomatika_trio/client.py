@@ -256,8 +256,7 @@ class Client:
 
     def tasks(self, job_id: str) -> Jsons:
         """The tasks of a job, each with its attempts."""
-        found: Jsons = self._get_job(job_id, "/tasks", {})["tasks"]
-        return found
+        return list(self._get_job(job_id, "/tasks", {})["tasks"])
 
     def cancel(self, job_id: str, reason: str | None = None) -> Json:
         """Cancel a job, its tasks and its running attempts.
@@ -279,7 +278,7 @@ class Client:
         return found
 
     def blueprint(self, name: str) -> Json:
-        """The states and edges of a blueprint, as JSON."""
+        """States and edges, as JSON."""
         return self._json("GET", f"/blueprints/{_quoted(name)}")
 
     def graph(self, blueprint: str) -> str:
@@ -290,6 +289,10 @@ class Client:
         """Workers by id, each with its processes."""
         found: Jsons = self._json("GET", "/workers")["workers"]
         return found
+
+    def reload_access(self) -> Json:
+        """Have workers.toml and clients.toml read again; tells what that has changed."""
+        return self._post("/admin/reload-workers", b"")
 
     def _get_job(
         self, job_id: str, below: str, query: dict[str, str], held_seconds: float = 0

@@ -49,6 +49,7 @@ def create_parser() -> argparse.ArgumentParser:
     _add_worker(commands)
     _add_job(commands)
     _add_blueprint(commands)
+    _add_token(commands)
     _add_check(commands)
     _add_demo(commands)
     return parser
@@ -183,6 +184,39 @@ def _add_job(commands: _Commands) -> None:
     for parser in verbs.choices.values():
         _add_connection(parser)
         _add_output(parser, "table", "json", "jsonl")
+
+
+def _add_token(commands: _Commands) -> None:
+    verbs = _add_verbs(commands, "token", "say who may talk: tokens of workers and clients")
+    create = _add(verbs, "create", "add a worker or client; prints its token, once")
+    create.add_argument("name", metavar="NAME", help='a worker id, or "gpu-*"; or a client id')
+    create.add_argument("--skills", metavar="A,B", help="what the worker may be given")
+    create.add_argument("--expires", metavar="TIME", help="such as 2027-01-31T00:00:00Z")
+    create.add_argument("--roles", metavar="A,B", help="viewer, submitter, operator, admin")
+    create.add_argument("--plan", help="what handlers see as client.plan")
+    create.add_argument(
+        "--monthly-attempts", type=_whole, metavar="N", help="how many jobs it may submit a month"
+    )
+    create.add_argument("--description", metavar="TEXT", help="for people")
+    listing = _add(verbs, "list", "show who may talk")
+    rotate = _add(verbs, "rotate", "give a new token beside the old one; prints it, once")
+    rotate.add_argument("name", metavar="NAME", help="as in the file")
+    rotate.add_argument("--finish", action="store_true", help="drop the older of its two tokens")
+    revoke = _add(verbs, "revoke", "remove a worker or client")
+    revoke.add_argument("name", metavar="NAME", help="as in the file")
+    for parser in (create, listing, rotate, revoke):
+        parser.add_argument(
+            "--client", action="store_true", help="a client of clients.toml, not a worker"
+        )
+        parser.add_argument(
+            "--file", metavar="FILE", help="the file (WORKERS_CONFIG_PATH, CLIENTS_CONFIG_PATH)"
+        )
+        _add_config(parser)
+        _add_output(parser, "table", "json")
+    _add(verbs, "hash", "read a token from stdin, and print its hash")
+    reload = _add(verbs, "reload", "have an orchestrator read both files again")
+    _add_connection(reload)
+    _add_output(reload, "table", "json")
 
 
 def _add_blueprint(commands: _Commands) -> None:
