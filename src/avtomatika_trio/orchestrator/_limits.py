@@ -1,7 +1,18 @@
-"""How often somebody may ask: limits of this process, for each credential.
+"""How often a worker or a client may ask: the limits that one process keeps, in memory.
 
-They are there for loops that have gone wild, not to shape work: what does work (a poll that
-brought tasks, a result that counts) is not counted at all.
+A limit is so many requests in a period.  They are counted with two numbers per key, those of
+the period that runs and those of the one before, which weighs less the longer it is past.
+A key's periods begin with its first request.  What that promises:
+
+- requests that come evenly, more slowly than the limit, are never refused;
+- in each of a key's periods at most the limit passes, so on average as well; a burst at the
+  end of one and a busy next one can bring nearly twice the limit into a stretch as long as a
+  period;
+- a refused request is not counted, and one that is sent when `Retry-After` says passes, if
+  none was counted meanwhile.
+
+Each process counts for itself.  Keys that have not been heard of for longest are forgotten
+when there are too many, and start again from nothing.
 """
 
 import math
@@ -11,155 +22,154 @@ from http import HTTPStatus
 
 import attrs
 
-from avtomatika_trio._config import OrchestratorSettings
+from avtomatika_trio._config._setting import setting_of
+from avtomatika_trio._config._settings_orchestrator import OrchestratorSettings
 from avtomatika_trio.orchestrator._http import HttpProblem
 
-#: Callers that are remembered; who has been silent for longest is forgotten first.
-_MOST_KEYS = 50_000
-
-#: Kind of request -> the setting of its limit.
-_SETTINGS = {
-    "register": "RATE_LIMIT_LIMIT",
-    "return": "RATE_LIMIT_LIMIT",
-    "token": "RATE_LIMIT_LIMIT",
-    "result": "RATE_LIMIT_LIMIT",
-    "heartbeat": "RATE_LIMIT_HEARTBEAT_LIMIT",
-    "poll": "RATE_LIMIT_POLL_LIMIT",
-    "event": "RATE_LIMIT_EVENT_LIMIT",
-    "client": "RATE_LIMIT_CLIENT_LIMIT",
+#: Which setting limits each kind of request.
+_FIELDS = {
+    "register": "rate_limit",
+    "return": "rate_limit",
+    "token": "rate_limit",
+    "result": "rate_limit",
+    "heartbeat": "rate_limit_heartbeats",
+    "poll": "rate_limit_polls",
+    "event": "rate_limit_events",
+    "client": "rate_limit_clients",
 }
 
+#: Added to a wait, so that rounding cannot make it end a moment too early.
+_MARGIN_SECONDS = 0.001
 
-@attrs.define
+
+def create_limits(settings: OrchestratorSettings, clock: Callable[[], float]) -> "RateLimits":
+    """The limits that *settings* ask for; *clock* is one that runs evenly, in seconds."""
+    if not settings.rate_limiting:
+        return RateLimits.off()
+    fields = attrs.fields_dict(OrchestratorSettings)
+    return RateLimits(
+        settings.rate_limit_period_seconds,
+        {kind: getattr(settings, name) for kind, name in _FIELDS.items()},
+        clock,
+        variables={kind: setting_of(fields[name]).names[0] for kind, name in _FIELDS.items()},
+    )
+
+
+@attrs.define(eq=False)
 class _Window:
-    """Requests in the present period, and in the one before."""
+    """What is known of one key."""
 
-    period: int
-    now: int = 0
-    before: int = 0
+    start: float
+    """When the period began that runs."""
+    previous: int = 0
+    """How many were counted in the period before."""
+    current: int = 0
+    """How many were counted in the one that runs."""
+
+    def move_to(self, now: float, period: float) -> None:
+        """Begin the period that *now* is in, if that is another one."""
+        age = now - self.start
+        if period <= age < 2 * period:
+            self.start += period
+            self.previous = self.current
+        else:
+            # Long ago; or the clock was put back, which must not lock anyone out.
+            self.start = now
+            self.previous = 0
+        self.current = 0
+
+    def seconds_until_below(self, limit: int, now: float, period: float) -> float:
+        """How long it takes until a full window has room for one more."""
+        left = self.start + period - now
+        if self.current >= limit:
+            return left + period * (1 - limit / self.current)
+        return left - period * (limit - self.current) / self.previous
 
 
+@attrs.define(eq=False)
 class RateLimits:
-    """Counts requests in a window that slides.
+    """Counts requests by kind and key, and refuses those above the limit of their kind.
 
-    The window is that of two counters: the requests of the last period count as far as it still
-    overlaps with the window, as if they had come evenly (nginx and Cloudflare count alike).  A
-    refused request is not counted.
-
-    Args:
-        period_seconds: The length of the window.
-        limits: Kind -> how many requests of one key; kinds without one have no limit.
-        clock: Seconds.
-        most_keys: How many callers are remembered.
+    Limits are whole numbers from 1; a kind that has none is a mistake of the caller
+    (`KeyError`).  *variables* names the settings that the limits come from, for the answer.
     """
 
-    def __init__(
-        self,
-        period_seconds: float,
-        limits: Mapping[str, int],
-        clock: Callable[[], float],
-        most_keys: int = _MOST_KEYS,
-    ) -> None:
-        self._period_seconds = period_seconds
-        self._limits = dict(limits)
-        self._clock = clock
-        self._most_keys = most_keys
-        self._windows: OrderedDict[tuple[str, str], _Window] = OrderedDict()
+    _period_seconds: float
+    _limits: Mapping[str, int]
+    _clock: Callable[[], float]
+    _most_keys: int = 50_000
+    _variables: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
+    _windows: OrderedDict[tuple[str, str], _Window] = attrs.field(factory=OrderedDict, init=False)
 
-    @classmethod
-    def off(cls) -> "RateLimits":
-        """Without any limit."""
-        return cls(1.0, {}, lambda: 0.0)
-
-    def take(self, kind: str, key: str) -> None:
-        """Count a request of *kind*.
-
-        Args:
-            kind: One of those that have limits, or another.
-            key: Who asks.
-
-        Raises:
-            HttpProblem: 429; it is one too many, and was not counted.
-        """
-        self.check(kind, key)
-        self.count(kind, key)
+    @staticmethod
+    def off() -> "RateLimits":
+        """Limits that count nothing and let everything pass."""
+        return _NoLimits(1.0, {}, float)
 
     def check(self, kind: str, key: str) -> None:
-        """Make sure that one more request of *kind* is within the limit; counts nothing.
+        """Refuse a request that would be above the limit; counts nothing.
 
         Raises:
-            HttpProblem: 429, with the time after which one will be.
+            HttpProblem: 429 `rate_limited`, with `Retry-After`.
         """
-        limit = self._limits.get(kind)
-        if limit is None:
-            return
-        window = self._windows.get((kind, key))
+        now = self._clock()
+        self._refuse_if_full(kind, self._window(kind, key, now), now)
+
+    def count(self, kind: str, key: str) -> None:
+        """Count one request, whether or not it is above the limit."""
+        self._window(kind, key, self._clock()).current += 1
+
+    def take(self, kind: str, key: str) -> None:
+        """Count one request unless it is above the limit.
+
+        Raises:
+            HttpProblem: 429 `rate_limited`, with `Retry-After`; it was not counted.
+        """
+        now = self._clock()
+        window = self._window(kind, key, now)
+        self._refuse_if_full(kind, window, now)
+        window.current += 1
+
+    def _window(self, kind: str, key: str, now: float) -> _Window:
+        place = (kind, key)
+        window = self._windows.get(place)
         if window is None:
+            window = self._windows[place] = _Window(now)
+            if len(self._windows) > self._most_keys:
+                self._windows.popitem(last=False)
+            return window
+        # A refused request counts as use, too: hammering must not make us forget the key.
+        self._windows.move_to_end(place)
+        if not 0 <= now - window.start < self._period_seconds:
+            window.move_to(now, self._period_seconds)
+        return window
+
+    def _refuse_if_full(self, kind: str, window: _Window, now: float) -> None:
+        limit = self._limits[kind]
+        weight = 1 - (now - window.start) / self._period_seconds
+        if window.previous * weight + window.current < limit:
             return
-        at = self._clock() / self._period_seconds
-        self._slide(window, int(at))
-        share = at - int(at)
-        if window.before * (1 - share) + window.now + 1 <= limit:
-            return
-        seconds = max(1, math.ceil(self._wait(window, share, limit)))
-        detail = (
-            f"more than {limit} requests of this kind ({kind}) in {self._period_seconds:g} s"
-            f" ({_SETTINGS.get(kind, kind)}); try again in {seconds} s"
-        )
+        wait = window.seconds_until_below(limit, now, self._period_seconds)
+        seconds = math.ceil(wait + _MARGIN_SECONDS)
+        variable = f" ({self._variables[kind]})" if kind in self._variables else ""
         raise HttpProblem(
             HTTPStatus.TOO_MANY_REQUESTS,
             "rate_limited",
-            detail,
+            f"the limit `{kind}` is {limit} requests in {self._period_seconds:g} s{variable}; "
+            f"come again in {seconds} s",
             headers={"retry-after": str(seconds)},
         )
 
+
+@attrs.define(eq=False)
+class _NoLimits(RateLimits):
+    """Rate limiting that is switched off."""
+
+    def check(self, kind: str, key: str) -> None:
+        """Let it pass."""
+
     def count(self, kind: str, key: str) -> None:
-        """Count a request of *kind* that was let through."""
-        if kind not in self._limits:
-            return
-        period = int(self._clock() / self._period_seconds)
-        window = self._windows.get((kind, key))
-        if window is None:
-            window = self._windows[kind, key] = _Window(period)
-            while len(self._windows) > self._most_keys:
-                self._windows.popitem(last=False)
-        else:
-            self._windows.move_to_end((kind, key))
-            self._slide(window, period)
-        window.now += 1
+        """Count nothing."""
 
-    @staticmethod
-    def _slide(window: _Window, period: int) -> None:
-        if window.period != period:
-            window.before = window.now if window.period == period - 1 else 0
-            window.now = 0
-            window.period = period
-
-    def _wait(self, window: _Window, share: float, limit: int) -> float:
-        """After how many seconds a request will be within *limit*."""
-        room = limit - 1 - window.now
-        if room >= 0 and window.before:  # when enough of the last period has slid out
-            return (1 - room / window.before - share) * self._period_seconds
-        # when, in the next period, enough of this one has slid out
-        ahead = max(0.0, 1 - (limit - 1) / window.now)
-        return (1 - share + ahead) * self._period_seconds
-
-
-def create_limits(settings: OrchestratorSettings, clock: Callable[[], float]) -> RateLimits:
-    """The limits that *settings* ask for.
-
-    Args:
-        settings: Of the orchestrator.
-        clock: Seconds, which must not jump.
-    """
-    if not settings.rate_limiting:
-        return RateLimits.off()
-    numbers = {
-        "RATE_LIMIT_LIMIT": settings.rate_limit,
-        "RATE_LIMIT_HEARTBEAT_LIMIT": settings.rate_limit_heartbeats,
-        "RATE_LIMIT_POLL_LIMIT": settings.rate_limit_polls,
-        "RATE_LIMIT_EVENT_LIMIT": settings.rate_limit_events,
-        "RATE_LIMIT_CLIENT_LIMIT": settings.rate_limit_clients,
-    }
-    limits = {kind: numbers[name] for kind, name in _SETTINGS.items()}
-    return RateLimits(settings.rate_limit_period_seconds, limits, clock)
+    def take(self, kind: str, key: str) -> None:
+        """Let it pass."""

@@ -1,90 +1,117 @@
-"""Who shows a wrong token again and again is answered ever more slowly.
+"""Whoever keeps sending wrong tokens from one address is answered more and more slowly.
 
-The right token is never slowed down: behind one address there may be a whole fleet, and one
-worker with an old token must not shut it out.  Tokens have 128 bits and more, so that guessing
-is hopeless at any speed; this is against floods, of load and of lines in the log.
+Only refusals wait: a right token is never slowed, from whatever address, since a whole site
+may share one, and a single misconfigured worker must not lock the others out.  This gives
+nothing away: tokens have 128 bits and more, so that nobody finds one by trying, at any
+speed.  What the delay is against is floods - of lines in the log, and of load.
 """
 
-import ipaddress
 import math
 from collections import OrderedDict
 from http import HTTPStatus
+from ipaddress import IPv6Address, ip_address, ip_network
 
 import attrs
 import trio
 
 from avtomatika_trio.orchestrator._http import HttpProblem
 
-#: So many are answered at once, within `_PERIOD_SECONDS`; further ones `_APART_SECONDS` apart.
-_AT_ONCE = 10
-_PERIOD_SECONDS = 60.0
-_APART_SECONDS = 1.0
+#: How many attempts of one address are answered at once.
+FREE_ATTEMPTS = 10
 
-#: So many of one address wait for their answer at most.
-_MOST_WAITING = 20
+#: An address that has been quiet for this long has them again.
+QUIET_SECONDS = 60.0
 
-_MOST_ADDRESSES = 10_000
+#: How far apart the later ones are answered.
+SECONDS_APART = 1.0
+
+#: How many attempts of one address may wait for their turn.
+MOST_WAITING = 20
+
+#: How many addresses are remembered; those heard of longest ago are forgotten.
+MOST_ADDRESSES = 10_000
+
+#: The part of an IPv6 address that one site has: it chooses the rest itself.
+_SITE_BITS = 64
 
 
-@attrs.define
-class _Attempts:
-    since: float
-    count: int = 0
-    next_answer: float = -math.inf
+@attrs.define(eq=False)
+class _Source:
+    """What is known of one address."""
+
+    last_at: float
+    """When the last attempt came."""
+    attempts: int = 0
     waiting: int = 0
+    next_at: float = -math.inf
+    """The earliest time of the next answer that is not free."""
+    turns: trio.Lock = attrs.field(factory=trio.Lock)
+    """First come, first served; who goes away gives up its turn."""
 
 
+@attrs.define(eq=False)
 class WrongTokens:
-    """Slows refusals down, address by address."""
+    """The attempts with wrong tokens that this process has seen of late."""
 
-    def __init__(self) -> None:
-        self._attempts: OrderedDict[str, _Attempts] = OrderedDict()
+    _sources: OrderedDict[str, _Source] = attrs.field(factory=OrderedDict, init=False)
 
     async def slow_down(self, address: str) -> None:
-        """Wait until a refusal may be sent to *address*.
+        """Wait until *address* may be told that its token is wrong, or that it has none.
 
         Raises:
-            HttpProblem: 429; too many of them wait already.
+            HttpProblem: 429 `too_many_wrong_tokens`; too many of its attempts wait already.
         """
-        attempts = self._of(_network(address))
-        now = trio.current_time()
-        if now - attempts.since > _PERIOD_SECONDS and attempts.next_answer <= now:
-            attempts.since, attempts.count = now, 0
-        attempts.count += 1
-        if attempts.count <= _AT_ONCE:
+        source = self._source(address)
+        source.attempts += 1
+        if source.attempts <= FREE_ATTEMPTS:
+            source.next_at = trio.current_time() + SECONDS_APART
+            await trio.lowlevel.checkpoint()
             return
-        attempts.next_answer = max(attempts.next_answer, now) + _APART_SECONDS
-        wait = attempts.next_answer - now
-        if attempts.waiting >= _MOST_WAITING:
-            attempts.next_answer -= _APART_SECONDS
-            raise HttpProblem(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "too_many_wrong_tokens",
-                f"too many wrong tokens from {address}; try again in {math.ceil(wait)} s",
-                headers={"retry-after": str(math.ceil(wait))},
-            )
-        attempts.waiting += 1
+        if source.waiting >= MOST_WAITING:
+            raise _too_many()
+        source.waiting += 1
         try:
-            await trio.sleep(wait)
+            async with source.turns:
+                await trio.sleep_until(source.next_at)
+                source.next_at = trio.current_time() + SECONDS_APART
         finally:
-            attempts.waiting -= 1
+            source.waiting -= 1
 
-    def _of(self, network: str) -> _Attempts:
-        attempts = self._attempts.get(network)
-        if attempts is None:
-            attempts = self._attempts[network] = _Attempts(since=trio.current_time())
-            while len(self._attempts) > _MOST_ADDRESSES:
-                self._attempts.popitem(last=False)
-        self._attempts.move_to_end(network)
-        return attempts
+    def _source(self, address: str) -> _Source:
+        now = trio.current_time()
+        site = _site(address)
+        source = self._sources.get(site)
+        if source is None:
+            source = self._sources[site] = _Source(now)
+            if len(self._sources) > MOST_ADDRESSES:
+                self._sources.popitem(last=False)
+            return source
+        self._sources.move_to_end(site)
+        if now - source.last_at >= QUIET_SECONDS:
+            source.attempts = 0
+        source.last_at = now
+        return source
 
 
-def _network(address: str) -> str:
-    """*address*, or the /64 that it is in: whoever has one IPv6 address has all of these."""
+def _too_many() -> HttpProblem:
+    seconds = math.ceil(MOST_WAITING * SECONDS_APART)
+    return HttpProblem(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too_many_wrong_tokens",
+        "too many requests with wrong tokens, or without one, come from this address; "
+        f"correct the token, and come again in {seconds} s",
+        headers={"retry-after": str(seconds)},
+    )
+
+
+def _site(address: str) -> str:
+    """What *address* counts as: an IPv6 address as its /64, anything else as itself."""
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = ip_address(address)
     except ValueError:
+        return address  # of a Unix socket
+    if not isinstance(parsed, IPv6Address):
         return address
-    if parsed.version == 4:
-        return address
-    return str(ipaddress.ip_network((parsed, 64), strict=False))
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ip_network((int(parsed), _SITE_BITS), strict=False))
