@@ -8,6 +8,7 @@
 Answers are the JSON objects of the orchestrator, as dicts.
 """
 
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
@@ -60,14 +61,14 @@ class Client:
         url: Of the orchestrator, such as `http://127.0.0.1:8080`.
         token: Its `CLIENT_TOKEN`.
         timeout_seconds: How long it may be silent.
-        transport: For tests: takes the place of the network.
-        sleep: For tests: waits for so many seconds.
-        clock: For tests: a monotonic clock, in seconds.
+        ca_file: Who must have signed its certificate (PEM); None = as everybody's.
+        transport: For tests: in the place of the network.
+        sleep, clock: For tests: in the place of `time`'s.
 
     Every method that asks the orchestrator raises:
 
-    * `OrchestratorUnavailable`: it could not be reached, or is away for the moment.  Unless
-      the method says otherwise it was tried once; a submission may or may not have arrived.
+    * `OrchestratorUnavailable`: it could not be reached, or is away for the moment.  It was
+      tried once, unless the method says otherwise; a submission may have arrived.
     * `Refused`: it said no; `status` and `detail` tell why.
     * `JobNotFound`: it knows no such job of this client.
 
@@ -81,6 +82,7 @@ class Client:
         token: str,
         *,
         timeout_seconds: float = 30.0,
+        ca_file: str | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -93,6 +95,7 @@ class Client:
             base_url=f"{self.url}/api/v1",
             headers={CLIENT_TOKEN_HEADER.encode(): token.encode()},
             transport=transport,
+            verify=ca_file is None or ssl.create_default_context(cafile=ca_file),
             # A proxy of the environment is not for loopback.
             trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
         )
@@ -133,7 +136,7 @@ class Client:
             InvalidMessage: *initial_data* is not JSON; nothing was sent.
         """
         body = encode(_submission(initial_data or {}, max_transitions))
-        answer = self._post(f"/jobs/{_quoted(blueprint)}", body)
+        answer = self._post(f"/jobs/{quote(blueprint, safe='')}", body)
         return str(answer["job_id"])
 
     def submit_many(
@@ -149,7 +152,7 @@ class Client:
         Raises:
             InvalidMessage: one of *initial_data* is not JSON.
         """
-        path = f"/jobs/{_quoted(blueprint)}"
+        path = f"/jobs/{quote(blueprint, safe='')}"
         encoded = (encode(_submission(data, max_transitions)) for data in initial_data)
         ids: list[str] = []
         for chunk in _chunks(encoded):
@@ -247,7 +250,7 @@ class Client:
         events: Jsons = []
         more = True
         while more:
-            path = f"/jobs/{_quoted(job_id)}/history"
+            path = f"/jobs/{quote(job_id, safe='')}/history"
             answer = self._ask("GET", path, query={"after": str(after)}, job_id=job_id)
             events += self._read(answer)
             more = "next" in answer.links
@@ -268,7 +271,7 @@ class Client:
             Refused: with status 409; it had ended before.
         """
         body = b"" if reason is None else encode({"reason": reason})
-        path = f"/jobs/{_quoted(job_id)}/cancel"
+        path = f"/jobs/{quote(job_id, safe='')}/cancel"
         answer: Json = self._post(path, body, job_id=job_id)["job"]
         return answer
 
@@ -279,11 +282,11 @@ class Client:
 
     def blueprint(self, name: str) -> Json:
         """States and edges, as JSON."""
-        return self._json("GET", f"/blueprints/{_quoted(name)}")
+        return self._json("GET", f"/blueprints/{quote(name, safe='')}")
 
     def graph(self, blueprint: str) -> str:
         """The graph of a blueprint in the DOT language."""
-        return self._ask("GET", f"/blueprints/{_quoted(blueprint)}/graph").text
+        return self._ask("GET", f"/blueprints/{quote(blueprint, safe='')}/graph").text
 
     def workers(self) -> Jsons:
         """Workers by id, each with its processes."""
@@ -297,7 +300,7 @@ class Client:
     def _get_job(
         self, job_id: str, below: str, query: dict[str, str], held_seconds: float = 0
     ) -> Json:
-        path = f"/jobs/{_quoted(job_id)}{below}"
+        path = f"/jobs/{quote(job_id, safe='')}{below}"
         answer: Json = self._read(
             self._ask("GET", path, query=query, job_id=job_id, held_seconds=held_seconds)
         )
@@ -359,10 +362,6 @@ def _checked(url: str) -> str:
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         raise ConfigError((f"{url!r} is not a URL such as http://127.0.0.1:8080",))
     return url.rstrip("/")
-
-
-def _quoted(name: str) -> str:
-    return quote(name, safe="")
 
 
 def _submission(initial_data: Json, max_transitions: int | None) -> Json:

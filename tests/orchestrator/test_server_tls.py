@@ -28,7 +28,8 @@ async def test_the_announced_url_answers_over_tls(kind: str) -> None:
 
 
 async def test_a_client_without_the_asked_for_certificate_gets_no_answer() -> None:
-    async with open_server(PlainApp(), certfile=PEM, keyfile=PEM, ca_certs=PEM) as server:
+    tls = {"certfile": PEM, "keyfile": PEM, "ca_certs": PEM, "require_client_cert": True}
+    async with open_server(PlainApp(), **tls) as server:
         stranger = ssl.create_default_context(cafile=PEM)
         async with httpx.AsyncClient(verify=stranger) as client:
             with pytest.raises(httpx.TransportError):

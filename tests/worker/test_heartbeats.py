@@ -281,6 +281,7 @@ async def test_a_handler_that_blocks_the_loop_loses_no_lease(
     thread.fake.submit("block")
     changes: dict[str, Any] = {
         "beats_in_thread": True,
+        "wall_clock": time.time,
         "thread_transport": httpx.MockTransport(thread.handle),
     }
     async with running(worker, thread.fake, changes=changes, heartbeat_interval_seconds=0.1):
@@ -310,6 +311,7 @@ async def test_the_thread_tells_the_loop_what_to_cancel() -> None:
     thread.fake.to_cancel = {"k0-1"}
     changes: dict[str, Any] = {
         "beats_in_thread": True,
+        "wall_clock": time.time,
         "thread_transport": httpx.MockTransport(thread.handle),
     }
     async with running(worker, thread.fake, changes=changes, heartbeat_interval_seconds=0.1):

@@ -3,7 +3,7 @@
 `_settings_orchestrator` and `_settings_worker` declare them, `_kinds`, `_addresses` and
 `_targets` know how values look, `_file` reads `avtomatika.toml`, `_load` decides between
 sources, `_docs` writes the reference page.  `_access_files` reads `workers.toml` and
-`clients.toml`.
+`clients.toml`; `_pem` knows what is wrong with files of certificates.
 Nothing here reads the process's environment: it is an argument.
 """
 

@@ -38,7 +38,8 @@ def open_client(options: Namespace) -> "Iterator[Client]":
         environ=os.environ, file=settings_file(options), overrides={"client_token": token}
     ).settings
     url = _url(options, settings)
-    with Client(url, token=_token(url, settings)) as client:
+    ca_file = None if settings.tls_ca is None else str(settings.tls_ca)
+    with Client(url, token=_token(url, settings), ca_file=ca_file) as client:
         yield client
 
 
@@ -48,7 +49,9 @@ def _url(options: Namespace, settings: OrchestratorSettings) -> str:
     for source, url in given.items():
         if url is not None:
             return checked_url(source, url)
-    return url_of(settings.host if is_loopback(settings.host) else "127.0.0.1", settings.port)
+    host = settings.host if is_loopback(settings.host) else "127.0.0.1"
+    url = url_of(host, settings.port)
+    return url.replace("http:", "https:", 1) if settings.tls_enabled else url
 
 
 def url_of(host: str, port: int) -> str:

@@ -31,6 +31,7 @@ from avtomatika_trio.orchestrator._credential_files import CLIENTS_FILE, WORKERS
 from avtomatika_trio.orchestrator._registry import Blueprints, endpoints_of
 from avtomatika_trio.orchestrator._server import serve
 from avtomatika_trio.orchestrator._service import run_orchestrator
+from avtomatika_trio.orchestrator._tls import check_tls
 from avtomatika_trio.orchestrator._tokens import make_tokens, read_tokens
 from avtomatika_trio.storage import open_storage
 
@@ -58,6 +59,7 @@ def run(options: Namespace) -> int:
     for warning in loaded.warnings:
         note(f"warning: {warning}")
     _refuse_open_doors(settings)
+    check_tls(settings)
     _check_folder(settings.storage_url)
     blueprints = _blueprints(settings)
     gc.freeze()  # what is loaded now stays
@@ -214,6 +216,8 @@ def _announce(
         if tokens not in token_files(OrchestratorSettings()):
             how = f"other commands find them with STORAGE_URL={settings.storage_url}"
         lines["tokens"] = f"in {tokens}; {how}"
+    if settings.tls_enabled:
+        lines["tls"] = _tls(settings)
     if not blueprints:
         lines["blueprints"] = (
             "none, so no job can be submitted; give --blueprints a folder, file or module"
@@ -226,6 +230,16 @@ def _announce(
             f"avtomatika job submit {blueprint.name} --data JSON --wait{_where(url, '--url')}"
         )
     note("\n".join(f"  {line}" for line in listing(lines).splitlines()))
+
+
+def _tls(settings: OrchestratorSettings) -> str:
+    """Who must show what, and how others come to trust this server."""
+    asked = "clients need no certificate"
+    if settings.tls_require_client_cert:
+        asked = "clients need a certificate, which `avtomatika job` does not show"
+    elif settings.tls_ca is not None:
+        asked = "workers may show a certificate"
+    return f"{settings.tls_cert}; {asked}; others trust its authority by TLS_CA_PATH"
 
 
 def _where(url: str, option: str) -> str:

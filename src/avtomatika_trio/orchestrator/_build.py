@@ -1,6 +1,7 @@
 """From settings to the parts of an orchestrator: the one place where a setting gets its effect."""
 
 import time
+from pathlib import Path
 
 from avtomatika_trio._config import OrchestratorSettings
 from avtomatika_trio._core.rules import Rules
@@ -63,10 +64,23 @@ def create_context(
 
 
 def server_settings(settings: OrchestratorSettings) -> ServerSettings:
-    """Where the orchestrator listens and how patient its server is."""
+    """Where the orchestrator listens, how patient its server is, and whether it speaks TLS.
+
+    Args:
+        settings: As `check_tls` has found them right.
+    """
+    tls = settings.tls_enabled
     return ServerSettings(
         host=settings.host,
         port=settings.port,
         max_message_bytes=settings.max_body_bytes,
         grace_seconds=settings.grace_seconds,
+        certfile=_path(settings.tls_cert) if tls else None,
+        keyfile=_path(settings.tls_key) if tls else None,
+        ca_certs=_path(settings.tls_ca) if tls else None,
+        require_client_cert=tls and settings.tls_require_client_cert,
     )
+
+
+def _path(file: Path | None) -> str | None:
+    return None if file is None else str(file)

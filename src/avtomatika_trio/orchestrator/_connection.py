@@ -19,7 +19,7 @@ the app is running, whatever the protocol believes.
 
 import math
 import ssl
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import h11
@@ -36,6 +36,10 @@ from avtomatika_trio.orchestrator._exchange import PIECE_BYTES, Exchanges, logge
 
 Stream = trio.abc.HalfCloseableStream | trio.SSLStream[trio.SocketStream]
 """Of a socket, with or without TLS; in tests also of memory."""
+
+CLIENT_CERTIFICATE: Final = "client_certificate"
+"""Where the app finds in `scope["state"]` the certificate that the client has shown, as
+`ssl.SSLSocket.getpeercert` tells it; without one, and without TLS, there is no such entry."""
 
 
 @attrs.frozen(kw_only=True)
@@ -153,6 +157,9 @@ class Connection:
                 await stream.do_handshake()
         except (trio.BrokenResourceError, trio.TooSlowError, ssl.SSLError):
             return False
+        certificate = stream.getpeercert()  # that one of our authorities has signed
+        if certificate:
+            self._state[CLIENT_CERTIFICATE] = certificate
         return True
 
     async def _read(self) -> None:

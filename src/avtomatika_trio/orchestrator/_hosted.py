@@ -27,6 +27,7 @@ from avtomatika_trio.orchestrator._engine import run_engine
 from avtomatika_trio.orchestrator._http import AsgiApp, HttpProblem, send_problem
 from avtomatika_trio.orchestrator._janitor import run_janitor
 from avtomatika_trio.orchestrator._registry import Blueprints
+from avtomatika_trio.orchestrator._tls import refuse_tls
 from avtomatika_trio.storage import open_storage
 
 logger = logging.getLogger(__name__)
@@ -52,8 +53,8 @@ class Orchestrator:
 
     Raises:
         BlueprintError: a blueprint is not usable.
-        ConfigError: a setting is wrong, or a token is missing: where the server listens is
-            not known here, so none are made.
+        ConfigError: a setting is wrong, or is about TLS, which the server speaks or not; or
+            a token is missing: where the server listens is not known here, so none are made.
     """
 
     def __init__(
@@ -68,10 +69,9 @@ class Orchestrator:
             settings = load_orchestrator_settings(
                 environ=environ, file=find_settings_file(environ), overrides={}
             ).settings
+        refuse_tls(settings)
         if settings.client_token is None or settings.worker_token is None:
             raise ConfigError(("set CLIENT_TOKEN and WORKER_TOKEN (or their _FILE variants)",))
-        if settings.tls_enabled:
-            raise ConfigError(("TLS is the business of the server here; unset TLS_ENABLED",))
         self._settings = settings
         self._client_token = settings.client_token.reveal()
         self._worker_token = settings.worker_token.reveal()

@@ -113,7 +113,7 @@ async def read_request(scope: Scope, receive: Receive) -> Request:
         headers=headers,
         body=b"".join(chunks),
         address=address_of(scope),
-        certificate=scope.get("state", {}).get("client_certificate"),
+        certificate=(scope.get("state") or {}).get("client_certificate"),
     )
 
 

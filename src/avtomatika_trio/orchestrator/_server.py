@@ -12,7 +12,7 @@ import contextlib
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from ssl import CERT_REQUIRED
+from ssl import CERT_OPTIONAL, CERT_REQUIRED
 from typing import Any
 
 import attrs
@@ -71,13 +71,18 @@ class ServerSettings:
     keyfile: str | None = None
     """The key of *certfile*."""
     ca_certs: str | None = None
-    """Certificates (PEM) of which every client must show one of; `None` asks clients for none."""
+    """Authorities (PEM): clients are asked for a certificate, and one that none of these has
+    signed is refused.  `None` asks for none."""
+    require_client_cert: bool = False
+    """Whether a client without a certificate is refused too."""
 
     def __attrs_post_init__(self) -> None:
         if (self.certfile is None) != (self.keyfile is None):
             raise ValueError("certfile and keyfile go together: give both, or neither")
         if self.ca_certs is not None and self.certfile is None:
             raise ValueError("ca_certs needs TLS: give certfile and keyfile too")
+        if self.require_client_cert and self.ca_certs is None:
+            raise ValueError("require_client_cert needs ca_certs: give the authorities too")
 
 
 async def serve(
@@ -94,7 +99,8 @@ async def serve(
     polls hear of the shutdown themselves makes it quick.
 
     Args:
-        app: Limits the bodies of its requests itself (`limit_body`).
+        app: Limits the bodies of its requests itself (`limit_body`).  It finds the certificate
+            that a client has shown in `scope["state"]`, under `CLIENT_CERTIFICATE`.
         settings: See there.
         shutdown: Its return starts the drain.
         task_status: Started with the base URLs, as in `http://127.0.0.1:43121`, once *app* has
@@ -246,7 +252,7 @@ def _hypercorn_config(settings: ServerSettings) -> Config:
     config.keyfile = settings.keyfile
     config.ca_certs = settings.ca_certs
     if settings.ca_certs is not None:
-        config.verify_mode = CERT_REQUIRED
+        config.verify_mode = CERT_REQUIRED if settings.require_client_cert else CERT_OPTIONAL
     return config
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from avtomatika_trio._config import WorkerSettings
 from avtomatika_trio.worker._api import Address
+from avtomatika_trio.worker._tls import create_tls
 
 
 def addresses_of(
@@ -15,7 +16,11 @@ def addresses_of(
         settings: Which name them.
         worker_id: Who calls.
         wall_clock: Unix time.
+
+    Raises:
+        ConfigError: the files of TLS cannot be used.
     """
+    tls = create_tls(settings)
     # Stable: the order of the list decides between equals.
     targets = sorted(settings.orchestrators, key=lambda target: target.priority)
     return [
@@ -24,6 +29,7 @@ def addresses_of(
             worker_id=worker_id,
             token=settings.token_of(target),
             wall_clock=wall_clock,
+            tls=tls,
         )
         for target in targets
     ]

@@ -6,6 +6,7 @@ the thread that beats beside it.  Neither sees what the messages mean; that is `
 """
 
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from http import HTTPStatus
@@ -126,6 +127,8 @@ class Address:
     url: str
     worker_id: str
     token: Secret | None
+    tls: ssl.SSLContext | None = None
+    """Whom to trust; None = whom everybody does."""
     wall_clock: Callable[[], float] = time.time
     """Unix time, which signed messages tell."""
     credential: Credential = attrs.field(
@@ -145,6 +148,7 @@ class Address:
             "headers": self.headers(),
             "limits": _LIMITS,
             "trust_env": not is_loopback(host),
+            "verify": True if self.tls is None else self.tls,
         }
 
 

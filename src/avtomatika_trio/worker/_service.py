@@ -73,6 +73,7 @@ class Surroundings:
     """The random id of this run."""
     noise: Noise
     wall_clock: Callable[[], float] = time.time
+    """Unix time; also asked by the threads of heartbeats."""
     transport: httpx.AsyncBaseTransport | None = None
     """Instead of the network."""
     thread_transport: httpx.BaseTransport | None = None
