@@ -11,6 +11,7 @@ Answers are the JSON objects of the orchestrator, as dicts.
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -33,6 +34,8 @@ from avtomatika_trio.errors import (
 )
 
 __all__ = ["Client"]
+
+_quoted = partial(quote, safe="")
 
 Json = dict[str, Any]
 Jsons = list[Json]

@@ -116,9 +116,13 @@ async def test_with_a_certificate_messages_are_signed_with_a_short_lived_token(
         access = issued.json()["access_token"]
         body = {"worker_id": "w1", "supported_skills": [], "timestamp": int(context.storage.now())}
         signature = sign_message(body, access.encode())
-        said = {"timestamp": body["timestamp"], "security": {"signature": signature}}
+        said: dict[str, Any] = {"timestamp": body["timestamp"]}
+        said["security"] = {"signature": signature}
         assert (await register(client, token=access, **said)).status_code == 200
-        forged = {"timestamp": body["timestamp"], "security": {"signature": "0" * 64}}
+        forged: dict[str, Any] = {
+            "timestamp": body["timestamp"],
+            "security": {"signature": "0" * 64},
+        }
         assert (await register(client, token=access, **forged)).status_code == 403
         # a token that is not this worker's is no key, whatever is signed with it
         signature = sign_message(body, b"any")
@@ -137,7 +141,7 @@ async def test_a_worker_of_the_original_signs_with_the_token_that_is_in_the_file
         headers = {"X-Worker-ID": "w1", "X-Worker-Token": "the-static-token"}
         issued = (await client.post("/_worker/auth/token", headers=headers)).json()
         body = {"worker_id": "w1", "supported_skills": [], "timestamp": int(context.storage.now())}
-        said = {
+        said: dict[str, Any] = {
             "timestamp": body["timestamp"],
             "security": {"signature": sign_message(body, b"the-static-token")},
         }
