@@ -36,7 +36,6 @@ from avtomatika_trio.errors import (
 __all__ = ["Client"]
 
 _quoted = partial(quote, safe="")
-
 Json = dict[str, Any]
 Jsons = list[Json]
 
@@ -275,8 +274,7 @@ class Client:
         """
         body = b"" if reason is None else encode({"reason": reason})
         path = f"/jobs/{quote(job_id, safe='')}/cancel"
-        answer: Json = self._post(path, body, job_id=job_id)["job"]
-        return answer
+        return dict(self._post(path, body, job_id=job_id)["job"])
 
     def blueprints(self) -> Jsons:
         """Name, endpoints and number of states of each blueprint."""
@@ -284,7 +282,7 @@ class Client:
         return found
 
     def blueprint(self, name: str) -> Json:
-        """States and edges, as JSON."""
+        """States and edges."""
         return self._json("GET", f"/blueprints/{quote(name, safe='')}")
 
     def graph(self, blueprint: str) -> str:
