@@ -64,3 +64,10 @@ def test_a_settings_file_that_is_not_there(run: Run) -> None:
         "avtomatika: 'nosuch.toml': cannot be read (No such file or directory);"
         " give the path of a TOML file, or unset AVTOMATIKA_CONFIG\n"
     ) in ran.err
+
+
+def test_files_of_credentials_are_checked_too(run: Run) -> None:
+    Path("workers.toml").write_text("[w1]\ntokn = 5\n")
+    ran = run("check")
+    assert ran.code == Exit.USAGE
+    assert "workers.toml line 2, tokn: is an unknown key; did you mean 'token'?" in ran.err

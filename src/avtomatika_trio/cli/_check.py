@@ -2,13 +2,29 @@
 
 import os
 from argparse import Namespace
+from pathlib import Path
 
 import attrs
 
-from avtomatika_trio._config import OrchestratorSettings, WorkerSettings, check
+from avtomatika_trio._config import (
+    OrchestratorSettings,
+    Report,
+    WorkerSettings,
+    check,
+    read_clients_file,
+    read_workers_file,
+)
 from avtomatika_trio.cli._exits import Exit
 from avtomatika_trio.cli._output import complain, note, print_json, print_line, table
 from avtomatika_trio.cli._places import settings_file
+from avtomatika_trio.errors import ConfigError
+from avtomatika_trio.orchestrator._credential_files import CLIENTS_FILE, WORKERS_FILE
+
+#: The settings of files of credentials: where each is usually, and what reads it.
+_FILES = {
+    "workers_config": (WORKERS_FILE, read_workers_file),
+    "clients_config": (CLIENTS_FILE, read_clients_file),
+}
 
 _PROGRAMS: dict[str, type[OrchestratorSettings] | type[WorkerSettings]] = {
     "orchestrator": OrchestratorSettings,
@@ -25,6 +41,7 @@ def run(options: Namespace) -> int:
     }
     # What both programs read, and what is wrong with the file, is reported by each.
     problems = list(dict.fromkeys(p for report in reports.values() for p in report.problems))
+    problems += _credential_problems(reports["orchestrator"])
     warnings = list(dict.fromkeys(w for report in reports.values() for w in report.warnings))
     if options.output == "json":
         entries = {
@@ -45,3 +62,17 @@ def run(options: Namespace) -> int:
     for problem in problems:
         complain(problem)
     return Exit.USAGE if problems else Exit.OK
+
+
+def _credential_problems(report: Report) -> list[str]:
+    """What is wrong with the files that say who may talk."""
+    problems: list[str] = []
+    given = {entry.field: entry.value for entry in report.entries if entry.source != "default"}
+    for field, (usual, read) in _FILES.items():
+        path = Path(given[field]) if field in given else usual
+        try:
+            if path.exists():
+                read(path)
+        except ConfigError as exc:
+            problems += exc.problems
+    return problems

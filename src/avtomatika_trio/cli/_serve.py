@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from contextlib import suppress
@@ -131,11 +132,16 @@ async def _serve(settings: OrchestratorSettings, blueprints: Blueprints, *, as_j
     hangups, heard = trio.open_memory_channel[None](1)
 
     def hang_up() -> None:
-        with suppress(trio.WouldBlock):  # one is waiting already, and will read the files
+        # One may be waiting already, and will read the files; or nobody will any more.
+        with suppress(trio.WouldBlock, trio.ClosedResourceError):
             hangups.send_nowait(None)
 
+    def stop() -> None:
+        asked.set()
+        hangups.close()
+
     async with trio.open_nursery() as watching:
-        await watching.start(partial(watch_signals, ending, asked.set, reload=hang_up))
+        await watching.start(partial(watch_signals, ending, stop, reload=hang_up))
         async with open_storage(settings.storage_url) as storage:
             client_token, worker_token, place = _tokens(settings)
             context = create_context(
@@ -155,10 +161,10 @@ async def _serve(settings: OrchestratorSettings, blueprints: Blueprints, *, as_j
                 async with trio.open_nursery() as serving:
                     urls: list[str] = await serving.start(orchestrator)
                     up = True
-                    _announce(urls[0], settings, blueprints, place)
+                    serving.start_soon(_reload_on, heard, context)
+                    _announce(urls[0], settings, context, place)
                     if as_json:
                         print_json({"url": urls[0], "pid": os.getpid()}, one_line=True)
-                    watching.start_soon(_reload_on, heard, context)
             except* OSError as group:
                 if up:
                     raise
@@ -192,7 +198,12 @@ def _tokens(settings: OrchestratorSettings) -> tuple[str | None, str | None, Pat
     except OSError as exc:
         reason = f"{path.parent}: cannot be made ({exc.strerror})"
         raise ConfigError((f"{reason}; set CLIENT_TOKEN and WORKER_TOKEN",)) from exc
-    made = read_tokens(path) or make_tokens(path)
+    made = read_tokens(path)
+    if made is None:
+        made = make_tokens(path)
+        if sys.stderr.isatty():  # a person reads it, and no log keeps it
+            note(f"client token, told this once: {client or made.client_token}")
+            note(f"worker token, told this once: {worker or made.worker_token}")
     return client or made.client_token, worker or made.worker_token, path
 
 
@@ -202,9 +213,10 @@ def _reason(group: BaseExceptionGroup[OSError]) -> str:
 
 
 def _announce(
-    url: str, settings: OrchestratorSettings, blueprints: Blueprints, tokens: Path | None
+    url: str, settings: OrchestratorSettings, context: Context, tokens: Path | None
 ) -> None:
     """The start-up summary."""
+    blueprints = context.blueprints
     note(f"avtomatika {version('avtomatika-trio')} serves")
     lines: dict[str, object] = {
         "url": url,
@@ -216,6 +228,12 @@ def _announce(
         if tokens not in token_files(OrchestratorSettings()):
             how = f"other commands find them with STORAGE_URL={settings.storage_url}"
         lines["tokens"] = f"in {tokens}; {how}"
+    access = context.access.roster.access
+    if access.generation:
+        sections = (
+            f"{len(access.workers or ())} for workers, {len(access.clients or ())} for clients"
+        )
+        lines["credentials"] = f"{sections}; generation {access.generation}"
     if settings.tls_enabled:
         lines["tls"] = _tls(settings)
     if not blueprints:
