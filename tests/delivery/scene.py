@@ -129,7 +129,14 @@ class Scene:
 
     # Workers.
 
-    def worker(self, instance: str = "i1", worker_id: str = "w", *, ours: bool = True) -> None:
+    def worker(
+        self,
+        instance: str = "i1",
+        worker_id: str = "w",
+        *,
+        ours: bool = True,
+        credential: str = "",
+    ) -> None:
         said = lease.Registration(
             worker_id=worker_id,
             instance=instance,
@@ -137,6 +144,7 @@ class Scene:
             skills=("k",),
             interval_seconds=10.0 if ours else 15.0,
             said={},
+            credential=credential,
         )
         self.run(partial(lease.register, said=said, rules=self.rules))
 

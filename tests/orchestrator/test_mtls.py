@@ -279,3 +279,8 @@ def test_a_hosted_orchestrator_leaves_tls_to_its_server(ours: Authority) -> None
             " unset TLS_ENABLED, TLS_CERT_PATH, TLS_KEY_PATH, TLS_CA_PATH"
         ),
     )
+
+
+def test_workers_can_be_known_by_certificates_only_where_these_are_asked_for() -> None:
+    (problem,) = problems_of(OrchestratorSettings(worker_auth_mode="mtls-only"))
+    assert problem.startswith("WORKER_AUTH_MODE=mtls-only lets no worker in without TLS_ENABLED")

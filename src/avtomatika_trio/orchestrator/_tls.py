@@ -20,6 +20,9 @@ def check_tls(settings: OrchestratorSettings) -> None:
             f"{name} is set, but TLS_ENABLED is not; set TLS_ENABLED, or unset {name}"
             for name in _given(settings)
         )
+    if settings.worker_auth_mode == "mtls-only" and not (settings.tls_enabled and settings.tls_ca):
+        lacks = "WORKER_AUTH_MODE=mtls-only lets no worker in without TLS_ENABLED and TLS_CA_PATH"
+        problems = (*problems, f"{lacks}; set them, or WORKER_AUTH_MODE=mixed")
     if problems:
         raise ConfigError(problems)
 

@@ -50,6 +50,9 @@ _MOST_DETAIL_CHARACTERS = 500
 _RETRY_AFTER_SECONDS = 30.0
 _MOST_RETRY_AFTER_SECONDS = 60.0
 
+#: How the refusal of a message begins that is not signed and should be, in RXON's words.
+_UNSIGNED = "Missing required "
+
 _COME_AGAIN = frozenset({408, 425, 429})
 
 
@@ -63,8 +66,6 @@ class Request:
     body: bytes | None = None
     worker_id: str | None = None
     """Who says it, if it is not the worker itself: the results of an earlier worker id."""
-    is_signed: bool = False
-    """Whether it is signed even where the orchestrator has not asked for that."""
 
 
 @attrs.frozen(kw_only=True)
@@ -179,11 +180,11 @@ class _LoopHttp:
         return self.address.url
 
     async def send(self, request: Request, *, within_seconds: float = ANSWER_SECONDS) -> Reply:
-        token = self.address.credential.token
-        built = _build(self.client, self.address, request, token)
         with _errors(self.url), trio.move_on_after(within_seconds):
-            response = await self.client.send(built)
-            return _reply(self.address, response, token)
+            response = await self.client.send(_build(self.client, self.address, request))
+            if _wants_signature(self.address, request, response):
+                response = await self.client.send(_build(self.client, self.address, request))
+            return _reply(self.address, response)
         raise Silent(self.url, f"no answer within {within_seconds:g} s")
 
 
@@ -196,10 +197,11 @@ class ThreadHttp:
 
     def send(self, request: Request) -> Reply:
         """As `Http.send`, for a thread."""
-        token = self.address.credential.token
         with _errors(self.address.url):
-            built = _build(self.client, self.address, request, token)
-            return _reply(self.address, self.client.send(built), token)
+            response = self.client.send(_build(self.client, self.address, request))
+            if _wants_signature(self.address, request, response):
+                response = self.client.send(_build(self.client, self.address, request))
+            return _reply(self.address, response)
 
 
 @contextlib.contextmanager
@@ -216,13 +218,13 @@ def _build(
     client: httpx.AsyncClient | httpx.Client,
     address: Address,
     request: Request,
-    token: Secret | None,
 ) -> httpx.Request:
+    token = address.credential.token
     headers = {} if request.worker_id is None else {WORKER_ID_HEADER: request.worker_id}
     body = request.body
     if token is not None:
         headers[TOKEN_HEADER] = token.reveal()
-        if body is not None and (request.is_signed or address.credential.signs):
+        if body is not None and address.credential.signs:
             body = signed(
                 body,
                 key=token.reveal().encode(),
@@ -266,7 +268,20 @@ def _told(exc: Exception) -> str:
     return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
 
 
-def _reply(address: Address, response: httpx.Response, token: Secret | None) -> Reply:
+def _wants_signature(address: Address, request: Request, response: httpx.Response) -> bool:
+    """Whether *request* was refused for want of a signature; then all are signed from now on.
+
+    A worker does not sign before it is asked to: what is signed tells the time, and a clock that
+    is wrong should matter only where it must.
+    """
+    credential = address.credential
+    if response.status_code != HTTPStatus.FORBIDDEN or credential.signs or request.body is None:
+        return False
+    credential.signs = credential.token is not None and _UNSIGNED in _detail(response)
+    return credential.signs
+
+
+def _reply(address: Address, response: httpx.Response) -> Reply:
     url, status = address.url, response.status_code
     if 200 <= status < 300:
         return Reply(status=status, body=response.content)
@@ -275,7 +290,7 @@ def _reply(address: Address, response: httpx.Response, token: Secret | None) -> 
         raise Overloaded(url, f"{status}: {detail}", _retry_after(response))
     if 400 <= status < 500:
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            address.credential.refused(token)
+            address.credential.refused(response.request.headers.get(TOKEN_HEADER))
         raise Refused(url, status, detail)
     kind = ServerFault if status == HTTPStatus.INTERNAL_SERVER_ERROR else OrchestratorUnavailable
     raise kind(url, f"it answered {status}: {detail}")

@@ -14,14 +14,15 @@ class Credential:
     issued: Secret | None = attrs.field(default=None, init=False)
     """A short-lived token, shown in its place while there is one."""
     signs: bool = attrs.field(default=False, init=False)
-    """Whether every message is to be signed; registrations are in any case."""
+    """Whether every message is to be signed."""
 
     @property
     def token(self) -> Secret | None:
         """What is shown now."""
         return self.issued or self.own
 
-    def refused(self, token: Secret | None) -> None:
+    def refused(self, token: str | None) -> None:
         """*token* was shown and is not good (any more): fall back on the worker's own."""
-        if token is not None and token is self.issued:
+        issued = self.issued
+        if issued is not None and issued.reveal() == token:
             self.issued = None

@@ -92,7 +92,6 @@ def register(identity: Identity) -> Request:
         method="POST",
         path="/_worker/workers/register",
         body=encode(identity.registration),
-        is_signed=True,
     )
 
 
