@@ -62,6 +62,8 @@ logger = logging.getLogger(__name__)
 _FOREIGN_INTERVAL_SECONDS = 15.0
 _OUR_INTERVAL_SECONDS = 10.0
 
+_WITHDRAWN = "the credential was withdrawn meanwhile"
+
 #: Characters of a progress message that are kept.
 _LONGEST_MESSAGE = 1000
 
@@ -237,12 +239,11 @@ class _Routes:
             if not got:
                 rates.count("poll", sender.worker_id)  # busy ones may come as often as they like
             if session.is_over:
-                presence.gone = True  # for the tasks: they go back
+                await give_back(self.context, got, _WITHDRAWN)
+                raise unauthorized(_WITHDRAWN)
         await hand_over(
             self.context, offer, got, presence, partial(self._send_tasks, send, many=many)
         )
-        if session.is_over:
-            raise unauthorized("The credential was withdrawn")
 
     def _session(
         self, sender: Sender, waiting: trio.CancelScope
@@ -311,7 +312,6 @@ class _Routes:
             )
             with trio.CancelScope(shield=True):
                 answers, got = await self.context.storage.commit(operation)
-            presence.gone = session.is_over
         if not any(it["status"] == "accepted" for it in answers):
             rates.count("result", sender.worker_id)  # who does work may tell it at any rate
         if not listed:
@@ -323,8 +323,8 @@ class _Routes:
             tasks = [as_payload(it, key, ours=True) for it in sending]
             await send_json(send, {"results": answers, "tasks": tasks})
 
-        if offer is None or presence.gone:
-            await give_back(self.context, got, "the worker's credential was withdrawn")
+        if offer is None or session.is_over:
+            await give_back(self.context, got, _WITHDRAWN)
             await answer(())
         else:
             await hand_over(self.context, offer, got, presence, answer)

@@ -1,0 +1,98 @@
+"""A hand-out that commits while the request that asked for it is being ended (rule A5)."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import httpx
+import trio
+from tests.orchestrator.clients import EPOCH, Worker, make_context, open_client
+from tests.security.credentials import let_in
+from trio.testing import MockClock
+
+from avtomatika_trio._core.dispatch import hand_out
+from avtomatika_trio._core.ledger import Ledger
+from avtomatika_trio.orchestrator._engine import run_engine
+from avtomatika_trio.orchestrator._routes_workers import _report_and_hand_out
+from avtomatika_trio.storage._memory import MemoryStorage
+
+T = TypeVar("T")
+
+
+class SlowStorage(MemoryStorage):
+    """One that takes its time for one kind of operation."""
+
+    def __init__(self) -> None:
+        super().__init__(now=lambda: EPOCH + trio.current_time())
+        self.slow: Any = None
+        self.begun = trio.Event()
+        self.go_on = trio.Event()
+
+    async def commit(self, operation: Callable[[Ledger], T]) -> T:
+        if self.slow is not None and getattr(operation, "func", None) is self.slow:
+            self.begun.set()
+            await self.go_on.wait()
+        return await super().commit(operation)
+
+
+HEADERS = {"X-Worker-ID": "w1", "X-Worker-Token": "dropped"}
+QUERY = "instance=w1-run-1&poll=7&max_tasks=5&available_skills=scale"
+
+
+async def ask_while_dropped(
+    slow: Any, ask: Callable[[httpx.AsyncClient], Any]
+) -> tuple[httpx.Response, list[str]]:
+    """What *ask* is answered when its token is dropped during the commit *slow*.
+
+    The process had registered with another token, which stays good: only the request ends.
+
+    Returns:
+        The answer, and the status of each attempt then.
+    """
+    storage = SlowStorage()
+    context = make_context(storage)
+    await let_in(storage, {"w1": ["kept", "dropped"]})
+    await context.access.open()
+    answers: list[httpx.Response] = []
+    async with open_client(context) as client, trio.open_nursery() as loops:
+        loops.start_soon(run_engine, context)
+        loops.start_soon(context.access.run, context.rules)
+        await Worker(client, token="kept").register("scale")
+        job_id = (await client.post("/api/v1/jobs/resize")).json()["job_id"]
+        await trio.sleep(1)
+        storage.slow = slow
+
+        async def send() -> None:
+            answers.append(await ask(client))
+
+        async with trio.open_nursery() as asking:
+            asking.start_soon(send)
+            await storage.begun.wait()
+            await let_in(storage, {"w1": ["kept"]})
+            await trio.sleep(2)
+            storage.go_on.set()
+        statuses = [it.status.value for it in await storage.attempts(job_id)]
+        loops.cancel_scope.cancel()
+    return answers[0], statuses
+
+
+async def test_what_a_poll_was_given_while_it_was_ended_goes_back(
+    autojump_clock: MockClock,
+) -> None:
+    answer, statuses = await ask_while_dropped(
+        hand_out,
+        lambda client: client.get(f"/_worker/workers/w1/tasks/next?{QUERY}", headers=HEADERS),
+    )
+    assert answer.status_code == 403
+    assert statuses == ["unclaimed"]
+
+
+async def test_what_a_result_was_answered_with_while_it_was_ended_goes_back(
+    autojump_clock: MockClock,
+) -> None:
+    said = [{"job_id": "none", "task_id": "none"}]
+    answer, statuses = await ask_while_dropped(
+        _report_and_hand_out,
+        lambda client: client.post(f"/_worker/tasks/result?{QUERY}", json=said, headers=HEADERS),
+    )
+    assert answer.json()["tasks"] == []
+    assert statuses == ["unclaimed"]
