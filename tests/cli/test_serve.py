@@ -111,6 +111,21 @@ def test_generated_tokens_are_kept_and_for_their_owner_only(tmp_path: Path) -> N
     assert _tokens(settings) == (client, worker, path)
 
 
+def test_generated_tokens_are_told_once_and_to_people_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for is_terminal in (False, True):
+        settings = OrchestratorSettings(storage_url=f"sqlite:{tmp_path}/{is_terminal}/x.db")
+        monkeypatch.setattr("sys.stderr.isatty", lambda it=is_terminal: it)
+        client, worker, _ = _tokens(settings)
+        first = capsys.readouterr().err
+        _tokens(settings)
+        assert capsys.readouterr().err == ""
+        assert client is not None
+        assert worker is not None
+        assert (client in first, worker in first) == (is_terminal, is_terminal)
+
+
 def test_a_configured_token_stands_beside_a_generated_one(tmp_path: Path) -> None:
     generated = OrchestratorSettings(storage_url=f"sqlite:{tmp_path}/x.db")
     client, _, path = _tokens(generated)

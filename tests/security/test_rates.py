@@ -92,3 +92,21 @@ async def test_wrong_tokens_slow_down_and_the_right_one_does_not(
     for _ in range(50):
         assert (await ask_raw(app, "GET", "/api/v1/jobs")).status == 200
     assert trio.current_time() == began
+
+
+async def test_nobody_who_waits_for_a_refusal_holds_up_the_end(autojump_clock: MockClock) -> None:
+    context = make_context()
+    app = create_app(context)
+    wrong = [(b"host", b"o"), (b"x-client-token", b"wrong")]
+    statuses: list[int] = []
+
+    async def ask() -> None:
+        statuses.append((await ask_raw(app, "GET", "/api/v1/jobs", headers=wrong)).status)
+
+    async with trio.open_nursery() as asking:
+        for _ in range(40):
+            asking.start_soon(ask)
+        await trio.sleep(0.5)
+        context.draining.set()
+    assert trio.current_time() < 1
+    assert sorted(statuses) == [401] * 30 + [429] * 10

@@ -43,7 +43,7 @@ async def admit(context: Context, headers: Headers, address: str, needed: Role) 
     try:
         client = _identify(context, headers)
     except HttpProblem:
-        await context.wrong_tokens.slow_down(address)
+        await context.slow_down(address)
         raise
     context.rates.take("client", client.id)
     if not includes(client.roles, needed):

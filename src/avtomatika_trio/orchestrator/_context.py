@@ -12,6 +12,7 @@ import trio
 from avtomatika_trio._core.rules import Rules
 from avtomatika_trio.orchestrator._access import Access
 from avtomatika_trio.orchestrator._credential_files import CredentialFiles
+from avtomatika_trio.orchestrator._http import HttpProblem
 from avtomatika_trio.orchestrator._limits import RateLimits
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.orchestrator._signatures import Signatures
@@ -115,6 +116,27 @@ class Context:
     @signatures.default
     def _make_signatures(self) -> Signatures:
         return Signatures(self.security.signing, self.storage.now)
+
+    async def slow_down(self, address: str) -> None:
+        """Wait until a refusal may be sent to *address*, or the end has begun.
+
+        Raises:
+            HttpProblem: 429; see `WrongTokens`.
+        """
+        problem: HttpProblem | None = None
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(self._end_when_draining, waiting.cancel_scope)
+            try:
+                await self.wrong_tokens.slow_down(address)
+            except HttpProblem as exc:  # as it is, not in the nursery's group
+                problem = exc
+            waiting.cancel_scope.cancel()
+        if problem is not None:
+            raise problem
+
+    async def _end_when_draining(self, waiting: trio.CancelScope) -> None:
+        await self.draining.wait()
+        waiting.cancel()
 
     def month(self) -> str:
         """The calendar month that it is where the installation is, as in `2026-11`."""

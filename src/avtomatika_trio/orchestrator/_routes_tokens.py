@@ -60,7 +60,7 @@ async def refresh_tokens(context: Context, request: Request) -> dict[str, Any]:
     )
     fault = await context.storage.commit(operation)
     if fault is not None:
-        await context.wrong_tokens.slow_down(request.address)
+        await context.slow_down(request.address)
         raise unauthorized(f"Invalid refresh token ({fault})")
     return answer
 

@@ -62,7 +62,7 @@ class Door:
         try:
             return await self._identify(request, in_path)
         except HttpProblem:
-            await self._context.wrong_tokens.slow_down(request.address)
+            await self._context.slow_down(request.address)
             raise
 
     def is_good(self, sender: Sender) -> bool:
