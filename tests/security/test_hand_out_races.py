@@ -1,16 +1,19 @@
-"""A hand-out that commits while the request that asked for it is being ended (rule A5)."""
+"""Commits in the moment of a withdrawal: hand-outs (rule A5), and withdrawals that fail."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import httpx
+import pytest
 import trio
 from tests.orchestrator.clients import EPOCH, Worker, make_context, open_client
 from tests.security.credentials import let_in
 from trio.testing import MockClock
 
+from avtomatika_trio._core.admission import withdraw
 from avtomatika_trio._core.dispatch import hand_out
 from avtomatika_trio._core.ledger import Ledger
+from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._engine import run_engine
 from avtomatika_trio.orchestrator._routes_workers import _report_and_hand_out
 from avtomatika_trio.storage._memory import MemoryStorage
@@ -96,3 +99,40 @@ async def test_what_a_result_was_answered_with_while_it_was_ended_goes_back(
     )
     assert answer.json()["tasks"] == []
     assert statuses == ["unclaimed"]
+
+
+class FailingStorage(MemoryStorage):
+    """One that is away when somebody is to be withdrawn, for the first times."""
+
+    failures = 3
+
+    async def commit(self, operation: Callable[[Ledger], T]) -> T:
+        if getattr(operation, "func", None) is withdraw and self.failures:
+            self.failures -= 1
+            raise StorageUnavailable("it is away")
+        return await super().commit(operation)
+
+
+@pytest.mark.parametrize("by_reload", [False, True])
+async def test_a_withdrawal_that_fails_is_tried_until_it_is_done(
+    autojump_clock: MockClock, by_reload: bool
+) -> None:
+    storage = FailingStorage(now=lambda: EPOCH + trio.current_time())
+    context = make_context(storage)
+    await let_in(storage, {"w1": ["dropped"]})
+    await context.access.open()
+    async with open_client(context) as client, trio.open_nursery() as loops:
+        loops.start_soon(run_engine, context)
+        loops.start_soon(context.access.run, context.rules)
+        worker = Worker(client, token="dropped")
+        await worker.register("scale")
+        job_id = (await client.post("/api/v1/jobs/resize")).json()["job_id"]
+        await trio.sleep(1)
+        assert await worker.take()
+        applied = await let_in(storage, {"w1": ["kept"]})
+        if by_reload:
+            await context.access._follow_or_later(applied.access, context.rules)
+        await trio.sleep(3)
+        [attempt] = await storage.attempts(job_id)
+        assert (attempt.status, storage.failures) == ("unclaimed", 0)
+        loops.cancel_scope.cancel()

@@ -91,6 +91,8 @@ class Access:
         self._client_hash = "" if not client_token else hash_token(client_token, salt)
         self._worker_hash = "" if not worker_token else hash_token(worker_token, salt)
         self._sessions: set[Session] = set()
+        self._is_settled = True
+        """Whether nobody holds anything who is not let in any more."""
         self._take_over(AccessSet(salt=salt.hex()))
 
     @property
@@ -243,7 +245,7 @@ class Access:
             told(applied.workers),
             told(applied.clients),
         )
-        await self._follow(applied.access, rules)
+        await self._follow_or_later(applied.access, rules)
         return applied
 
     async def run(self, rules: Rules) -> NoReturn:
@@ -254,14 +256,23 @@ class Access:
             try:
                 access = await self._storage.access()
                 is_news = access is not None and access.generation > self._generation
-                if access is not None and (is_news or self.now() >= due):
+                is_due = is_news or self.now() >= due or not self._is_settled
+                if access is not None and is_due:
                     await self._follow(access, rules)
                     due = self._roster.next_end(self.now())
             except StorageUnavailable as exc:
                 logger.debug("credentials stay as they are known: %s", exc)
 
+    async def _follow_or_later(self, access: AccessSet, rules: Rules) -> None:
+        """As `_follow`; what the storage cannot do now, `run` does."""
+        try:
+            await self._follow(access, rules)
+        except StorageUnavailable as exc:
+            logger.warning("what was withdrawn is given back later: %s", exc)
+
     async def _follow(self, access: AccessSet, rules: Rules) -> None:
         """Go by *access*, and see to it that nobody keeps what it does not allow."""
+        self._is_settled = False
         if access.generation > self._generation:
             self._take_over(access)
         for session in tuple(self._sessions):
@@ -278,6 +289,7 @@ class Access:
             operation = partial(admission.withdraw, instances=out, rules=rules)
             count = await self._storage.commit(operation)
             logger.info("%d attempts of %d processes were withdrawn", count, len(out))
+        self._is_settled = True
 
     def _take_over(self, access: AccessSet) -> None:
         self._generation = access.generation
