@@ -131,7 +131,7 @@ async def test_with_a_certificate_messages_are_signed_with_a_short_lived_token(
 
 
 async def test_a_worker_of_the_original_signs_with_the_token_that_is_in_the_file(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It shows a short-lived token and goes on signing with its own one."""
     context = make_context(signing="required")
@@ -147,5 +147,6 @@ async def test_a_worker_of_the_original_signs_with_the_token_that_is_in_the_file
         }
         refused = await register(client, token=issued["access_token"], **said)
         assert refused.status_code == 403  # its hash alone is no key
+        assert "needs `token` in clear in workers.toml" in caplog.text
         context.files.clear = {"w1": ("the-static-token",)}
         assert (await register(client, token=issued["access_token"], **said)).status_code == 200

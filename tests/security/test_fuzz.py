@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 import attrs
+import pytest
 import trio
 from hypothesis import given, settings, strategies as st
 from tests.orchestrator.clients import (
@@ -13,6 +14,7 @@ from tests.orchestrator.clients import (
     WORKER_TOKEN,
     Raw,
     ask_raw,
+    http_scope,
     make_context,
     memory,
 )
@@ -152,6 +154,14 @@ def asked(draw: st.DrawFn) -> Asked:
     )
 
 
+#: Routes that read a body.
+POSTS = [
+    (method, (path if needed is None else f"/api/v1{path}").replace("<name>", "walk"))
+    for (method, path), needed in sorted(ROUTES.items())
+    if method == "POST"
+] + [(method, path) for method, path, body in WORKER_ROUTES if body is not None]
+
+
 def state_of(context: Context) -> str:
     """Everything that is stored."""
     assert isinstance(context.storage, MemoryStorage)
@@ -235,3 +245,37 @@ def test_what_is_too_large_is_refused_wherever_it_is_sent(request: Asked, times:
             assert state_of(context) == before
 
     trio.run(ask_it, clock=MockClock(autojump_threshold=0.001))
+
+
+@pytest.mark.parametrize(("method", "path"), POSTS)
+@pytest.mark.parametrize("after_seconds", [0, 29])
+async def test_a_body_that_does_not_end_changes_nothing(
+    autojump_clock: MockClock, method: str, path: str, after_seconds: float
+) -> None:
+    """The server gives such a client up, which the app hears as a disconnect."""
+    context = make_context(memory())
+    await context.access.open()
+    before = state_of(context)
+    sent: list[dict[str, Any]] = []
+    parts = [{"type": "http.request", "body": b'{"worker_id": "w', "more_body": True}]
+    shown = [
+        (b"x-client-token", TOKEN.encode()),
+        (b"x-worker-token", WORKER_TOKEN.encode()),
+        (b"x-worker-id", b"w1"),
+        (b"content-length", b"500"),
+        (b"host", b"o"),
+    ]
+
+    async def receive() -> dict[str, Any]:
+        if parts:
+            return parts.pop()
+        await trio.sleep(after_seconds)
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    with trio.fail_after(PATIENCE):
+        await create_app(context)(http_scope(method, path, b"", shown), receive, send)
+    assert [it["status"] for it in sent if "status" in it and it["status"] >= 500] == []
+    assert state_of(context) == before

@@ -130,7 +130,7 @@ class _Routes:
         if signatures.concern(request.body):
             raw = decode_any(request.body)
             for body in raw if isinstance(raw, list) else [raw]:
-                signatures.check(sender.worker_id, body, sender.keys)
+                signatures.check(sender, body)
 
     async def register(self, request: Request) -> dict[str, Any]:
         admitted = await self.admit(request, "register")

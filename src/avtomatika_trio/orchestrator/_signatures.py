@@ -5,15 +5,18 @@ not get an answer asks again, and every message of a worker may be repeated with
 """
 
 import hashlib
+import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
 from avtomatika_trio._wire.signing import canonical, check_message
 from avtomatika_trio.orchestrator._http import HttpProblem
+
+logger = logging.getLogger(__name__)
 
 #: By how much the clocks of a worker and of this host may differ, in seconds; RXON's.
 _WINDOW_SECONDS = 60.0
@@ -23,6 +26,30 @@ _MOST_SEEN = 100_000
 
 #: Members that name a message; without one its signature does.
 _NONCES = ("event_id", "nonce", "message_id")
+
+
+#: The original's workers sign with their own token, whatever they show.
+_NO_KEY = (
+    "its signature is not by the token that it shows; a worker of the original needs `token`"
+    " in clear in workers.toml to show a certificate or a short-lived token"
+)
+
+
+class Signer(Protocol):
+    """A worker that was let in, as far as signatures go."""
+
+    @property
+    def worker_id(self) -> str: ...
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """What its messages may be signed with."""
+        ...
+
+    @property
+    def lacks_own_key(self) -> bool:
+        """Whether it may sign with another token, of which only the hash is known."""
+        ...
 
 
 @attrs.frozen
@@ -53,19 +80,19 @@ class Signatures:
             return b'"security"' in body
         return self.policy == "required"
 
-    def check(self, worker_id: str, body: Any, keys: Iterable[bytes]) -> None:
+    def check(self, sender: Signer, body: Any) -> None:
         """Let *body*, a message as it was received, through.
 
         Args:
-            worker_id: Who has sent it, as was found out already.
+            sender: Who has sent it, as was found out already.
             body: Decoded; anything but an object is left to others to refuse.
-            keys: What it may be signed with.
 
         Raises:
             HttpProblem: 403, in RXON's words.
         """
         if not isinstance(body, dict):
             return
+        worker_id = sender.worker_id
         security = body.get("security")
         signature = security.get("signature") if isinstance(security, dict) else None
         if not signature:
@@ -79,8 +106,10 @@ class Signatures:
             shown = str(signer)[:128]
             raise _refused(f"Message signer ID '{shown}' does not match worker ID '{worker_id}'")
         if not isinstance(signature, str) or not any(
-            check_message(body, signature, key) for key in keys
+            check_message(body, signature, key) for key in sender.keys
         ):
+            if sender.lacks_own_key:
+                logger.warning("%s: %s", worker_id, _NO_KEY)
             raise _refused("Invalid cryptographic signature")
         self._check_repetition(worker_id, body, signature)
 

@@ -34,6 +34,8 @@ class Sender:
     """What it may be given; None = anything."""
     keys: tuple[bytes, ...] = attrs.field(repr=False)
     """What its messages may be signed with."""
+    lacks_own_key: bool = False
+    """Whether it may sign with a token that it does not show, and that is known as a hash only."""
 
     def may_do(self, skills: tuple[str, ...]) -> tuple[str, ...]:
         """Those of *skills* that it may be given tasks of."""
@@ -139,14 +141,14 @@ class Door:
     ) -> Sender:
         section = self._access.roster.worker(worker_id)
         skills = None if section is None or section.skills is None else frozenset(section.skills)
-        keys = [] if token is None else [token]
-        if signs_otherwise and section is not None:
-            keys += self._context.files.clear.get(section.name, ())
+        clear = () if section is None else self._context.files.clear.get(section.name, ())
+        keys = [*(() if token is None else (token,)), *(clear if signs_otherwise else ())]
         return Sender(
             worker_id=worker_id,
             credential=credential,
             skills=skills,
             keys=tuple(key.encode() for key in keys),
+            lacks_own_key=signs_otherwise and not clear,
         )
 
     def _known(self, token: str) -> IssuedToken | None:
