@@ -157,6 +157,8 @@ CLIENT_MISTAKES = [
     (f'[acme]\n{GOOD}\nmonthly_attempts = "many"\n', "is not a whole number"),
     (f"[acme]\n{GOOD}\nplan = 5\n", "F line 3, plan: 5 is not a text"),
     (f"[acme]\n{GOOD}\nparams = 5\n", "F line 3, params: it is not a table"),
+    (f"[acme]\n{GOOD}\na = 1\nparams = {{a = 2}}\n", "F line 3, a: is also in params"),
+    (f"[acme]\n{GOOD}\ndescription = 5\n", "F line 3, description: 5 is not a text"),
     (f"[acme]\n{GOOD}\nlimit = inf\n", "handlers get it as JSON"),
 ]
 
@@ -189,6 +191,19 @@ def test_what_is_odd_is_warned_of(path: Path) -> None:
     assert "[a] and [b] have the same token" in told
     assert f"chmod 600 {path}" in told
     assert "short" not in told
+
+
+def test_a_key_with_a_slip_is_a_param_and_warned_of(path: Path) -> None:
+    path.write_text(f"[acme]\n{GOOD}\nmonthly_attemps = 5\ncolor = 'red'\n")
+    read = read_clients_file(path)
+    assert read.entries[0].params == {"monthly_attemps": 5, "color": "red"}
+    [warning] = read.warnings
+    assert "'monthly_attemps' is one of its params; did you mean 'monthly_attempts'?" in warning
+
+
+def test_a_description_may_have_several_lines(path: Path) -> None:
+    path.write_text(f'[w1]\n{GOOD}\ndescription = """\none\ntwo"""\n')
+    assert read_workers_file(path).entries[0].description == "one\ntwo"
 
 
 def test_hashes_alone_may_be_read_by_anybody(path: Path) -> None:

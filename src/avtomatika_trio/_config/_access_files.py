@@ -227,7 +227,7 @@ def _worker(section: _Section) -> WorkerEntry:
         hashes=hashes,
         expires_at=section.get("expires_at", _moment),
         skills=section.get("skills", _skills),
-        description=section.get("description", text_of, ""),
+        description=section.get("description", _description, ""),
     )
 
 
@@ -246,7 +246,7 @@ def _client(section: _Section) -> ClientEntry:
         monthly_attempts=section.get("monthly_attempts", whole(0, 10**15).parse),
         roles=section.get("roles", _roles, (Role.SUBMITTER,)),
         params=_params(section),
-        description=section.get("description", text_of, ""),
+        description=section.get("description", _description, ""),
     )
 
 
@@ -303,6 +303,13 @@ def _moment(raw: object) -> float:
     return raw.timestamp()
 
 
+def _description(raw: object) -> str:
+    """For people, so that it may have several lines."""
+    if not isinstance(raw, str):
+        raise Malformed(f"{shown(raw)} is not a text")
+    return raw
+
+
 def _skills(raw: object) -> tuple[str, ...]:
     if not isinstance(raw, list) or not raw:
         raise Malformed('it is not a list of skills, such as ["resize"]')
@@ -333,6 +340,12 @@ def _params(section: _Section) -> dict[str, Any]:
     if not isinstance(nested, Mapping):
         section.fault("it is not a table; write [ID.params], or its keys without it", "params")
         nested = {}
+    for key in rest:
+        if key in nested:
+            section.fault("is also in params; keep one of them", key)
+        near = difflib.get_close_matches(key, _CLIENT_KEYS, n=1, cutoff=0.8)
+        if near:
+            section.warn(f"{key!r} is one of its params; did you mean {near[0]!r}?")
     try:
         params = copy_json(_plain({**rest, **nested}), "params")
     except NotJson as fault:
