@@ -164,7 +164,7 @@ def test_a_removed_worker_is_out_and_stays_out(place: Place) -> None:
         assert place.orchestrator.child is not None
         place.orchestrator.child.send_signal(signal.SIGHUP)
         took = until(lambda: attempts() == ["unclaimed"], "its lease was not given back")
-        assert took < 5  # a second, on a machine with nothing else to do
+        assert took < 10  # a second, on a machine with nothing else to do
 
         place.write_workers('[worker-audio-5]\ntokn = "x"\n')
         with pytest.raises(Refused, match=r"workers\.toml line 2, tokn"):
