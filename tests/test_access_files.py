@@ -144,6 +144,9 @@ WORKER_MISTAKES = [
     (f"[w1]\n{GOOD}\nskills = []\n", "F line 3, skills: it is not a list of skills"),
     (f"[w1]\n{GOOD}\nskills = [5]\n", "F line 3, skills: 5 is not a text"),
     (f'["gpu-*"]\n{GOOD}\n["pattern:gpu-*"]\n{GOOD}\n', "there are two sections for 'gpu-*'"),
+    (f'["gpu-["]\n{GOOD}\n', "F line 1, [gpu-[]: is no wildcard"),
+    (f"[w1]\n{GOOD}\nexpires_at = 0001-01-01T00:00:00+05:00\n", "the year 1 makes no sense"),
+    ("[w1]\nskills = [x*]\n", "F: not TOML"),
     ("[w1\n", "F: not TOML"),
     ("[w1]\n[w1]\n", "F: not TOML"),
 ]
@@ -151,6 +154,7 @@ WORKER_MISTAKES = [
 CLIENT_MISTAKES = [
     ("[acme]\n", "F line 1, [acme]: has no token; add token or token_hash"),
     (f'["a b"]\n{GOOD}\n', "F line 1, [a b]: is no client id"),
+    (f"[a]\n{GOOD}\n[a.eu]\n{GOOD}\n", 'a name with a dot must be quoted: ["a.eu"]'),
     (f'[acme]\n{GOOD}\nroles = ["boss"]\n', "'boss' is no role; there are viewer, submitter,"),
     (f'[acme]\n{GOOD}\nroles = "admin"\n', "F line 3, roles: it is not a list of roles"),
     (f"[acme]\n{GOOD}\nmonthly_attempts = -1\n", "F line 3, monthly_attempts: -1 is out of range"),

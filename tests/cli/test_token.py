@@ -103,6 +103,15 @@ def test_what_cannot_be_done_changes_nothing(
     assert [it for it in Path().iterdir() if it.name.startswith(".w")] == []
 
 
+def test_a_section_on_one_line_is_left_as_it_is(run: Run) -> None:
+    text = 'w1 = { token = "the-very-old-token" }\n'
+    Path("workers.toml").write_text(text)
+    ran = run("token", "rotate", "w1")
+    assert (ran.code, ran.out) == (Exit.CONFLICT, "")
+    assert "write it as [w1] first" in ran.err
+    assert Path("workers.toml").read_text() == text
+
+
 def test_a_hash_of_ones_own_token(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("my-own-token-of-length\n"))
     hashed = run("token", "hash").out.strip()

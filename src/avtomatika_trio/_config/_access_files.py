@@ -33,7 +33,7 @@ _SHORT_TOKEN = 16
 _HASH_PREFIX = "hs256$"
 _WILDCARD = re.compile(r"[*?\[]")
 _WORKER_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_PATTERN = re.compile(r"[A-Za-z0-9_*?\[\]!-]{1,128}")
+_PATTERN = re.compile(r"([A-Za-z0-9_*?-]|\[!?[A-Za-z0-9_-]+\]){1,128}")
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 #: How releases of the original marked a wildcard.
@@ -160,7 +160,7 @@ def _explained(path: Path, problem: str) -> str:
     """*problem* of the file as a whole; a wildcard without quotes is not even TOML."""
     with suppress(OSError, UnicodeDecodeError):
         for number, line in enumerate(path.read_text().splitlines(), start=1):
-            header = re.match(r"\s*\[([^\"'\]]*[*?][^\"'\]]*)\]", line)
+            header = re.fullmatch(r"\s*\[([A-Za-z0-9_*?:-]*[*?][A-Za-z0-9_*?:-]*)\]\s*(#.*)?", line)
             if header:
                 return (
                     f'{path} line {number}: [{header[1]}] is a wildcard; quote it: ["{header[1]}"]'
@@ -300,6 +300,8 @@ def _moment(raw: object) -> float:
     if not isinstance(raw, datetime) or raw.tzinfo is None:
         fault = "it has no time zone" if isinstance(raw, date) else "it is no date and time"
         raise Malformed(f"{fault}; write it as 2027-01-31T00:00:00Z, with Z or an offset")
+    if not 2000 <= raw.year <= 9000:
+        raise Malformed(f"the year {raw.year} makes no sense; write it as 2027-01-31T00:00:00Z")
     return raw.timestamp()
 
 
@@ -340,7 +342,11 @@ def _params(section: _Section) -> dict[str, Any]:
     if not isinstance(nested, Mapping):
         section.fault("it is not a table; write [ID.params], or its keys without it", "params")
         nested = {}
-    for key in rest:
+    for key, value in rest.items():
+        if isinstance(value, Mapping) and any(it in value for it in _TOKEN_KEYS):
+            # A section of another client, which would hand its token to the handlers of this one.
+            dotted = f"{section.name}.{key}"
+            section.fault(f'a name with a dot must be quoted: ["{dotted}"]', key)
         if key in nested:
             section.fault("is also in params; keep one of them", key)
         near = difflib.get_close_matches(key, _CLIENT_KEYS, n=1, cutoff=0.8)

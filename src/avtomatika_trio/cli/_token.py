@@ -14,6 +14,7 @@ from avtomatika_trio._config import (
     OrchestratorSettings,
     load_orchestrator_settings,
 )
+from avtomatika_trio._wire.token_hashes import is_token_hash
 from avtomatika_trio.cli._connect import open_client
 from avtomatika_trio.cli._exits import CommandError, Exit
 from avtomatika_trio.cli._output import note, print_json, print_line, print_records
@@ -125,6 +126,8 @@ def _hash() -> int:
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         fault = "a token has printable ASCII characters and no spaces"
         raise CommandError(Exit.USAGE, f"{fault}; give one on stdin")
+    if is_token_hash(token):
+        raise CommandError(Exit.USAGE, "this is a hash already; give the token itself")
     print_line(hashed(token))
     note("write it into workers.toml or clients.toml as token_hash")
     return Exit.OK

@@ -88,7 +88,9 @@ class TokenFile:
         """Let these take the place of every token of the section *name*."""
         document = self._document()
         table = document[self._written(document, name)]
-        assert isinstance(table, Table)
+        if not isinstance(table, Table):
+            fault = f"{self.path} has {name!r} on one line; write it as [{name}] first"
+            raise CommandError(Exit.CONFLICT, fault)
         for key in _TOKEN_KEYS:
             table.pop(key, None)
         listed = list(hashes)
