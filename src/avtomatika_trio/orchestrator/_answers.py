@@ -42,7 +42,6 @@ def job_summary(job: Job) -> dict[str, Any]:
         "id": job.id,
         "job_id": job.id,
         "blueprint_name": job.blueprint,
-        "client": job.client,
         "status": job.status,
         "state": job.state,
         "revision": job.revision,
@@ -50,6 +49,7 @@ def job_summary(job: Job) -> dict[str, Any]:
         "error": None if job.error is None else attrs.asdict(job.error),
         "created_at": rfc3339(job.created_at),
         "updated_at": rfc3339(job.updated_at),
+        "client": job.client,
     }
 
 

@@ -169,7 +169,13 @@ async def _answer_bug(exc: Exception) -> Answer:
 
 async def _with_last_resort(app: AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Call *app*; what it raises before it answers is logged and answered 500."""
-    begun = gone = False
+    begun = gone = hung_up = False
+
+    async def receive_and_note() -> Any:
+        nonlocal hung_up
+        message = await receive()
+        hung_up = hung_up or message["type"] == "http.disconnect"
+        return message
 
     async def note_and_send(message: Any) -> None:
         nonlocal begun, gone
@@ -181,14 +187,17 @@ async def _with_last_resort(app: AsgiApp, scope: Scope, receive: Receive, send: 
             raise
 
     try:
-        await app(scope, receive, note_and_send)
+        await app(scope, receive_and_note, note_and_send)
     except* ClientGone:
         pass  # nobody is there to be told anything
     except* BadRequest:  # Quart looks at `Host` before it looks for a handler of errors
         await send_problem(send, _BAD_HOST)
     except* Exception:  # the border to every request: one fails, and is answered
+        nobody_is_there = hung_up and not begun  # Quart raises when it would answer
         if begun and not gone:
             raise
-        if not gone:  # else Quart has made another error of it
+        if nobody_is_there:
+            logger.debug("a request ended after its client had gone", exc_info=True)
+        elif not gone:  # else Quart has made another error of it
             logger.exception("a request has failed; this is a bug")
             await send_problem(send, _INTERNAL)
