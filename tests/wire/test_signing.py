@@ -141,6 +141,8 @@ def test_the_extensions_of_a_task_are_outside_of_its_signature() -> None:
     assert check_task(full, KEY)
     assert not check_task({**full, "params": {"b": 2}}, KEY)
     assert not check_task({**full, "unknown": 1}, KEY)
+    assert check_task({**full, "skill_version": "1", "skill_type": "x"}, KEY)  # as the original
+    assert not check_task({**full, "skill_version": "1", "unknown": 1}, KEY)
     assert not check_task(task, KEY)
     assert not check_task({**full, "sig": 5}, KEY)
 

@@ -195,8 +195,8 @@ def read_tasks(url: str, reply: Reply, terms: Terms, seal: Seal) -> list[TaskPay
     if reply.status == 204 or reply.body in (*_NO_ANSWER, b"{}", b"[]"):
         return []
     if terms.batch:
-        return seal.sort(reply, _read(url, reply, Tasks).tasks)
-    return seal.sort(reply, [_read(url, reply, TaskPayload)])
+        return seal.sort(reply, _read(url, reply, Tasks).tasks, listed=True)
+    return seal.sort(reply, [_read(url, reply, TaskPayload)], listed=False)
 
 
 def post_results(
@@ -242,7 +242,7 @@ def read_answers(url: str, reply: Reply, terms: Terms, count: int, seal: Seal) -
     if len(answer.results) != count:
         reason = f"it answered {len(answer.results)} results when it was sent {count}"
         raise OrchestratorUnavailable(url, reason)
-    return attrs.evolve(answer, tasks=seal.sort(reply, answer.tasks)) if answer.tasks else answer
+    return attrs.evolve(answer, tasks=seal.sort(reply, answer.tasks, listed=True))
 
 
 def _read_answer(url: str, reply: Reply) -> ResultAnswer:

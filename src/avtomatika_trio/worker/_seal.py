@@ -1,6 +1,6 @@
 """Whether a task was really given by the orchestrator: its signature."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -37,14 +37,22 @@ class Seal:
         key = settings.secret_key
         return cls(None if key is None else key.reveal().encode(), settings.require_task_signature)
 
-    def sort(self, reply: Reply, tasks: Sequence[TaskPayload]) -> list[TaskPayload]:
+    def sort(
+        self, reply: Reply, tasks: Sequence[TaskPayload], *, listed: bool
+    ) -> list[TaskPayload]:
         """*tasks* of *reply*, those that are not let through as `RefusedTask`.
 
         It is the text that was received that is signed, with members that are unknown here.
+
+        Args:
+            reply: The answer, which was read as *tasks* already.
+            tasks: What it brings.
+            listed: Whether they are in its member `tasks`; else it is itself the one task.
         """
-        if self.key is None:
+        if self.key is None or not tasks:
             return list(tasks)
-        faults = [self._fault(raw) for raw in _raw_tasks(reply)]
+        said = decode_any(reply.body)
+        faults = [self._fault(raw) for raw in (said["tasks"] if listed else [said])]
         return [
             task if fault is None else _refused(task, fault)
             for task, fault in zip(tasks, faults, strict=True)
@@ -58,11 +66,6 @@ class Seal:
             return None if check_task(raw, self.key) else _WRONG
         except InvalidMessage as exc:
             return str(exc)
-
-
-def _raw_tasks(reply: Reply) -> Iterator[dict[str, Any]]:
-    said = decode_any(reply.body)
-    yield from said.get("tasks", [said])
 
 
 def _refused(task: TaskPayload, refusal: str) -> RefusedTask:
