@@ -150,6 +150,7 @@ async def test_a_malformed_file_changes_nothing(tmp_path: Path) -> None:
     assert "c.toml line 2, token" in caught.value.problems[0]
     assert await storage.access() == before
     assert context.access.worker_credential("w1", "the-token-of-one") is not None
+    assert context.files.clear == {"w1": ("the-token-of-one",)}
 
 
 async def test_a_file_that_has_vanished_is_a_mistake_and_no_withdrawal(tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ import attrs
 import pytest
 import trio
 from tests.cluster.scene import RESULT, Workshop, at_peace, unexplained
+from tests.orchestrator.clients import Worker, make_context, memory, open_client
 from tests.security.credentials import let_in
 from trio.testing import MockClock
 
 from avtomatika_trio._config import Secret
 from avtomatika_trio._core.access import AuditRow
 from avtomatika_trio._core.admission import apply
+from avtomatika_trio.orchestrator._engine import run_engine
 from avtomatika_trio.testing import Cluster
 from avtomatika_trio.testing._machines import EPOCH
 
@@ -138,6 +140,50 @@ async def test_an_expired_credential_is_withdrawn_at_its_time(
     assert attempt.status == "unclaimed"
     await trio.sleep(60)
     assert outcomes(cluster, since=ends + 1) == {403}
+
+
+@pytest.mark.parametrize("ends_in", [0.2, 100])
+async def test_an_end_that_a_reload_here_has_brought_is_kept(
+    autojump_clock: MockClock, ends_in: float
+) -> None:
+    """Who has made the change knows it already when it next looks for news."""
+    context = make_context(memory())
+    await let_in(context.storage, {"w1": ["token-1"]})
+    await context.access.open()
+    async with open_client(context) as client, trio.open_nursery() as loops:
+        loops.start_soon(run_engine, context)
+        loops.start_soon(context.access.run, context.rules)
+        worker = Worker(client, token="token-1")
+        await worker.register("scale")
+        job_id = (await client.post("/api/v1/jobs/resize")).json()["job_id"]
+        await trio.sleep(1)
+        assert await worker.take()
+        ends_at = context.storage.now() + ends_in
+        applied = await let_in(context.storage, {"w1": ["token-1"]}, expires_at=ends_at)
+        await context.access._follow_or_later(applied.access, context.rules)
+        [attempt] = await context.storage.attempts(job_id)
+        assert attempt.status == "leased"
+        await trio.sleep(ends_in + 1)
+        [attempt] = await context.storage.attempts(job_id)
+        assert attempt.status == "unclaimed"
+        loops.cancel_scope.cancel()
+
+
+async def test_an_open_poll_is_not_given_what_was_taken_from_its_skills(
+    autojump_clock: MockClock, cluster: Cluster, shop: Workshop
+) -> None:
+    await begin(cluster)
+    await shop.add_to(cluster, "w1", token=ONE).start()
+    await trio.sleep(2)
+    changed_at = trio.current_time()
+    await let_in(cluster.storage, TOKENS, skills=("other",))
+    await trio.sleep(1)
+    [job_id] = await cluster.submit("one", {"n": 1})
+    await trio.sleep(100)
+    assert shop.runs == []
+    assert 403 not in outcomes(cluster, since=changed_at)
+    await let_in(cluster.storage, TOKENS, skills=("work",))
+    await cluster.wait_until_final([job_id], seconds=2)
 
 
 def _job(shop: Workshop) -> str:

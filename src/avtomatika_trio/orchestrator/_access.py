@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from math import inf
 from typing import NoReturn
 
 import attrs
@@ -93,6 +94,8 @@ class Access:
         self._sessions: set[Session] = set()
         self._is_settled = True
         """Whether nobody holds anything who is not let in any more."""
+        self._next_end = inf
+        """When the next credential expires of those that were let in at the last look."""
         self._take_over(AccessSet(salt=salt.hex()))
 
     @property
@@ -216,6 +219,7 @@ class Access:
                     told(wanted),
                 )
         self._take_over(applied.access)
+        self._next_end = self._roster.next_end(self.now())
 
     async def reload(self, who: str, origin: str, rules: Rules) -> admission.Applied:
         """Take over what the files say now; nothing is changed if they are malformed.
@@ -250,16 +254,14 @@ class Access:
 
     async def run(self, rules: Rules) -> NoReturn:
         """Keep in step with the storage and with the time until cancelled."""
-        due = self._roster.next_end(self.now())
         while True:
             await trio.sleep(LOOK_SECONDS)
             try:
                 access = await self._storage.access()
                 is_news = access is not None and access.generation > self._generation
-                is_due = is_news or self.now() >= due or not self._is_settled
+                is_due = is_news or self.now() >= self._next_end or not self._is_settled
                 if access is not None and is_due:
                     await self._follow(access, rules)
-                    due = self._roster.next_end(self.now())
             except StorageUnavailable as exc:
                 logger.debug("credentials stay as they are known: %s", exc)
 
@@ -275,11 +277,13 @@ class Access:
         self._is_settled = False
         if access.generation > self._generation:
             self._take_over(access)
+        # Of one moment: what expires while the storage is asked is due at the next look.
+        roster, now = self._roster, self.now()
+        self._next_end = roster.next_end(now)
         for session in tuple(self._sessions):
             if not session.is_good():
                 session.is_over = True
                 session.waiting.cancel()
-        roster, now = self._roster, self.now()
         out = [
             it.id
             for it in await self._storage.instances()

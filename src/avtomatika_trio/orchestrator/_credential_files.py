@@ -78,12 +78,13 @@ class CredentialFiles:
         salt = bytes.fromhex(access.salt)
         warnings: list[str] = []
         found = Read()
+        clear: dict[str, tuple[str, ...]] = {}
         try:
             if workers is not None:
                 said = read_workers_file(workers)
                 warnings += said.warnings
                 found = attrs.evolve(found, workers=tuple(_worker(it, salt) for it in said.entries))
-                self.clear = {
+                clear = {
                     it.name: tuple(token.reveal() for token in it.tokens) for it in said.entries
                 }
         except ConfigError as exc:
@@ -104,6 +105,7 @@ class CredentialFiles:
             problems += exc.problems
         if problems:
             raise ConfigError(tuple(problems))
+        self.clear = clear
         return attrs.evolve(found, warnings=tuple(warnings))
 
     def _present(self, named: Path | None, usual: Path) -> Path | None:

@@ -238,8 +238,10 @@ class _Routes:
             got = await wait_for_tasks(self.context, offer, receive, presence, hold)
             if not got:
                 rates.count("poll", sender.worker_id)  # busy ones may come as often as they like
-            if session.is_over:
-                await give_back(self.context, got, _WITHDRAWN)
+        if session.is_over:
+            await give_back(self.context, got, _WITHDRAWN)
+            got = ()
+            if not self.door.lets_in(sender):
                 raise unauthorized(_WITHDRAWN)
         await hand_over(
             self.context, offer, got, presence, partial(self._send_tasks, send, many=many)
@@ -248,7 +250,7 @@ class _Routes:
     def _session(
         self, sender: Sender, waiting: trio.CancelScope
     ) -> AbstractContextManager[Session]:
-        return self.context.access.session(partial(self.door.is_good, sender), waiting)
+        return self.context.access.session(partial(self.door.is_as_before, sender), waiting)
 
     async def _send_tasks(self, send: Send, sending: tuple[HandOut, ...], *, many: bool) -> None:
         key = self.context.security.secret_key

@@ -67,9 +67,17 @@ class Door:
             await self._context.slow_down(request.address)
             raise
 
-    def is_good(self, sender: Sender) -> bool:
+    def lets_in(self, sender: Sender) -> bool:
         """Whether *sender* would still be let in."""
         return self._lets_in(sender.worker_id, sender.credential)
+
+    def is_as_before(self, sender: Sender) -> bool:
+        """Whether *sender* would still be let in, and may be given the same."""
+        return self.lets_in(sender) and self._skills_of(sender.worker_id) == sender.skills
+
+    def _skills_of(self, worker_id: str) -> frozenset[str] | None:
+        section = self._access.roster.worker(worker_id)
+        return None if section is None or section.skills is None else frozenset(section.skills)
 
     def _lets_in(self, worker_id: str, credential: str) -> bool:
         access = self._access
@@ -140,13 +148,12 @@ class Door:
         signs_otherwise: bool = False,
     ) -> Sender:
         section = self._access.roster.worker(worker_id)
-        skills = None if section is None or section.skills is None else frozenset(section.skills)
         clear = () if section is None else self._context.files.clear.get(section.name, ())
         keys = [*(() if token is None else (token,)), *(clear if signs_otherwise else ())]
         return Sender(
             worker_id=worker_id,
             credential=credential,
-            skills=skills,
+            skills=self._skills_of(worker_id),
             keys=tuple(key.encode() for key in keys),
             lacks_own_key=signs_otherwise and not clear,
         )
