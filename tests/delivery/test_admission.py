@@ -1,5 +1,6 @@
 """Who may talk, at the level of operations: the rules A1, A2, A4 and A6, and their races."""
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -11,6 +12,7 @@ from avtomatika_trio._core.access import (
     AuditRow,
     ClientCredential,
     IssuedToken,
+    Roster,
     TokenKind,
     WorkerCredential,
 )
@@ -167,6 +169,13 @@ def a_token(scene: Scene, name: str, kind: TokenKind, credential: str = "old") -
     )
 
 
+def refresh_of(scene: Scene, name: str, fresh: list[IssuedToken]) -> Callable[[Ledger], str | None]:
+    """The exchange of the token *name* by worker `w`, as things stand now."""
+    access = scene.run(lambda ledger: ledger.access())
+    assert access is not None
+    return partial(exchange, refresh_hash=name, worker_id="w", fresh=fresh, roster=Roster(access))
+
+
 def test_a_refresh_is_no_access_and_an_access_no_refresh(scene: Scene) -> None:
     reload(scene, *OLD)
     pair = [a_token(scene, kind.value, kind) for kind in TokenKind]
@@ -174,7 +183,7 @@ def test_a_refresh_is_no_access_and_an_access_no_refresh(scene: Scene) -> None:
     for name, kind in (("access", TokenKind.REFRESH), ("refresh", TokenKind.ACCESS)):
         assert scene.run(partial(find_token, token_hash=name, kind=kind)) is None
     fresh = [a_token(scene, "next", TokenKind.ACCESS, credential="")]
-    wrong = scene.run(partial(exchange, refresh_hash="access", worker_id="w", fresh=fresh))
+    wrong = scene.run(refresh_of(scene, "access", fresh))
     assert wrong == "not found"
 
 
@@ -182,7 +191,7 @@ def test_fresh_tokens_are_for_the_credential_of_the_old_one(scene: Scene) -> Non
     reload(scene, *OLD)
     scene.run(partial(issue, tokens=[a_token(scene, "refresh", TokenKind.REFRESH)]))
     fresh = [a_token(scene, "next", TokenKind.ACCESS, credential="")]
-    refresh = partial(exchange, refresh_hash="refresh", worker_id="w", fresh=fresh)
+    refresh = refresh_of(scene, "refresh", fresh)
     assert scene.run(refresh) is None
     assert scene.run(refresh) == "not found"
 
@@ -201,6 +210,6 @@ def test_a_withdrawn_credential_has_no_fresh_tokens(scene: Scene) -> None:
     scene.run(partial(issue, tokens=[a_token(scene, "refresh", TokenKind.REFRESH)]))
     reload(scene, *NEW)
     fresh = [a_token(scene, "next", TokenKind.ACCESS, credential="")]
-    refresh = partial(exchange, refresh_hash="refresh", worker_id="w", fresh=fresh)
+    refresh = refresh_of(scene, "refresh", fresh)
     assert scene.run(refresh) == "withdrawn"
     assert scene.run(refresh) == "not found"

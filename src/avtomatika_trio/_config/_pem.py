@@ -6,6 +6,7 @@ is opened with them.
 """
 
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -25,6 +26,20 @@ class PemFile:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.path}"
+
+
+def faults_of_tls(
+    certificate: Path | None, key: Path | None, authorities: Path | None
+) -> Iterator[str]:
+    """What is wrong with the files that `TLS_CERT_PATH`, `TLS_KEY_PATH` and `TLS_CA_PATH` name."""
+    faults: list[str | None] = []
+    if certificate is not None and key is not None:
+        faults.append(
+            fault_of_chain(PemFile("TLS_CERT_PATH", certificate), PemFile("TLS_KEY_PATH", key))
+        )
+    if authorities is not None:
+        faults.append(fault_of_authorities(PemFile("TLS_CA_PATH", authorities)))
+    yield from (fault for fault in faults if fault is not None)
 
 
 def fault_of_authorities(file: PemFile) -> str | None:

@@ -61,25 +61,18 @@ def apply_first(ledger: Ledger, workers: Workers | None, clients: Clients | None
     Of what it was told before nothing is changed: the differences say what the files want.
     """
     old = _stored(ledger)
-    wanted = Applied(
-        access=old,
-        workers=Difference() if workers is None else difference(old.workers, workers),
-        clients=Difference() if clients is None else difference(old.clients, clients),
-    )
-    first = attrs.evolve(
+    new = attrs.evolve(
         old,
         workers=workers if old.workers is None else old.workers,
         clients=clients if old.clients is None else old.clients,
     )
-    if first == old:
-        return wanted
-    applied = attrs.evolve(first, generation=old.generation + 1)
-    ledger.put_access(applied)
-    return attrs.evolve(
-        wanted,
-        access=applied,
-        workers=Difference() if old.workers is None else wanted.workers,
-        clients=Difference() if old.clients is None else wanted.clients,
+    if new != old:
+        new = attrs.evolve(new, generation=old.generation + 1)
+        ledger.put_access(new)
+    return Applied(
+        access=new,
+        workers=Difference() if workers is None else difference(new.workers, workers),
+        clients=Difference() if clients is None else difference(new.clients, clients),
     )
 
 
@@ -175,9 +168,21 @@ def find_token(ledger: Ledger, token_hash: str, kind: TokenKind) -> IssuedToken 
 
 
 def exchange(
-    ledger: Ledger, refresh_hash: str, worker_id: str, fresh: Sequence[IssuedToken]
+    ledger: Ledger,
+    refresh_hash: str,
+    worker_id: str,
+    fresh: Sequence[IssuedToken],
+    roster: Roster,
 ) -> str | None:
     """Exchange a refresh token, which is good for that once, for *fresh* tokens.
+
+    Args:
+        ledger: Where.
+        refresh_hash: Of the refresh token.
+        worker_id: Who shows it.
+        fresh: Are given the credential that it was issued for.
+        roster: Who may talk, as the orchestrator knows it: a fresh token is looked at again at
+            each use, so that this need not be the newest.
 
     Returns:
         Why not, or None.
@@ -187,7 +192,6 @@ def exchange(
         return "not found"
     if old.worker_id != worker_id:
         return "owner mismatch"
-    roster = Roster(_stored(ledger))
     ledger.drop_issued_token(refresh_hash)
     if not roster.lets_in(worker_id, old.credential, ledger.now):
         return "withdrawn"

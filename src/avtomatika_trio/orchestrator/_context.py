@@ -125,7 +125,7 @@ class Context:
         """
         problem: HttpProblem | None = None
         async with trio.open_nursery() as waiting:
-            waiting.start_soon(self._end_when_draining, waiting.cancel_scope)
+            waiting.start_soon(self.end_when_draining, waiting.cancel_scope)
             try:
                 await self.wrong_tokens.slow_down(address)
             except HttpProblem as exc:  # as it is, not in the nursery's group
@@ -134,7 +134,8 @@ class Context:
         if problem is not None:
             raise problem
 
-    async def _end_when_draining(self, waiting: trio.CancelScope) -> None:
+    async def end_when_draining(self, waiting: trio.CancelScope) -> None:
+        """Cancel *waiting* when the end has begun; to run beside it."""
         await self.draining.wait()
         waiting.cancel()
 

@@ -57,7 +57,7 @@ async def wait_for_tasks(
     waiting.deadline = trio.current_time() + hold_seconds
     async with trio.open_nursery() as watchers:
         watchers.start_soon(presence.watch, receive)
-        watchers.start_soon(_end_when_draining, context, waiting)
+        watchers.start_soon(context.end_when_draining, waiting)
         with waiting, context.storage.queue_news(offer.skills) as news:
             if context.storage.may_have_queued(offer.skills):
                 got = await take(context, offer)
@@ -66,11 +66,6 @@ async def wait_for_tasks(
                 got = await take(context, offer)
         watchers.cancel_scope.cancel()
     return got
-
-
-async def _end_when_draining(context: Context, waiting: trio.CancelScope) -> None:
-    await context.draining.wait()
-    waiting.cancel()
 
 
 async def take(context: Context, offer: Offer) -> tuple[HandOut, ...]:

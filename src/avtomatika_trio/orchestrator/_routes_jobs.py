@@ -215,7 +215,7 @@ class _Routes:
         access = self.context.access
         with access.session(partial(access.lets_in, client), waiting) as session:
             async with trio.open_nursery() as watchers:
-                watchers.start_soon(self._end_when_draining, waiting)
+                watchers.start_soon(self.context.end_when_draining, waiting)
                 with waiting, self.storage.job_news(job.id) as news:
                     job = await self._owned(client, job.id)
                     while not _is_news(job, after):
@@ -226,10 +226,6 @@ class _Routes:
             detail = "the token was withdrawn while this request waited"
             raise HttpProblem(HTTPStatus.UNAUTHORIZED, "token_unknown", detail)
         return job
-
-    async def _end_when_draining(self, waiting: trio.CancelScope) -> None:
-        await self.context.draining.wait()
-        waiting.cancel()
 
     async def history(self, client: Client, job_id: str) -> Answer:
         after = whole_number("after", 0)

@@ -57,6 +57,7 @@ async def refresh_tokens(context: Context, request: Request) -> dict[str, Any]:
         refresh_hash=hash_token(said.refresh_token, salt),
         worker_id=worker_id,
         fresh=tokens,
+        roster=context.access.roster,
     )
     fault = await context.storage.commit(operation)
     if fault is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from avtomatika_trio._config import OrchestratorSettings
-from avtomatika_trio._config._pem import PemFile, fault_of_authorities, fault_of_chain
+from avtomatika_trio._config._pem import faults_of_tls
 from avtomatika_trio.errors import ConfigError
 
 
@@ -61,11 +61,4 @@ def _problems(settings: OrchestratorSettings) -> Iterator[str]:
             "TLS_REQUIRE_CLIENT_CERT is set without TLS_CA_PATH;"
             " give the authority that signs the certificates of clients"
         )
-    faults: list[str | None] = []
-    if certificate is not None and key is not None:
-        faults.append(
-            fault_of_chain(PemFile("TLS_CERT_PATH", certificate), PemFile("TLS_KEY_PATH", key))
-        )
-    if authorities is not None:
-        faults.append(fault_of_authorities(PemFile("TLS_CA_PATH", authorities)))
-    yield from (fault for fault in faults if fault is not None)
+    yield from faults_of_tls(certificate, key, authorities)

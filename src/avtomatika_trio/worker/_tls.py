@@ -4,7 +4,7 @@ import ssl
 from collections.abc import Iterator
 
 from avtomatika_trio._config import WorkerSettings
-from avtomatika_trio._config._pem import PemFile, fault_of_authorities, fault_of_chain
+from avtomatika_trio._config._pem import faults_of_tls
 from avtomatika_trio.errors import ConfigError
 
 
@@ -32,11 +32,4 @@ def _problems(settings: WorkerSettings) -> Iterator[str]:
     certificate, key, authorities = settings.tls_cert, settings.tls_key, settings.tls_ca
     if (certificate is None) != (key is None):
         yield "TLS_CERT_PATH and TLS_KEY_PATH go together; set both, or neither"
-    faults: list[str | None] = []
-    if certificate is not None and key is not None:
-        faults.append(
-            fault_of_chain(PemFile("TLS_CERT_PATH", certificate), PemFile("TLS_KEY_PATH", key))
-        )
-    if authorities is not None:
-        faults.append(fault_of_authorities(PemFile("TLS_CA_PATH", authorities)))
-    yield from (fault for fault in faults if fault is not None)
+    yield from faults_of_tls(certificate, key, authorities)
