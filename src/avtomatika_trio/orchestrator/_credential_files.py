@@ -65,8 +65,9 @@ class CredentialFiles:
         Raises:
             ConfigError: with every problem.
         """
-        if self.workers is None and self.clients is None and not (self.looks_around or again):
-            return Read()  # no thread for nothing: a test's clock does not see them
+        if self.workers is None and self.clients is None and not self.looks_around:
+            # No file, and so no thread: a test's clock does not see them.
+            return self._read(access, again=again)
         return await trio.to_thread.run_sync(partial(self._read, access, again=again))
 
     def _read(self, access: AccessSet, *, again: bool) -> Read:
