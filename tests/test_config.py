@@ -15,6 +15,7 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from avtomatika_trio._config import (
     Loaded,
     OrchestratorSettings,
+    S3Access,
     Secret,
     Target,
     WorkerSettings,
@@ -35,7 +36,27 @@ HIDDEN = "hunter2"
 A_FILE = Path(__file__)
 
 #: Program, field, a text for it in the environment, and what that text means.
+FILE_VALUES: list[tuple[str, str, object]] = [
+    ("s3_endpoint", "http://localhost:9000", "http://localhost:9000"),
+    ("s3_access_key", "key-id", Secret("key-id")),
+    ("s3_secret_key", "s3-key", Secret("s3-key")),
+    ("s3_session_token", "s3-token", Secret("s3-token")),
+    ("s3_region", "eu-central-1", "eu-central-1"),
+    ("s3_bucket", "worker-results", "worker-results"),
+    ("s3_max_concurrency", "4", 4),
+    ("aws_endpoint", "https://s3.example", "https://s3.example"),
+    ("aws_access_key", "key-id", Secret("key-id")),
+    ("aws_secret_key", "s3-key", Secret("s3-key")),
+    ("aws_session_token", "s3-token", Secret("s3-token")),
+    ("aws_region", "eu-central-1", "eu-central-1"),
+]
 ORCHESTRATOR_VALUES: list[tuple[str, str, object]] = [
+    *FILE_VALUES,
+    ("files_dir", "/srv/files", Path("/srv/files")),
+    ("task_files_dir", "/srv/tasks", Path("/srv/tasks")),
+    ("max_file_bytes", "1GiB", 1024**3),
+    ("s3_auto_cleanup", "off", False),
+    ("files_retention_seconds", "60", 60.0),
     ("storage_url", "redis://db:6379/0", "redis://db:6379/0"),
     ("host", "[::1]", "::1"),
     ("port", "9000", 9000),
@@ -73,6 +94,13 @@ ORCHESTRATOR_VALUES: list[tuple[str, str, object]] = [
     ("log_level", "debug", "DEBUG"),
 ]
 WORKER_VALUES: list[tuple[str, str, object]] = [
+    *FILE_VALUES,
+    ("s3_allowed_buckets", "inputs, more-inputs", ("inputs", "more-inputs")),
+    ("files_dir", "/srv/files", Path("/srv/files")),
+    ("payload_dir", "/srv/payloads", Path("/srv/payloads")),
+    ("payload_max_bytes", "10GiB", 10 * 1024**3),
+    ("blob_cache_dir", "/srv/cache", Path("/srv/cache")),
+    ("blob_cache_max_bytes", "20GiB", 20 * 1024**3),
     ("worker_id", "gpu-1", "gpu-1"),
     (
         "orchestrators",
@@ -991,3 +1019,68 @@ def test_another_mode_stops_the_start() -> None:
 def test_files_that_are_not_transferred_yet_are_warned_of() -> None:
     loaded = load_worker_settings(environ={"S3_BUCKET": "b"}, file=None, overrides={})
     assert [warning[:5] for warning in loaded.warnings] == ["S3_*:"]
+
+
+# --- S3 -----------------------------------------------------------------------
+
+FULL = {
+    "S3_ENDPOINT_URL": "http://localhost:9000",
+    "S3_ACCESS_KEY": "minioadmin",
+    "S3_SECRET_KEY": "minioadmin",
+    "S3_BUCKET": "worker-results",
+}
+AWS = {
+    "AWS_ACCESS_KEY_ID": "aws-id",
+    "AWS_SECRET_ACCESS_KEY": "aws-key",
+    "AWS_SESSION_TOKEN": "aws-token",
+    "AWS_REGION": "eu-west-1",
+    "AWS_ENDPOINT_URL": "https://s3.example",
+}
+both_programs = pytest.mark.parametrize("kind", [OrchestratorSettings, WorkerSettings])
+
+
+@both_programs
+def test_the_settings_of_the_page_are_enough_for_s3(kind: type[Any]) -> None:
+    assert load(kind, FULL).settings.s3() == S3Access(
+        endpoint="http://localhost:9000",
+        access_key=Secret("minioadmin"),
+        secret_key=Secret("minioadmin"),
+        session_token=None,
+        region="us-east-1",
+        bucket="worker-results",
+    )
+
+
+@both_programs
+def test_variables_of_other_programs_do_not_turn_s3_on(kind: type[Any]) -> None:
+    assert load(kind, AWS).settings.s3() is None
+
+
+@both_programs
+def test_what_s3_needs_may_come_from_the_variables_of_aws(kind: type[Any]) -> None:
+    assert load(kind, {**AWS, "S3_DEFAULT_BUCKET": "worker-results"}).settings.s3() == S3Access(
+        endpoint="https://s3.example",
+        access_key=Secret("aws-id"),
+        secret_key=Secret("aws-key"),
+        session_token=Secret("aws-token"),
+        region="eu-west-1",
+        bucket="worker-results",
+    )
+
+
+def test_a_token_of_one_source_does_not_go_with_a_key_of_the_other() -> None:
+    found = load(WorkerSettings, {**AWS, **FULL}).settings.s3()
+    assert (found.access_key, found.session_token) == (Secret("minioadmin"), None)
+
+
+@pytest.mark.parametrize("missing", ["S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_BUCKET"])
+@both_programs
+def test_half_of_s3_names_what_is_missing(kind: type[Any], missing: str) -> None:
+    environ = {name: value for name, value in FULL.items() if name != missing}
+    with pytest.raises(ConfigError) as caught:
+        load(kind, environ).settings.s3()
+    (problem,) = caught.value.problems
+    given = ", ".join(environ)
+    assert problem.startswith(f"S3 is used since {given} are set, but {missing} is missing: set it")
+    report = check(kind, environ=environ, file=None, overrides={})
+    assert report.problems == (problem,)

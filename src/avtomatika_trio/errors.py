@@ -12,7 +12,16 @@
     │   ├── IllegalTransition    this event cannot happen in this status
     │   └── StaleRevision        someone else wrote first; read again and decide anew
     ├── QuotaExceeded            a client has submitted as many jobs as it may
+    ├── BlobError                a file of a job cannot be had or put; `uri` is which
+    │   ├── BlobMissing          there is no such file, or no such bucket
+    │   ├── BlobDenied           the server does not let us, whatever is tried again
+    │   ├── BlobRefused          its URI or its name cannot be used
+    │   ├── BlobMismatch         it is not what it was said to be: size, ETag, checksum
+    │   ├── BlobChanged          somebody wrote to it while it was read
+    │   ├── BlobUnavailable      the server could not be reached or failed, for too long
+    │   └── DiskFault            the local disk is full, or fails
     ├── HandlerError
+    │   ├── UnsafePath           a name leads out of the folder of the attempt
     │   ├── TransientError       raised by a task handler: try again
     │   ├── PermanentError       raised by a task handler: another try cannot end differently
     │   └── InvalidInput         raised by a task handler: the params are wrong
@@ -156,6 +165,45 @@ class QuotaExceeded(AvtomatikaError):
         return f"{self.used} of the {self.allowed} jobs of this month are used"
 
 
+@attrs.frozen
+class BlobError(AvtomatikaError):
+    """Something about one file that is kept beside jobs."""
+
+    uri: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.uri}: {self.reason}"
+
+
+class BlobMissing(BlobError):
+    """There is no such file, or no such bucket."""
+
+
+class BlobDenied(BlobError):
+    """The server does not let us; trying again cannot end differently."""
+
+
+class BlobRefused(BlobError):
+    """Its URI or its name cannot be used."""
+
+
+class BlobMismatch(BlobError):
+    """It is not what it was said to be: its size, its ETag or its checksum differ."""
+
+
+class BlobChanged(BlobError):
+    """Somebody wrote to it while it was read; read it again."""
+
+
+class BlobUnavailable(BlobError):
+    """The server could not be reached or failed, for longer than we are patient."""
+
+
+class DiskFault(BlobError):
+    """The local disk is full, or fails."""
+
+
 class HandlerError(AvtomatikaError):
     """Raised by the author of a task handler to say how the attempt failed.
 
@@ -188,6 +236,12 @@ class InvalidInput(HandlerError):
     """The params are wrong; whoever dispatched the task must change them."""
 
     code = "INVALID_INPUT_ERROR"
+
+
+class UnsafePath(HandlerError):
+    """A name leads out of the folder of the attempt, and nothing was read or written there."""
+
+    code = "SECURITY_ERROR"
 
 
 @attrs.frozen

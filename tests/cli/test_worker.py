@@ -170,12 +170,12 @@ def test_a_token_that_was_given_is_shown_to_all_that_have_none_of_their_own(
     assert tokens == [Secret("given"), Secret("own")]
 
 
-def test_a_setting_without_effect_is_warned_of(
+def test_half_a_configuration_of_s3_is_refused(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "cli_test_warned.py").write_text(MODULE)
+    (tmp_path / "cli_test_half.py").write_text(MODULE)
     monkeypatch.setenv("S3_BUCKET", "results")
-    ran = run("worker", "run", "cli_test_warned:worker", "--health-port", "off")
-    assert (ran.code, ran.out) == (Exit.USAGE, "")  # it has no skill
-    assert ran.err.startswith("warning: S3_*: files are not transferred by this version yet")
-    assert "\n  skills         none\n" in ran.err
+    ran = run("worker", "run", "cli_test_half:worker", "--health-port", "off")
+    assert (ran.code, ran.out) == (Exit.USAGE, "")
+    assert "S3 is used since S3_BUCKET is set, but S3_ACCESS_KEY is missing" in ran.err
+    assert "S3_SECRET_KEY is missing" in ran.err

@@ -25,6 +25,10 @@ from avtomatika_trio._config._load import (
     load_orchestrator_settings as load_orchestrator_settings,
     load_worker_settings as load_worker_settings,
 )
+from avtomatika_trio._config._settings_files import (
+    FileSettings as FileSettings,
+    S3Access as S3Access,
+)
 from avtomatika_trio._config._settings_orchestrator import (
     OrchestratorSettings as OrchestratorSettings,
 )
@@ -33,9 +37,11 @@ from avtomatika_trio._config._targets import Target as Target
 
 __all__ = [
     "Entry",
+    "FileSettings",
     "Loaded",
     "OrchestratorSettings",
     "Report",
+    "S3Access",
     "Secret",
     "Target",
     "WorkerSettings",

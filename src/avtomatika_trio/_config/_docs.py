@@ -79,7 +79,7 @@ def _value(setting: Setting) -> str:
 
 
 def _default(setting: Setting, default: object) -> str:
-    if default is None:
+    if default is None or default == ():
         return "none"
     if isinstance(default, tuple):
         return ", ".join(f"`{target.url}`" for target in default)

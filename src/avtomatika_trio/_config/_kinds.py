@@ -288,6 +288,18 @@ def _worker_id(raw: object) -> str:
     return text_of(raw)
 
 
+def _bucket(raw: object) -> str:
+    text = text_of(raw)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", text) or ".." in text:
+        raise Malformed(f"{shown(raw)} is not the name of a bucket")
+    return text
+
+
+def _buckets(raw: object) -> tuple[str, ...]:
+    items = raw if isinstance(raw, list | tuple) else text_of(raw).split(",")
+    return tuple(_bucket(it.strip() if isinstance(it, str) else it) for it in items)
+
+
 def is_loopback(host: str) -> bool:
     """Whether *host* can be reached from this machine only.
 
@@ -304,6 +316,8 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback or (mapped is not None and mapped.is_loopback)
 
 
+BUCKET = Kind(expects="the name of a bucket, 3 to 63 letters, digits, `.` or `-`", read=_bucket)
+BUCKETS = Kind(expects="names of buckets, with commas between them", read=_buckets)
 TEXT = Kind(expects="a text", read=text_of)
 FOLDER = Kind(expects="the path of a folder", read=_folder)
 FILE = Kind(expects="the path of a file that can be read", read=_file)

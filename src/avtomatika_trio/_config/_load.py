@@ -18,7 +18,6 @@ from avtomatika_trio._config._setting import Setting, setting_of
 from avtomatika_trio._config._settings_orchestrator import OrchestratorSettings
 from avtomatika_trio._config._settings_worker import WorkerSettings
 from avtomatika_trio._config._targets import Target
-from avtomatika_trio._config._unsupported import warnings
 from avtomatika_trio.errors import ConfigError
 
 S = TypeVar("S", OrchestratorSettings, WorkerSettings)
@@ -131,7 +130,9 @@ def check(
         source = found.sources[field.name]
         entries.append(Entry(field=field.name, name=setting.names[0], value=value, source=source))
     return Report(
-        entries=tuple(entries), problems=tuple(found.problems), warnings=_warnings(kind, environ)
+        entries=tuple(entries),
+        problems=(*found.problems, *_faults_of_s3(kind, found)),
+        warnings=_near_misses(environ),
     )
 
 
@@ -139,7 +140,7 @@ def _displayed(setting: Setting, value: object) -> str:
     if value is None:
         return "none"
     if isinstance(value, tuple):
-        return ", ".join(target.url for target in value)
+        return ", ".join(str(getattr(it, "url", it)) for it in value) or "none"
     return masked(str(value)) if setting.kind is STORAGE else str(value)
 
 
@@ -154,7 +155,7 @@ def _load(
     if found.problems:
         raise ConfigError(tuple(found.problems))
     return Loaded(
-        settings=kind(**found.values), sources=found.sources, warnings=_warnings(kind, environ)
+        settings=kind(**found.values), sources=found.sources, warnings=_near_misses(environ)
     )
 
 
@@ -316,8 +317,16 @@ def _hint_of_key(key: str, table: str, keys: Mapping[str, list[str]]) -> str:
     return _did_you_mean(key.lower(), keys[table]) or "; remove it"
 
 
-def _warnings(kind: type[Any], environ: Mapping[str, str]) -> tuple[str, ...]:
-    return (*_near_misses(environ), *warnings(kind, environ))
+def _faults_of_s3(
+    kind: type[OrchestratorSettings] | type[WorkerSettings], found: _Resolution
+) -> tuple[str, ...]:
+    if found.problems:
+        return ()
+    try:
+        kind(**found.values).s3()
+    except ConfigError as exc:
+        return exc.problems
+    return ()
 
 
 def _near_misses(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import attrs
 from avtomatika_trio._config._addresses import STORAGE, masked
 from avtomatika_trio._config._kinds import (
     FILE,
+    FOLDER,
     HOST,
     PORT,
     SECRET,
@@ -27,14 +28,51 @@ from avtomatika_trio._config._kinds import (
     whole,
 )
 from avtomatika_trio._config._setting import DAY_SECONDS, log_level, setting
+from avtomatika_trio._config._settings_files import FileSettings
 
 _KIB = 1024
 _MIB = 1024**2
 
 
+_GIB = 1024**3
+
+
 @attrs.frozen(kw_only=True)
-class OrchestratorSettings:
+class OrchestratorSettings(FileSettings):
     """Settings of one orchestrator process; durations in seconds, sizes in bytes."""
+
+    files_dir: Path = setting(
+        FOLDER,
+        "FILES_DIR",
+        default=Path(".avtomatika/files"),
+        show=lambda folder: repr(str(folder)),
+        doc="Without S3: the folder that files of jobs are kept in.",
+    )
+    task_files_dir: Path = setting(
+        FOLDER,
+        "TASK_FILES_DIR",
+        default=Path("/tmp/avtomatika-payloads"),  # noqa: S108 - ours in it are 0700
+        show=lambda folder: repr(str(folder)),
+        doc="Where files are while handlers of blueprints or uploads of clients work on them.",
+    )
+    max_file_bytes: int = setting(
+        size(1, 5 * 1024 * _GIB),
+        "MAX_FILE_BYTES",
+        default=5 * _GIB,
+        doc="The longest file that a client may send through the orchestrator.",
+    )
+    s3_auto_cleanup: bool = setting(
+        SWITCH,
+        "S3_AUTO_CLEANUP",
+        default=True,
+        doc="Whether the files of a job are removed some time after its end.",
+    )
+    files_retention_seconds: float = setting(
+        seconds(0, 3650 * DAY_SECONDS),
+        "FILES_RETENTION_SECONDS",
+        default=7.0 * DAY_SECONDS,
+        doc="How long after its end they stay.",
+    )
 
     storage_url: str = setting(
         STORAGE,

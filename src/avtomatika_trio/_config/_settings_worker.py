@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 
 from avtomatika_trio._config._kinds import (
+    BUCKETS,
     FILE,
     FOLDER,
     HOST,
@@ -21,15 +22,59 @@ from avtomatika_trio._config._kinds import (
     Secret,
     one_of,
     seconds,
+    size,
     whole,
 )
 from avtomatika_trio._config._setting import DAY_SECONDS, log_level, setting
+from avtomatika_trio._config._settings_files import FileSettings
 from avtomatika_trio._config._targets import ONE_OR_MORE, ONE_TARGET, TARGETS, Target
+
+_MIB, _TIB = 1024**2, 1024**4
 
 
 @attrs.frozen(kw_only=True)
-class WorkerSettings:
-    """Settings of one worker process; durations in seconds."""
+class WorkerSettings(FileSettings):
+    """Settings of one worker process; durations in seconds, sizes in bytes."""
+
+    s3_allowed_buckets: tuple[str, ...] = setting(
+        BUCKETS,
+        "S3_ALLOWED_BUCKETS",
+        default=(),
+        doc="From which buckets params may name files, besides the worker's own.",
+    )
+    files_dir: Path | None = setting(
+        FOLDER,
+        "FILES_DIR",
+        default=None,
+        doc="Without S3: the folder that files are kept in; the one of the orchestrator, on the "
+        "same machine.",
+    )
+    payload_dir: Path = setting(
+        FOLDER,
+        "TASK_FILES_DIR",
+        "WORKER_PAYLOAD_DIR",
+        default=Path("/tmp/payloads"),  # noqa: S108 - the default of the system; ours are 0700
+        show=lambda folder: repr(str(folder)),
+        doc="Where each attempt has a folder of its own; only files in it are uploaded.",
+    )
+    payload_max_bytes: int | None = setting(
+        size(_MIB, 1024 * _TIB),
+        "WORKER_PAYLOAD_MAX_BYTES",
+        default=None,
+        doc="How much the inputs of all running attempts may take there; what is more waits.",
+    )
+    blob_cache_dir: Path | None = setting(
+        FOLDER,
+        "WORKER_BLOB_CACHE_DIR",
+        default=None,
+        doc="Where downloaded files are kept for the next task that wants them.",
+    )
+    blob_cache_max_bytes: int = setting(
+        size(_MIB, 1024 * _TIB),
+        "WORKER_BLOB_CACHE_MAX_BYTES",
+        default=10 * 1024 * _MIB,
+        doc="How much that cache may take; what was not used for longest goes first.",
+    )
 
     worker_id: str | None = setting(
         WORKER_ID,

@@ -270,6 +270,11 @@ class Worker:
         self._overrides |= overrides
 
     def _load_settings(self) -> WorkerSettings:
+        settings = self._from_sources()
+        settings.s3()  # half of what S3 needs is a mistake, now and not at the first file
+        return settings
+
+    def _from_sources(self) -> WorkerSettings:
         if self._settings is None:
             return load_worker_settings(
                 environ=os.environ,

@@ -1,0 +1,230 @@
+"""Blobs in a folder of this machine: buckets are folders in it, keys are paths."""
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import attrs
+import trio
+
+from avtomatika_trio.blobs._base import Advance, Blob, Blobs, Location, Unfinished
+from avtomatika_trio.blobs._digest import Digest
+from avtomatika_trio.blobs._disk import check_unchanged, disk_faults, open_target
+from avtomatika_trio.blobs._line import call_in_thread, check_line
+from avtomatika_trio.errors import BlobChanged, BlobMissing, BlobRefused
+
+#: The bucket of those who name none.
+DEFAULT_BUCKET = "avtomatika-payloads"
+
+#: Where files are until they are whole; no bucket has such a name.
+_UNFINISHED = ".unfinished"
+
+_OLD_SECONDS = 86_400.0
+
+_BLOCK_BYTES = 1024 * 1024
+
+_LONGEST_NAME = 255
+
+
+@asynccontextmanager
+async def open_folder(
+    folder: Path, *, bucket: str = DEFAULT_BUCKET, max_concurrency: int = 10
+) -> AsyncIterator[Blobs]:
+    """Blobs in *folder*, which several processes may use; it is made when it is needed.
+
+    Args:
+        folder: Where the buckets are.
+        bucket: For what is not told another one.
+        max_concurrency: How many files are copied at a time.
+    """
+    yield FolderBlobs(folder, bucket, trio.CapacityLimiter(max_concurrency))
+
+
+@attrs.define(eq=False)
+class FolderBlobs:
+    """See `open_folder` and `Blobs`."""
+
+    folder: Path
+    bucket: str
+    threads: trio.CapacityLimiter
+
+    async def head(self, at: Location) -> Blob:
+        path = self.path_of(at)
+
+        def look() -> Blob:
+            with disk_faults(at.uri, "it cannot be looked at"):
+                try:
+                    status = path.stat()
+                except (FileNotFoundError, NotADirectoryError):
+                    raise BlobMissing(at.uri, "there is no such file") from None
+                if not path.is_file():
+                    raise BlobMissing(at.uri, "there is no such file; it is a folder")
+                return _blob(at, status)
+
+        return await trio.to_thread.run_sync(look)
+
+    async def list(self, under: Location, *, most: int = 100_000) -> Sequence[Blob]:
+        root = self.path_of(under.at(""))
+
+        def look() -> Sequence[Blob]:
+            found: list[Blob] = []
+            start = root / under.key.rpartition("/")[0]
+            with disk_faults(under.uri, "it cannot be looked at"):
+                for path in _files(start):
+                    key = path.relative_to(root).as_posix()
+                    if not key.startswith(under.key):
+                        continue
+                    with suppress(FileNotFoundError):  # deleted meanwhile
+                        found.append(_blob(under.at(key), path.stat()))
+                    if len(found) > most:
+                        raise BlobRefused(under.uri, f"there are more than {most} files in it")
+            return sorted(found, key=lambda it: it.location.key.encode())
+
+        return await call_in_thread(look, self.threads)
+
+    async def download(self, blob: Blob, path: Path, advance: Advance) -> str:
+        source = self.path_of(blob.location)
+        async with open_target(blob.uri, path, blob.size) as descriptor:
+
+            def fetch() -> str:
+                with disk_faults(blob.uri, "it cannot be copied"):
+                    try:
+                        file = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+                    except FileNotFoundError:
+                        raise BlobMissing(blob.uri, "there is no such file") from None
+                    try:
+                        if _etag(os.fstat(file)) != blob.etag:
+                            raise BlobChanged(blob.uri, "it was changed while it was read")
+                        return _copy(file, descriptor)
+                    finally:
+                        os.close(file)
+
+            sha256 = await call_in_thread(fetch, self.threads)
+        advance(blob.size)
+        return sha256
+
+    async def upload(self, descriptor: int, at: Location, advance: Advance) -> Blob:
+        target = self.path_of(at)
+        blob = await call_in_thread(partial(self._put, descriptor, at, target), self.threads)
+        advance(blob.size)
+        return blob
+
+    def _put(self, descriptor: int, at: Location, target: Path) -> Blob:
+        with disk_faults(at.uri, "it cannot be kept in the folder"):
+            temporary = self.folder / _UNFINISHED / uuid.uuid4().hex
+            temporary.parent.mkdir(0o700, parents=True, exist_ok=True)
+            _forget_old(temporary.parent)
+            before = os.fstat(descriptor)
+            try:
+                file = os.open(
+                    temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+                )
+                try:
+                    sha256 = _copy(descriptor, file)
+                    os.fsync(file)
+                finally:
+                    os.close(file)
+                check_unchanged(at.uri, before, descriptor)
+                _move(temporary, target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            return attrs.evolve(_blob(at, target.stat()), checksum=("sha256", sha256))
+
+    async def delete(self, at: Location) -> int:
+        path = self.path_of(at)
+
+        def remove() -> int:
+            with disk_faults(at.uri, "it cannot be deleted"):
+                if not at.is_folder:
+                    path.unlink(missing_ok=True)
+                    return 1
+                count = sum(1 for _ in _files(path))
+                with suppress(FileNotFoundError):
+                    shutil.rmtree(path)
+                return count
+
+        return await trio.to_thread.run_sync(remove, limiter=self.threads)
+
+    async def presigned(self, at: Location, *, method: str, seconds: int) -> str | None:
+        del at, method, seconds
+        await trio.lowlevel.checkpoint()
+        return None
+
+    async def unfinished(self, under: Location) -> Sequence[Unfinished]:
+        del under  # what a process that died has left is forgotten by the next upload
+        await trio.lowlevel.checkpoint()
+        return ()
+
+    async def abort(self, upload: Unfinished) -> None:
+        del upload
+        await trio.lowlevel.checkpoint()
+
+    def path_of(self, at: Location) -> Path:
+        """Where *at* is on the disk.
+
+        Raises:
+            BlobRefused: its key is no path: `..`, an empty part, a name that is too long.
+        """
+        parts = at.key.rstrip("/").split("/") if at.key.rstrip("/") else []
+        for part in (at.bucket, *parts):
+            if part in {"", ".", "..", _UNFINISHED} or "\0" in part:
+                raise BlobRefused(at.uri, f"a folder cannot keep a file of such a name: {part!r}")
+            if len(os.fsencode(part)) > _LONGEST_NAME:
+                raise BlobRefused(at.uri, f"a part of its name has more than {_LONGEST_NAME} bytes")
+        return self.folder.joinpath(at.bucket, *parts)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for where, _, names in os.walk(folder):
+        check_line()
+        for name in names:
+            yield Path(where, name)
+
+
+def _copy(source: int, target: int) -> str:
+    """Copy all of *source*, from its beginning; returns the sha256."""
+    digest, at = Digest(), 0
+    while data := os.pread(source, _BLOCK_BYTES, at):
+        check_line()
+        digest.update(data)
+        at += len(data)
+        left = memoryview(data)
+        while left:
+            left = left[os.write(target, left) :]
+    return digest.sha256
+
+
+def _move(temporary: Path, target: Path) -> None:
+    """Put a whole file into its place; its folder may be deleted at the same moment."""
+    for last_try in (False, True):
+        target.parent.mkdir(0o700, parents=True, exist_ok=True)
+        try:
+            temporary.replace(target)
+        except FileNotFoundError:
+            if last_try:
+                raise
+        else:
+            return
+
+
+def _forget_old(folder: Path) -> None:
+    """Remove what processes that died have left."""
+    for path in folder.iterdir():
+        with suppress(OSError):
+            if path.stat().st_mtime < time.time() - _OLD_SECONDS:
+                path.unlink()
+
+
+def _blob(at: Location, status: os.stat_result) -> Blob:
+    return Blob(location=at, size=status.st_size, etag=_etag(status), modified_at=status.st_mtime)
+
+
+def _etag(status: os.stat_result) -> str:
+    """Files are replaced, never written to, so a new content is a new file."""
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"

@@ -1,0 +1,232 @@
+"""How a file goes to S3: in one request, or in parts, several at a time."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from avtomatika_trio.blobs._base import Advance, Blob, Location, Unfinished
+from avtomatika_trio.blobs._client import UploadGone, translated
+from avtomatika_trio.blobs._digest import Digest, crc32_of
+from avtomatika_trio.blobs._disk import check_unchanged, disk_faults
+from avtomatika_trio.blobs._line import call_in_thread, check_line
+from avtomatika_trio.errors import BlobError, BlobUnavailable
+
+if TYPE_CHECKING:
+    from avtomatika_trio.blobs._s3 import S3Blobs
+
+#: A part of an upload; a file that is not longer takes one request.
+PART_BYTES = 8 * 1024 * 1024
+
+#: S3's own limit.
+_MOST_PARTS = 10_000
+
+_PARTS_AT_A_TIME = 4
+
+#: How long an upload that has failed may take to be taken back; later the journal does it.
+_ABORT_SECONDS = 2.0
+
+
+async def upload(blobs: "S3Blobs", descriptor: int, at: Location, advance: Advance) -> Blob:
+    """See `Blobs.upload`."""
+    before = os.fstat(descriptor)
+    size = before.st_size
+    if size <= PART_BYTES:
+        blob = await _put(blobs, descriptor, size, at)
+        advance(size)
+    else:
+        blob = await _in_parts(blobs, descriptor, size, at, advance)
+    check_unchanged(at.uri, before, descriptor)
+    return blob
+
+
+async def _put(blobs: "S3Blobs", descriptor: int, size: int, at: Location) -> Blob:
+    def put() -> Blob:
+        digest = Digest()
+        with disk_faults(at.uri, "the file cannot be read"):
+            digest.read(descriptor, 0, size)
+        answer = blobs.client.put_object(
+            Bucket=at.bucket,
+            Key=at.key,
+            Body=_Slice(descriptor, 0, size),
+            ContentLength=size,
+            ChecksumCRC32=crc32_of(descriptor, 0, size),
+            Metadata={"sha256": digest.sha256},
+        )
+        return _stored(at, size, answer["ETag"], digest.sha256)
+
+    return await blobs.ask(at.uri, put)
+
+
+async def _in_parts(
+    blobs: "S3Blobs", descriptor: int, size: int, at: Location, advance: Advance
+) -> Blob:
+    begun: list[Unfinished] = []
+    try:
+        upload_ = await blobs.ask(at.uri, partial(_begin, blobs, at, begun))
+        parts = _Parts(blobs, upload_, descriptor, size)
+        sha256 = await parts.send(advance)
+        etag = await parts.complete()
+    except BaseException:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _ABORT_SECONDS):
+            for one in begun:
+                await _take_back(blobs, one)
+        raise
+    return _stored(at, size, etag, sha256)
+
+
+def _begin(blobs: "S3Blobs", at: Location, begun: list[Unfinished]) -> Unfinished:
+    made = blobs.client.create_multipart_upload(
+        Bucket=at.bucket, Key=at.key, ChecksumAlgorithm="CRC32"
+    )
+    upload_ = Unfinished(location=at, upload_id=made["UploadId"])
+    begun.append(upload_)
+    if blobs.journal is not None:
+        with disk_faults(at.uri, "the upload cannot be noted"):
+            blobs.journal.begun(upload_)
+    return upload_
+
+
+async def _take_back(blobs: "S3Blobs", upload_: Unfinished) -> None:
+    """End *upload_*, if that can be had at once; the journal remembers it otherwise."""
+    with suppress(BlobError):  # what it failed with before is what is told
+        await blobs.abort(upload_)
+
+
+def _stored(at: Location, size: int, etag: str, sha256: str) -> Blob:
+    return Blob(location=at, size=size, etag=etag.strip('"'), checksum=("sha256", sha256))
+
+
+@attrs.define(eq=False)
+class _Parts:
+    """The parts of one upload."""
+
+    blobs: "S3Blobs"
+    upload: Unfinished
+    descriptor: int
+    size: int
+    _sent: dict[int, dict[str, Any]] = attrs.field(factory=dict, init=False)
+
+    @property
+    def _uri(self) -> str:
+        return self.upload.location.uri
+
+    async def send(self, advance: Advance) -> str:
+        """Send all parts; returns the sha256 of the file."""
+        length = max(PART_BYTES, -(-self.size // _MOST_PARTS))
+        digest = Digest()
+        failures: list[Exception] = []
+        async with trio.open_nursery() as nursery:
+
+            async def send(starts: Iterator[tuple[int, int]]) -> None:
+                try:
+                    for number, start in starts:
+                        stop = min(self.size, start + length)
+                        await self.blobs.ask(self._uri, partial(self._send, number, start, stop))
+                        advance(stop - start)
+                except Exception as exc:  # noqa: BLE001 - as it is, not in the nursery's group
+                    failures.append(exc)
+                    nursery.cancel_scope.cancel()
+
+            starts = iter(enumerate(range(0, self.size, length), start=1))
+            for _ in range(_PARTS_AT_A_TIME):
+                nursery.start_soon(send, starts)
+            try:
+                await call_in_thread(partial(self._digest, digest), _hashing())
+            except Exception as exc:  # noqa: BLE001 - as above
+                failures.append(exc)
+                nursery.cancel_scope.cancel()
+        if failures:
+            raise _told(self._uri, failures[0])
+        return digest.sha256
+
+    async def complete(self) -> str:
+        """Make one blob of the parts; returns its ETag."""
+        at = self.upload.location
+        parts = [{"PartNumber": number, **self._sent[number]} for number in sorted(self._sent)]
+
+        def complete() -> str:
+            with translated(at.uri):
+                answer = self.blobs.client.complete_multipart_upload(
+                    Bucket=at.bucket,
+                    Key=at.key,
+                    UploadId=self.upload.upload_id,
+                    MultipartUpload={"Parts": parts},
+                )
+            return str(answer["ETag"])
+
+        try:
+            etag = await self.blobs.ask(at.uri, complete)
+        except UploadGone as exc:
+            # Perhaps an answer was lost, and it is complete: the key is of this attempt alone.
+            found = await self.blobs.head(at)
+            if found.size != self.size or not found.etag.endswith(f"-{len(parts)}"):
+                raise _told(at.uri, exc) from exc
+            etag = found.etag
+        if self.blobs.journal is not None:
+            note = partial(self.blobs.journal.ended, self.upload)
+            await trio.to_thread.run_sync(note)
+        return etag
+
+    def _send(self, number: int, start: int, stop: int) -> None:
+        at = self.upload.location
+        crc32 = crc32_of(self.descriptor, start, stop)
+        answer = self.blobs.client.upload_part(
+            Bucket=at.bucket,
+            Key=at.key,
+            UploadId=self.upload.upload_id,
+            PartNumber=number,
+            Body=_Slice(self.descriptor, start, stop),
+            ContentLength=stop - start,
+            ChecksumCRC32=crc32,
+        )
+        self._sent[number] = {"ETag": answer["ETag"], "ChecksumCRC32": crc32}
+
+    def _digest(self, digest: Digest) -> None:
+        with disk_faults(self._uri, "the file cannot be read"):
+            for start in range(0, self.size, PART_BYTES):
+                check_line()
+                digest.read(self.descriptor, start, min(self.size, start + PART_BYTES))
+
+
+def _hashing() -> trio.CapacityLimiter:
+    """Hashing is no request: it does not take a thread of theirs."""
+    return trio.to_thread.current_default_thread_limiter()
+
+
+def _told(uri: str, exc: Exception) -> Exception:
+    if isinstance(exc, UploadGone):
+        return BlobUnavailable(uri, "the upload was aborted by somebody else")
+    return exc
+
+
+class _Slice:
+    """A part of an open file, read as if it were a file; safe beside other parts of it."""
+
+    def __init__(self, descriptor: int, start: int, stop: int) -> None:
+        self._descriptor = descriptor
+        self._start = start
+        self._length = stop - start
+        self._at = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = self._length - self._at
+        wanted = left if size is None or size < 0 else min(size, left)
+        data = os.pread(self._descriptor, wanted, self._start + self._at) if wanted else b""
+        self._at += len(data)
+        return data
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._length}[whence]
+        self._at = min(max(0, base + offset), self._length)
+        return self._at
