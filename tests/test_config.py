@@ -1016,11 +1016,6 @@ def test_another_mode_stops_the_start() -> None:
     ]
 
 
-def test_files_that_are_not_transferred_yet_are_warned_of() -> None:
-    loaded = load_worker_settings(environ={"S3_BUCKET": "b"}, file=None, overrides={})
-    assert [warning[:5] for warning in loaded.warnings] == ["S3_*:"]
-
-
 # --- S3 -----------------------------------------------------------------------
 
 FULL = {
