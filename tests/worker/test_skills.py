@@ -10,7 +10,7 @@ from tests.worker.worker_cases import running
 from trio.testing import MockClock
 
 from avtomatika_trio.errors import ConfigError
-from avtomatika_trio.worker import Worker
+from avtomatika_trio.worker import TaskFiles, Worker
 
 
 def test_a_skill_can_be_registered_in_every_way() -> None:
@@ -49,6 +49,7 @@ async def test_handlers_get_what_their_parameters_name(autojump_clock: MockClock
     @worker.skill
     async def everything(**kwargs: Any) -> None:
         kwargs.pop("send_progress")
+        assert isinstance(kwargs.pop("task_files"), TaskFiles)
         got["everything"] = kwargs
 
     @worker.skill

@@ -15,6 +15,7 @@ from avtomatika_trio._wire.codec import encode
 from avtomatika_trio._wire.messages import EXTENSIONS, Registered, Registration
 from avtomatika_trio.errors import OrchestratorUnavailable
 from avtomatika_trio.worker._api import Address, Reply, Request, Silent
+from avtomatika_trio.worker._payloads import open_payloads
 from avtomatika_trio.worker._requests import Identity
 from avtomatika_trio.worker._service import _Service
 from avtomatika_trio.worker._spool_memory import MemoryFolder
@@ -98,8 +99,12 @@ async def running_for(*orchestrators: Orchestrator) -> AsyncIterator[None]:
     chosen = settings(orchestrators=tuple(Target(url=one.url) for one in orchestrators))
     clients = [(Address(url=it.url, worker_id="w1", token=None), it) for it in orchestrators]
     stop = trio.Event()
-    async with its_world.open_spool("i1") as spool, trio.open_nursery() as nursery:
-        service = _Service(identity, chosen, {}, spool, clients, its_world)
+    async with (
+        its_world.open_spool("i1") as spool,
+        open_payloads(chosen, "i1", wants_files=False) as payloads,
+        trio.open_nursery() as nursery,
+    ):
+        service = _Service(identity, chosen, {}, spool, payloads, clients, its_world)
         await nursery.start(service.run, stop)
         yield
         stop.set()

@@ -18,9 +18,9 @@ from avtomatika_trio.worker._link import Link
 from avtomatika_trio.worker._progress import ProgressReports
 from avtomatika_trio.worker._returns import Returns
 from avtomatika_trio.worker._routes import Routes
-from avtomatika_trio.worker._service import Surroundings
 from avtomatika_trio.worker._snapshot import Holdings
 from avtomatika_trio.worker._spool_memory import MemoryFolder, open_memory_spool
+from avtomatika_trio.worker._surroundings import Surroundings
 from avtomatika_trio.worker._switchboard import Switchboard
 
 

@@ -226,6 +226,8 @@ def _as_kept(result: TaskResult) -> dict[str, Any]:
     kept: dict[str, Any] = {"status": result.status, "data": result.data}
     if result.error is not None:
         kept["error"] = _fault_as_json(result.error)
+    if result.data_metadata:
+        kept["data_metadata"] = result.data_metadata
     return kept
 
 

@@ -11,6 +11,7 @@ import attrs
 
 from avtomatika_trio._core import job as jobs
 from avtomatika_trio._core.actions import Action, DispatchParallel, DispatchTask, GoTo, TaskSpec
+from avtomatika_trio._core.files import metadata_of
 from avtomatika_trio._core.job import Job, JobFault, JobStatus
 from avtomatika_trio._core.ledger import (
     FanOut,
@@ -207,6 +208,7 @@ def _add_task(
         state=job.state,
         skill=spec.skill,
         params=spec.params,
+        params_metadata=metadata_of(spec.params, job.state_history),
         priority=spec.priority,
         transitions=transitions,
         timeout_seconds=spec.timeout_seconds,

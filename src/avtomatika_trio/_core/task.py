@@ -70,6 +70,8 @@ class TaskResult:
     status: str
     data: Any = None
     error: TaskFault | None = None
+    data_metadata: dict[str, Any] = attrs.field(factory=dict)
+    """What is known of files that the data name: `uri`, `size`, `etag`, `sha256`, by place."""
 
 
 @attrs.frozen(kw_only=True)
@@ -88,6 +90,8 @@ class Task:
     """The state that dispatched it."""
     skill: str
     params: dict[str, Any]
+    params_metadata: dict[str, Any] = attrs.field(factory=dict)
+    """What is known of files that the params name, as in `TaskResult.data_metadata`."""
     priority: float
     transitions: dict[str, str]
     timeout_seconds: float | None

@@ -114,6 +114,8 @@ class Result:
     data: Any = None
     error: ResultError | str | None = None
     """A plain text counts as `TRANSIENT_ERROR`."""
+    data_metadata: Any = None
+    """What is known of files in the data, by their places; what is malformed is not kept."""
 
 
 @attrs.frozen(kw_only=True)
@@ -187,6 +189,8 @@ class TaskPayload:
     """The attempt's id on the wire."""
     type: str
     params: Any = attrs.field(factory=dict)
+    params_metadata: dict[str, Any] = attrs.field(factory=dict)
+    """What is known of files in the params: `uri`, `size`, `etag`, `sha256`, by their places."""
     priority: float = 0.0
     tracing_context: dict[str, str] = attrs.field(factory=dict)
     attempt: int = 1

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 
 from avtomatika_trio._config import S3Access
 from avtomatika_trio.blobs._base import (
-    SCHEME as SCHEME,
     Advance as Advance,
     Blob as Blob,
     Blobs as Blobs,
@@ -24,7 +23,6 @@ from avtomatika_trio.blobs._folder import open_folder as open_folder
 from avtomatika_trio.blobs._patience import Patience as Patience
 
 __all__ = [
-    "SCHEME",
     "Advance",
     "Blob",
     "Blobs",

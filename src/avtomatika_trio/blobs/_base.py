@@ -11,9 +11,8 @@ from typing import Protocol
 
 import attrs
 
+from avtomatika_trio._core.files import SCHEME
 from avtomatika_trio.errors import BlobRefused
-
-SCHEME = "s3://"
 
 #: S3's own limit, in bytes of UTF-8.
 _LONGEST_KEY = 1024
@@ -107,7 +106,7 @@ class Unfinished:
 class Journal(Protocol):
     """Where uploads of several parts are noted, so that none is left in a bucket for good.
 
-    Both are called in threads.
+    The first two are called in threads.
     """
 
     def begun(self, upload: Unfinished) -> None:
@@ -116,6 +115,10 @@ class Journal(Protocol):
 
     def ended(self, upload: Unfinished) -> None:
         """It is complete, or aborted."""
+        ...
+
+    def left(self, upload: Unfinished) -> None:
+        """It has failed and could not be aborted now; called in the loop."""
         ...
 
 

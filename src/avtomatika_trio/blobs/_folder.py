@@ -24,6 +24,9 @@ DEFAULT_BUCKET = "avtomatika-payloads"
 #: Where files are until they are whole; no bucket has such a name.
 _UNFINISHED = ".unfinished"
 
+#: What a key that ends in `/`, the mark of an empty folder, is on the disk.
+_MARK = ".folder"
+
 _OLD_SECONDS = 86_400.0
 
 _BLOCK_BYTES = 1024 * 1024
@@ -54,7 +57,7 @@ class FolderBlobs:
     threads: trio.CapacityLimiter
 
     async def head(self, at: Location) -> Blob:
-        path = self.path_of(at)
+        path = self._file_of(at)
 
         def look() -> Blob:
             with disk_faults(at.uri, "it cannot be looked at"):
@@ -77,6 +80,8 @@ class FolderBlobs:
             with disk_faults(under.uri, "it cannot be looked at"):
                 for path in _files(start):
                     key = path.relative_to(root).as_posix()
+                    if path.name == _MARK:
+                        key = key.removesuffix(_MARK)
                     if not key.startswith(under.key):
                         continue
                     with suppress(FileNotFoundError):  # deleted meanwhile
@@ -88,7 +93,7 @@ class FolderBlobs:
         return await call_in_thread(look, self.threads)
 
     async def download(self, blob: Blob, path: Path, advance: Advance) -> str:
-        source = self.path_of(blob.location)
+        source = self._file_of(blob.location)
         async with open_target(blob.uri, path, blob.size) as descriptor:
 
             def fetch() -> str:
@@ -109,7 +114,7 @@ class FolderBlobs:
         return sha256
 
     async def upload(self, descriptor: int, at: Location, advance: Advance) -> Blob:
-        target = self.path_of(at)
+        target = self._file_of(at)
         blob = await call_in_thread(partial(self._put, descriptor, at, target), self.threads)
         advance(blob.size)
         return blob
@@ -165,6 +170,9 @@ class FolderBlobs:
         del upload
         await trio.lowlevel.checkpoint()
 
+    def _file_of(self, at: Location) -> Path:
+        return self.path_of(at) / _MARK if at.is_folder else self.path_of(at)
+
     def path_of(self, at: Location) -> Path:
         """Where *at* is on the disk.
 
@@ -173,7 +181,7 @@ class FolderBlobs:
         """
         parts = at.key.rstrip("/").split("/") if at.key.rstrip("/") else []
         for part in (at.bucket, *parts):
-            if part in {"", ".", "..", _UNFINISHED} or "\0" in part:
+            if part in {"", ".", "..", _MARK, _UNFINISHED} or "\0" in part:
                 raise BlobRefused(at.uri, f"a folder cannot keep a file of such a name: {part!r}")
             if len(os.fsencode(part)) > _LONGEST_NAME:
                 raise BlobRefused(at.uri, f"a part of its name has more than {_LONGEST_NAME} bytes")

@@ -72,9 +72,8 @@ async def _in_parts(
         sha256 = await parts.send(advance)
         etag = await parts.complete()
     except BaseException:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + _ABORT_SECONDS):
-            for one in begun:
-                await _take_back(blobs, one)
+        for one in begun:
+            await _take_back(blobs, one)
         raise
     return _stored(at, size, etag, sha256)
 
@@ -93,8 +92,12 @@ def _begin(blobs: "S3Blobs", at: Location, begun: list[Unfinished]) -> Unfinishe
 
 async def _take_back(blobs: "S3Blobs", upload_: Unfinished) -> None:
     """End *upload_*, if that can be had at once; the journal remembers it otherwise."""
-    with suppress(BlobError):  # what it failed with before is what is told
-        await blobs.abort(upload_)
+    with trio.move_on_after(_ABORT_SECONDS, shield=True):
+        with suppress(BlobError):  # what it failed with before is what is told
+            await blobs.abort(upload_)
+            return
+    if blobs.journal is not None:
+        blobs.journal.left(upload_)
 
 
 def _stored(at: Location, size: int, etag: str, sha256: str) -> Blob:

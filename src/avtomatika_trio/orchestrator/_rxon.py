@@ -5,9 +5,11 @@ from typing import Any
 
 from avtomatika_trio._core import results
 from avtomatika_trio._core.dispatch import HandOut
+from avtomatika_trio._core.files import kept_metadata
 from avtomatika_trio._core.task import TaskFault, TaskResult
 from avtomatika_trio._wire import messages
 from avtomatika_trio._wire.codec import decode_any
+from avtomatika_trio._wire.file_metadata import file_metadata
 from avtomatika_trio._wire.signing import sign_task
 from avtomatika_trio.orchestrator._http import HttpProblem, Request
 
@@ -32,7 +34,12 @@ def as_report(said: messages.Result, sender: str) -> results.Report:
     fault = None
     if error is not None and said.status != "success":
         fault = TaskFault(code=error.code, message=error.message, details=error.details)
-    result = TaskResult(status=said.status, data=said.data, error=fault)
+    result = TaskResult(
+        status=said.status,
+        data=said.data,
+        error=fault,
+        data_metadata=kept_metadata(said.data_metadata),
+    )
     return results.Report(worker_id=sender, wire_id=said.task_id, job_id=said.job_id, result=result)
 
 
@@ -48,6 +55,9 @@ def as_payload(hand_out: HandOut, key: bytes | None, *, ours: bool) -> dict[str,
         "tracing_context": {},
         "timestamp": int(attempt.leased_at),
     }
+    if task.params_metadata:
+        known = task.params_metadata.items()
+        payload["params_metadata"] = {it: file_metadata(entry) for it, entry in known}
     if key is not None:
         payload["sig"] = sign_task(payload, key)
     if ours:

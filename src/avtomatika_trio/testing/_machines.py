@@ -16,8 +16,8 @@ from avtomatika_trio.orchestrator._service import run_orchestrator
 from avtomatika_trio.storage import MemoryStorage
 from avtomatika_trio.testing._mortal import MortalStorage
 from avtomatika_trio.worker import Worker
-from avtomatika_trio.worker._service import Surroundings
 from avtomatika_trio.worker._spool_memory import MemoryFolder, open_memory_spool
+from avtomatika_trio.worker._surroundings import Surroundings
 
 #: Unix time at which every cluster begins.
 EPOCH = 1_700_000_000.0

@@ -2,6 +2,7 @@
 
 import enum
 import logging
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -9,22 +10,33 @@ import attrs
 import trio
 
 from avtomatika_trio._wire.messages import TaskPayload
-from avtomatika_trio.errors import HandlerError
+from avtomatika_trio.errors import (
+    BlobDenied,
+    BlobError,
+    BlobMismatch,
+    BlobMissing,
+    BlobRefused,
+    HandlerError,
+)
+from avtomatika_trio.worker._attempt_files import AttemptFiles
 from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._outcome import (
     PERMANENT,
+    TRANSIENT,
     Outcome,
     failed,
     outcome_of_error,
     outcome_of_return,
     unwrapped,
 )
-from avtomatika_trio.worker._progress import ProgressReports
 from avtomatika_trio.worker._requests import Terms
 from avtomatika_trio.worker._seal import RefusedTask
 from avtomatika_trio.worker._skills import Skill
+from avtomatika_trio.worker._task_files import TaskFiles
 
 logger = logging.getLogger(__name__)
+
+INVALID_INPUT = "INVALID_INPUT_ERROR"
 
 
 class Ending(enum.Enum):
@@ -47,6 +59,8 @@ class Attempt:
     """The orchestrator that issued it."""
     terms: Terms
     """What that one had announced."""
+    files: AttemptFiles
+    """Its folder, if it needs one."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     ending: Ending | None = None
     thread_runs: bool = False
@@ -94,27 +108,62 @@ async def _outcome(attempt: Attempt, threads: trio.CapacityLimiter) -> Outcome:
         return failed(PERMANENT, f"Unsupported skill: {task.type}")
     if not isinstance(task.params, dict):
         kind = type(task.params).__name__
-        return failed("INVALID_INPUT_ERROR", f"params must be an object, not {kind}")
-    arguments = _arguments(task, skill, progress)
-    if "send_progress" not in arguments:
-        return await _call(attempt, skill, arguments, threads)
+        return failed(INVALID_INPUT, f"params must be an object, not {kind}")
     progress.begin(task)
     try:
-        return await _call(attempt, skill, arguments, threads)
+        async with attempt.files.open():
+            return await _with_files(attempt, skill, threads)
     finally:
         progress.end(task)
 
 
-def _arguments(task: TaskPayload, skill: Skill, progress: ProgressReports) -> dict[str, Any]:
+async def _with_files(attempt: Attempt, skill: Skill, threads: trio.CapacityLimiter) -> Outcome:
+    """Bring the inputs, call the handler, take its outputs away."""
+    task, files = attempt.task, attempt.files
+    try:
+        params = await files.fetch(task.params, task.params_metadata)
+        if "task_files" in skill.wants:
+            await files.make()
+    except (BlobError, HandlerError) as exc:
+        return _of_files(attempt, exc)
+    outcome = await _call(attempt, skill, _arguments(attempt, skill, params), threads)
+    if attempt.ending is not None:
+        return outcome  # nobody wants it
+    try:
+        return await files.deliver(outcome)
+    except (BlobError, HandlerError) as exc:
+        return _of_files(attempt, exc)
+
+
+#: Whose fault it is if a file cannot be had or put; what is not named may pass.
+_CODES: Mapping[type[BlobError], str] = {
+    BlobMissing: INVALID_INPUT,
+    BlobRefused: INVALID_INPUT,
+    BlobDenied: PERMANENT,
+    BlobMismatch: "INTEGRITY_MISMATCH_ERROR",
+}
+
+
+def _of_files(attempt: Attempt, exc: BlobError | HandlerError) -> Outcome:
+    """What a transfer that failed means; the message names the URI."""
+    logger.warning("task %s of job %s: %s", attempt.task.task_id, attempt.task.job_id, exc)
+    if isinstance(exc, HandlerError):
+        return outcome_of_error(exc)
+    return failed(_CODES.get(type(exc), TRANSIENT), str(exc), {"uri": exc.uri})
+
+
+def _arguments(attempt: Attempt, skill: Skill, params: dict[str, Any]) -> dict[str, Any]:
     """What the handler asks for by name."""
+    task, progress = attempt.task, attempt.home.progress
     values = {
-        "params": task.params,
+        "params": params,
         "task_id": task.task_id,
         "job_id": task.job_id,
         "attempt": task.attempt,
         # A server without the extension has no stable id: the attempt's is better than none.
         "idempotency_key": task.idempotency_key or task.task_id,
         "send_progress": progress.of(task) if "send_progress" in skill.wants else None,
+        "task_files": TaskFiles(attempt.files),
         "priority": task.priority,
         "tracing_context": task.tracing_context,
     }
@@ -133,7 +182,10 @@ async def _call(
             # Set before the thread exists: from here on it can only be left to itself.
             attempt.thread_runs = True
             value = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=threads)
+        value = attempt.files.as_texts(value)
     except (trio.Cancelled, KeyboardInterrupt, GeneratorExit):
+        # A thread that was left to itself may use them on.
+        attempt.files.is_left = attempt.thread_runs
         raise
     except BaseExceptionGroup as group:
         _let_out(group)

@@ -3,12 +3,15 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import msgspec
 import trio
 
 from avtomatika_trio._wire.messages import TaskPayload
 from avtomatika_trio.worker._attempt import Attempt, Ending, run_attempt
+from avtomatika_trio.worker._attempt_files import AttemptFiles, FilePlaces
+from avtomatika_trio.worker._containment import safe_component
 from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._outcome import Outcome
 from avtomatika_trio.worker._requests import Terms
@@ -29,6 +32,7 @@ class Attempts:
         slots: Each attempt owns one.
         holdings: Where an attempt stays named until it is settled.
         deliver: Takes a result, and the slot with it.
+        places: Where their files are.
         wall_clock: Unix time, for a result's `finished_at`.
     """
 
@@ -40,6 +44,7 @@ class Attempts:
         slots: Slots,
         holdings: Holdings,
         deliver: Callable[[FinishedResult], None],
+        places: FilePlaces,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._worker_id = worker_id
@@ -47,6 +52,7 @@ class Attempts:
         self._slots = slots
         self._holdings = holdings
         self._deliver = deliver
+        self._places = places
         self._wall_clock = wall_clock
         self._threads = trio.CapacityLimiter(slots.total)
         self._running: dict[str, Attempt] = {}
@@ -58,7 +64,14 @@ class Attempts:
 
     def create(self, task: TaskPayload, home: Home, terms: Terms) -> Attempt:
         """An attempt at *task* of *home*, to be given to `run`."""
-        attempt = Attempt(task=task, skill=self._skills.get(task.type), home=home, terms=terms)
+        files = AttemptFiles(
+            self._places,
+            safe_component(task.job_id),
+            safe_component(task.task_id),
+            partial(home.progress.note, task),
+        )
+        skill = self._skills.get(task.type)
+        attempt = Attempt(task=task, skill=skill, home=home, terms=terms, files=files)
         self._running[task.task_id] = attempt
         return attempt
 

@@ -30,6 +30,7 @@ import attrs
 
 from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._wire.codec import encode
+from avtomatika_trio._wire.file_metadata import file_metadata
 from avtomatika_trio.errors import HandlerError
 
 TRANSIENT = "TRANSIENT_ERROR"
@@ -64,11 +65,14 @@ class Outcome:
             job_id: Whose task it was.
             task_id: The attempt's wire id.
             worker_id: Who did it.
-            any_data: Whether `data` may be anything but an object; otherwise what is none
-                becomes `{"result": ...}`.
+            any_data: Whether the server is one of ours, which takes any JSON value as `data`;
+                for others what is no object becomes `{"result": ...}`.
         """
         message = {"job_id": job_id, "task_id": task_id, "worker_id": worker_id}
         said: dict[str, Any] = {**message, "status": self.status, **self.passed_on}
+        if not any_data and isinstance(known := said.get("data_metadata"), dict):
+            entries = {it: entry for it, entry in known.items() if isinstance(entry, dict)}
+            said["data_metadata"] = {it: file_metadata(entry) for it, entry in entries.items()}
         if self.data is not None:
             keeps = any_data or isinstance(self.data, dict)
             said["data"] = self.data if keeps else {"result": self.data}

@@ -9,13 +9,11 @@ orchestrator has tasks of its own, so that none ever waits for another's.
 """
 
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 
 import attrs
-import httpx
 import trio
 
 from avtomatika_trio._config import WorkerSettings
@@ -33,6 +31,7 @@ from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._in_turn import InTurn
 from avtomatika_trio.worker._intake import Intake
 from avtomatika_trio.worker._link import Link
+from avtomatika_trio.worker._payloads import Payloads, open_payloads
 from avtomatika_trio.worker._polling import Poller, poll_while_active
 from avtomatika_trio.worker._posting import Poster
 from avtomatika_trio.worker._predecessors import Predecessors
@@ -50,7 +49,8 @@ from avtomatika_trio.worker._snapshot import Holdings
 from avtomatika_trio.worker._spool import Spool
 from avtomatika_trio.worker._spool_entry import SpoolEntry
 from avtomatika_trio.worker._status import Status
-from avtomatika_trio.worker._switchboard import Noise, Switchboard
+from avtomatika_trio.worker._surroundings import Surroundings
+from avtomatika_trio.worker._switchboard import Switchboard
 
 logger = logging.getLogger(__name__)
 
@@ -61,25 +61,6 @@ _LAST_RESULTS_SECONDS = 5.0
 _LAST_WORD_SECONDS = 2.0
 
 _FAILOVER = "FAILOVER"
-
-
-@attrs.frozen(kw_only=True)
-class Surroundings:
-    """What a worker needs of the world; tests have worlds of their own."""
-
-    open_spool: Callable[[str], AbstractAsyncContextManager[Spool]]
-    """Opens the spool for an instance."""
-    instance: str
-    """The random id of this run."""
-    noise: Noise
-    wall_clock: Callable[[], float] = time.time
-    """Unix time; also asked by the threads of heartbeats."""
-    transport: httpx.AsyncBaseTransport | None = None
-    """Instead of the network."""
-    thread_transport: httpx.BaseTransport | None = None
-    """Instead of the network, for the heartbeats' threads."""
-    beats_in_thread: bool = True
-    """False on a virtual clock, which does not see threads."""
 
 
 async def run_service(
@@ -119,7 +100,10 @@ async def run_service(
             (address, await resources.enter_async_context(open_http(address, world.transport)))
             for address in addresses
         ]
-        service = _Service(identity, settings, skills, spool, clients, world)
+        wants_files = any("task_files" in skill.wants for skill in skills.values())
+        opening = open_payloads(settings, world.instance, wants_files=wants_files)
+        payloads = await resources.enter_async_context(opening)
+        service = _Service(identity, settings, skills, spool, payloads, clients, world)
         await service.run(stop, task_status)
 
 
@@ -142,6 +126,7 @@ class _Service:
         settings: WorkerSettings,
         skills: Mapping[str, Skill],
         spool: Spool,
+        payloads: Payloads,
         clients: Sequence[tuple[Address, Http]],
         world: Surroundings,
     ) -> None:
@@ -149,6 +134,7 @@ class _Service:
         self._settings = settings
         self._skills = tuple(skills)
         self._spool = spool
+        self._payloads = payloads
         self._world = world
         self._stopping = False
         self._board = Switchboard(
@@ -179,6 +165,7 @@ class _Service:
             slots=self._slots,
             holdings=self._holdings,
             deliver=self._delivery.add,
+            places=payloads.places,
             wall_clock=world.wall_clock,
         )
         self._predecessors = Predecessors(spool, self._board.policy.urls)
@@ -245,6 +232,7 @@ class _Service:
         upkeep.start_soon(self._delivery.run)
         upkeep.start_soon(self._predecessors.run)
         upkeep.start_soon(self._tell_health)
+        upkeep.start_soon(self._payloads.run)
         if self._world.beats_in_thread:
             upkeep.start_soon(self._watch.run)
         for branch in self._branches:

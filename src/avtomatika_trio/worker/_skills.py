@@ -24,6 +24,7 @@ INJECTED = (
     "attempt",
     "idempotency_key",
     "send_progress",
+    "task_files",
     "priority",
     "tracing_context",
 )

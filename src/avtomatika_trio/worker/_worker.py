@@ -21,10 +21,11 @@ from avtomatika_trio._config import (
 from avtomatika_trio._core.arguments import NAME, unknown_names
 from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import AvtomatikaError, ConfigError
-from avtomatika_trio.worker._service import Surroundings, run_service
+from avtomatika_trio.worker._service import run_service
 from avtomatika_trio.worker._skills import Handler, Skill, create_skill
 from avtomatika_trio.worker._spool import open_spool
 from avtomatika_trio.worker._spool_folder import default_worker_id
+from avtomatika_trio.worker._surroundings import Surroundings
 
 H = TypeVar("H", bound=Handler)
 
@@ -96,9 +97,10 @@ class Worker:
 
         The handler is called with what its parameters name: `params` (a dict), `task_id`,
         `job_id`, `attempt` (1 for the first), `idempotency_key` (the same for every attempt
-        at a task), `send_progress`, `priority`, `tracing_context`; `**kwargs` gets all of
-        them.  An `async def` runs in the loop, a `def` in a thread.  What it may return and
-        raise is told in `worker/_outcome.py`.  It may be called more than once for one task.
+        at a task), `send_progress`, `task_files` (see `TaskFiles`), `priority`,
+        `tracing_context`; `**kwargs` gets all of them.  An `async def` runs in the loop, a
+        `def` in a thread.  What it may return and raise is told in `worker/_outcome.py`.  It
+        may be called more than once for one task.
 
         Args:
             name: What tasks call it; the function's name if it is not given.

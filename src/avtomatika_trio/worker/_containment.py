@@ -1,0 +1,119 @@
+"""Nothing outside of an attempt's folder is read for it, written for it or uploaded.
+
+A name may lead out by `..`, by being absolute, by a symbolic link, or by a hard link to a file
+that lies elsewhere; a special file may never end.  Everything here blocks.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from avtomatika_trio.errors import UnsafePath
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_DESCRIPTORS = Path("/proc/self/fd")
+
+
+def inside(root: Path, name: str | os.PathLike[str]) -> Path:
+    """The path of *name* in *root*, all symbolic links followed; it need not exist.
+
+    Args:
+        root: A folder that exists.
+        name: Relative to it, or absolute and in it.
+
+    Raises:
+        UnsafePath: it leads out.
+    """
+    text = os.fspath(name)
+    if "\0" in text:
+        raise UnsafePath(f"{text!r} is not the name of a file")
+    real_root = Path(os.path.realpath(root))
+    real = Path(os.path.realpath(real_root / text))
+    if not real.is_relative_to(real_root):
+        raise UnsafePath(
+            f"{text!r} leads out of the folder of this attempt ({root}); nothing outside of it is"
+            " read, written or uploaded"
+        )
+    return real
+
+
+def open_inside(root: Path, path: Path) -> int:
+    """Open *path*, as `inside` returned it, to read it; whatever has been done to it since.
+
+    Returns:
+        A descriptor, which the caller closes.
+
+    Raises:
+        UnsafePath: it is not a regular file, is not in *root*, or is one with a file elsewhere.
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(path, _OPEN)
+    try:
+        _check_opened(root, path, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_opened(root: Path, path: Path, descriptor: int) -> None:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafePath(f"{str(path)!r} is not a regular file")
+    try:  # a folder on the way may have been replaced by a link
+        real = (_DESCRIPTORS / str(descriptor)).readlink()
+    except OSError:  # no /proc here
+        real = Path(os.path.realpath(path))
+    if not real.is_relative_to(os.path.realpath(root)):
+        raise UnsafePath(f"{str(path)!r} leads out of the folder of this attempt")
+    if status.st_nlink > 1 and _names_of(root, status) < status.st_nlink:
+        raise UnsafePath(
+            f"{str(path)!r} is a hard link to a file outside of the folder of this attempt; copy it"
+        )
+
+
+def files_in(root: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every file below *folder* with its path relative to it; empty folders end in `/`.
+
+    Symbolic links to files of the attempt are those files.
+
+    Raises:
+        UnsafePath: something in it leads out, or is a link to a folder.
+    """
+    for where, folders, names in os.walk(folder):
+        here = Path(where)
+        for name in sorted(folders):
+            if (here / name).is_symlink():
+                inside(root, here / name)
+                raise UnsafePath(f"{str(here / name)!r} is a link to a folder; copy it")
+        for name in sorted(names):
+            relative = (here / name).relative_to(folder).as_posix()
+            yield relative, inside(root, here / name)
+        if not folders and not names and here != folder:
+            yield f"{here.relative_to(folder).as_posix()}/", here
+        folders.sort()
+
+
+def safe_component(text: str) -> str:
+    """*text*, or what stands for it, such as can be the name of one folder.
+
+    >>> safe_component("p00-task-7")
+    'p00-task-7'
+    >>> safe_component("../7")
+    'x2e2e2f37'
+    """
+    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}", text):
+        return text
+    return f"x{text.encode(errors='surrogatepass').hex()[:200]}"
+
+
+def _names_of(root: Path, status: os.stat_result) -> int:
+    """How many names in *root* the file of *status* has."""
+    count = 0
+    for where, _, names in os.walk(root):
+        for name in names:
+            count += os.path.samestat(os.lstat(Path(where, name)), status)
+    return count

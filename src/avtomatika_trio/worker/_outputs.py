@@ -1,0 +1,190 @@
+"""Files that a result names, brought from an attempt's folder to where files are kept."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from avtomatika_trio._core.files import texts_in
+from avtomatika_trio.blobs import Advance, Blob, Blobs, Location
+from avtomatika_trio.errors import BlobError, UnsafePath
+from avtomatika_trio.worker._containment import files_in, open_inside
+from avtomatika_trio.worker._inputs import FILES_AT_A_TIME, manifest_digest
+
+logger = logging.getLogger(__name__)
+
+#: What is longer is no path (`PATH_MAX` of linux/limits.h).
+_LONGEST_PATH = 4096
+
+
+def candidates(data: Any) -> list[tuple[str, str]]:
+    """The texts in *data* that may be absolute paths, with their places."""
+    return [
+        (place, text)
+        for place, text in texts_in(data)
+        if text.startswith("/") and len(text) < _LONGEST_PATH and "\0" not in text
+    ]
+
+
+@attrs.define(eq=False)
+class _Output:
+    """One path that the result names."""
+
+    location: Location
+    files: Mapping[str, tuple[Path, int]]
+    """What is uploaded, by the name below the output's own, with its size; `` is itself."""
+    blobs: dict[str, Blob] = attrs.field(factory=dict)
+
+
+class Outputs:
+    """See the head of the module.
+
+    Args:
+        blobs: Where they go.
+        root: The attempt's folder.
+        prefix: What their keys begin with.
+        payload_dir: The folder that attempts have their folders in.
+    """
+
+    def __init__(self, blobs: Blobs, root: Path, prefix: str, payload_dir: Path) -> None:
+        self._blobs = blobs
+        self._root = root
+        self._prefix = prefix
+        self._payload_dir = Path(os.path.abspath(payload_dir))  # noqa: PTH100 - links stay
+        self._outputs: dict[str, _Output] = {}
+
+    async def find(self, named: Sequence[tuple[str, str]]) -> dict[str, int]:
+        """Which of *named* are to be uploaded, with their sizes.
+
+        Raises:
+            UnsafePath: one leads out of the attempt's folder.
+        """
+        await trio.to_thread.run_sync(self._find, named)
+        return {
+            text: sum(size for _, size in it.files.values()) for text, it in self._outputs.items()
+        }
+
+    async def find_escapes(self, named: Sequence[tuple[str, str]]) -> dict[str, int]:
+        """As `find`, where the attempt has no folder: nothing is uploaded."""
+        await trio.to_thread.run_sync(self._check_all, named)
+        return {}
+
+    def _check_all(self, named: Sequence[tuple[str, str]]) -> None:
+        for _, text in named:
+            self._check(text)
+
+    def _find(self, named: Sequence[tuple[str, str]]) -> None:
+        real_root = Path(os.path.realpath(self._root))
+        for _, text in named:
+            real = Path(os.path.realpath(text))
+            if text in self._outputs:
+                continue
+            if not real.is_relative_to(real_root):
+                self._check(text)
+            elif real.exists():
+                self._outputs[text] = self._output(real, real.relative_to(real_root).as_posix())
+            else:
+                logger.warning("the result names %s, which is not there; it is left as it is", text)
+
+    def _check(self, text: str) -> None:
+        """Raise UnsafePath if *text*, which is not in the attempt's folder, tries to look so."""
+        parts = Path(text).parts[: len(self._payload_dir.parts)]
+        if parts != self._payload_dir.parts or not Path(text).exists():
+            return
+        logger.warning("security: a result names %s, outside of the folder of its attempt", text)
+        raise UnsafePath(
+            f"the result names {text!r}, which is outside of the folder of this attempt; only"
+            " files in it are uploaded: write them to task_files.path_to(...)"
+        )
+
+    def _output(self, real: Path, relative: str) -> _Output:
+        stem = "" if relative == "." else relative
+        _check_name(stem)
+        if not real.is_dir():
+            descriptor = open_inside(self._root, real)
+            size = os.fstat(descriptor).st_size
+            os.close(descriptor)
+            location = Location(self._blobs.bucket, f"{self._prefix}{stem}")
+            return _Output(location, {"": (real, size)})
+        key = f"{self._prefix}{stem}/" if stem else self._prefix
+        files: dict[str, tuple[Path, int]] = {}
+        for name, path in files_in(self._root, real):
+            _check_name(name)
+            files[name] = path, 0 if name.endswith("/") else path.lstat().st_size
+        return _Output(Location(self._blobs.bucket, key), files)
+
+    async def put(self, advance: Advance) -> dict[str, dict[str, Any]]:
+        """Upload all that was found; returns what to tell of each, by its path.
+
+        Raises:
+            BlobError: one cannot be uploaded.
+            UnsafePath: one is not what it seemed to be when it was found.
+        """
+        work = ((it, name) for it in self._outputs.values() for name in it.files)
+        failures: list[Exception] = []
+        async with trio.open_nursery() as nursery:
+
+            async def put(left: Iterator[tuple[_Output, str]]) -> None:
+                try:
+                    for it, name in left:
+                        it.blobs[name] = await self._put(it, name, advance)
+                except Exception as exc:  # noqa: BLE001 - as it is, not in the nursery's group
+                    failures.append(exc)
+                    nursery.cancel_scope.cancel()
+
+            for _ in range(FILES_AT_A_TIME):
+                nursery.start_soon(put, work)
+        if failures:
+            raise failures[0]
+        return {text: _entry(it) for text, it in self._outputs.items()}
+
+    async def _put(self, it: _Output, name: str, advance: Advance) -> Blob:
+        path, _ = it.files[name]
+        at = it.location.at(f"{it.location.key}{name}")
+        opening = _empty_file if name.endswith("/") else partial(open_inside, self._root, path)
+        try:
+            descriptor = await trio.to_thread.run_sync(opening)
+        except OSError as exc:
+            raise BlobError(at.uri, f"{path} cannot be read: {exc.strerror or exc}") from exc
+        try:
+            return await self._blobs.upload(descriptor, at, advance)
+        finally:
+            os.close(descriptor)
+
+
+def _empty_file() -> int:
+    """What marks a folder that has nothing in it."""
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _check_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UnsafePath(
+            f"a file's name is not Unicode: {os.fsencode(name)!r}; rename it"
+        ) from None
+
+
+def _entry(it: _Output) -> dict[str, Any]:
+    if "" in it.files:
+        blob = it.blobs[""]
+        return {"uri": blob.uri, "size": blob.size, "etag": blob.etag, "sha256": blob.sha256}
+    sha256 = manifest_digest(
+        {name: blob.sha256 or "" for name, blob in it.blobs.items() if not name.endswith("/")}
+    )
+    size = sum(blob.size for blob in it.blobs.values())
+    return {
+        "uri": it.location.uri,
+        "size": size,
+        "etag": sha256,
+        "sha256": sha256,
+        "files": len(it.blobs),
+    }

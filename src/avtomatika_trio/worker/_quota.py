@@ -1,0 +1,41 @@
+"""How much the inputs of running attempts may take on the disk."""
+
+import trio
+
+from avtomatika_trio.errors import DiskFault
+
+
+class DiskQuota:
+    """Room for the inputs of attempts; who finds none waits until others have ended.
+
+    An attempt asks once, for all of its inputs, so that no two can wait for each other.
+
+    Args:
+        max_bytes: What there is; None is no limit.
+    """
+
+    def __init__(self, max_bytes: int | None) -> None:
+        self._max_bytes = max_bytes
+        self._used = 0
+        self._freed = trio.lowlevel.ParkingLot()
+
+    async def take(self, uri: str, size: int) -> None:
+        """Wait until there is room for *size* bytes, and take it.
+
+        Raises:
+            DiskFault: it is more than there is at all.
+        """
+        if self._max_bytes is not None and size > self._max_bytes:
+            raise DiskFault(
+                uri,
+                f"the inputs have {size} bytes; this worker has room for {self._max_bytes}"
+                " (WORKER_PAYLOAD_MAX_BYTES)",
+            )
+        while self._max_bytes is not None and self._used + size > self._max_bytes:
+            await self._freed.park()
+        self._used += size
+
+    def give_back(self, size: int) -> None:
+        """The attempt that took it has ended."""
+        self._used -= size
+        self._freed.unpark_all()
