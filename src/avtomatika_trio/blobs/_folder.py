@@ -16,7 +16,7 @@ from avtomatika_trio.blobs._base import Advance, Blob, Blobs, Location, Unfinish
 from avtomatika_trio.blobs._digest import Digest
 from avtomatika_trio.blobs._disk import check_unchanged, disk_faults, open_target
 from avtomatika_trio.blobs._line import call_in_thread, check_line
-from avtomatika_trio.errors import BlobChanged, BlobMissing, BlobRefused
+from avtomatika_trio.errors import BlobChanged, BlobMismatch, BlobMissing, BlobRefused
 
 #: The bucket of those who name none.
 DEFAULT_BUCKET = "avtomatika-payloads"
@@ -96,7 +96,7 @@ class FolderBlobs:
         source = self._file_of(blob.location)
         async with open_target(blob.uri, path, blob.size) as descriptor:
 
-            def fetch() -> str:
+            def fetch() -> Digest:
                 with disk_faults(blob.uri, "it cannot be copied"):
                     try:
                         file = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
@@ -105,13 +105,15 @@ class FolderBlobs:
                     try:
                         if _etag(os.fstat(file)) != blob.etag:
                             raise BlobChanged(blob.uri, "it was changed while it was read")
-                        return _copy(file, descriptor)
+                        return _copy(file, descriptor, Digest(blob.checksum))
                     finally:
                         os.close(file)
 
-            sha256 = await call_in_thread(fetch, self.threads)
+            digest = await call_in_thread(fetch, self.threads)
+            if (fault := digest.mismatch) is not None:
+                raise BlobMismatch(blob.uri, fault)
         advance(blob.size)
-        return sha256
+        return digest.sha256
 
     async def upload(self, descriptor: int, at: Location, advance: Advance) -> Blob:
         target = self._file_of(at)
@@ -130,7 +132,7 @@ class FolderBlobs:
                     temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
                 )
                 try:
-                    sha256 = _copy(descriptor, file)
+                    sha256 = _copy(descriptor, file, Digest()).sha256
                     os.fsync(file)
                 finally:
                     os.close(file)
@@ -195,9 +197,9 @@ def _files(folder: Path) -> Iterator[Path]:
             yield Path(where, name)
 
 
-def _copy(source: int, target: int) -> str:
-    """Copy all of *source*, from its beginning; returns the sha256."""
-    digest, at = Digest(), 0
+def _copy(source: int, target: int, digest: Digest) -> Digest:
+    """Copy all of *source*, from its beginning, and show it to *digest*."""
+    at = 0
     while data := os.pread(source, _BLOCK_BYTES, at):
         check_line()
         digest.update(data)
@@ -205,7 +207,7 @@ def _copy(source: int, target: int) -> str:
         left = memoryview(data)
         while left:
             left = left[os.write(target, left) :]
-    return digest.sha256
+    return digest
 
 
 def _move(temporary: Path, target: Path) -> None:

@@ -50,6 +50,8 @@ def open_inside(root: Path, path: Path) -> int:
         UnsafePath: it is not a regular file, is not in *root*, or is one with a file elsewhere.
         OSError: it cannot be opened.
     """
+    if not stat.S_ISREG(path.lstat().st_mode):  # a socket could not even be opened
+        raise UnsafePath(f"{str(path)!r} is not a regular file")
     descriptor = os.open(path, _OPEN)
     try:
         _check_opened(root, path, descriptor)

@@ -1,0 +1,194 @@
+"""The cache of blobs: fetched once, never spoilt by a handler, never larger than it may be."""
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+import trio
+from tests.worker.file_cases import Desk, open_desk
+
+from avtomatika_trio.blobs import Advance, Blob, Location
+from avtomatika_trio.errors import BlobUnavailable
+from avtomatika_trio.worker._blob_cache import BlobCache
+
+SIZE = 300_000
+
+
+class Counting:
+    """A place for blobs whose content is known, and which counts what is asked of it."""
+
+    bucket = "b"
+
+    def __init__(self) -> None:
+        self.downloads: list[str] = []
+        self.gate: trio.Event | None = None
+        self.fails = 0
+
+    async def download(self, blob: Blob, path: Path, advance: Advance) -> str:
+        self.downloads.append(blob.location.key)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.fails:
+            self.fails -= 1
+            raise BlobUnavailable(blob.uri, "not now")
+        path.write_bytes(content_of(blob))
+        advance(blob.size)
+        return "0" * 64
+
+    async def list(self, under: Location, *, most: int = 0) -> Sequence[Blob]:
+        raise NotImplementedError
+
+    head = upload = delete = presigned = unfinished = abort = list
+
+
+def content_of(blob: Blob) -> bytes:
+    return (blob.etag * blob.size).encode()[: blob.size]
+
+
+def a_blob(key: str = "k", etag: str = "e", size: int = SIZE) -> Blob:
+    return Blob(location=Location("b", key), size=size, etag=etag)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> BlobCache:
+    return BlobCache.open(tmp_path / "cache", 3 * SIZE)
+
+
+async def fetch(cache: BlobCache, blobs: Counting, blob: Blob, path: Path) -> None:
+    await cache.fetch(blobs, blob, path, lambda _: None)  # type: ignore[arg-type]
+    assert path.read_bytes() == content_of(blob)
+
+
+async def test_a_blob_is_fetched_once(cache: BlobCache, tmp_path: Path) -> None:
+    blobs = Counting()
+    for number in range(3):
+        await fetch(cache, blobs, a_blob(), tmp_path / str(number))
+    assert blobs.downloads == ["k"]
+
+
+async def test_two_that_want_it_at_the_same_time_fetch_it_once(
+    cache: BlobCache, tmp_path: Path
+) -> None:
+    blobs = Counting()
+    blobs.gate = trio.Event()
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(fetch, cache, blobs, a_blob(), tmp_path / str(number))
+        await trio.testing.wait_all_tasks_blocked()
+        blobs.gate.set()
+    assert blobs.downloads == ["k"]
+
+
+async def test_who_waits_goes_on_if_the_one_that_fetches_is_cancelled_or_fails(
+    cache: BlobCache, tmp_path: Path
+) -> None:
+    blobs = Counting()
+    blobs.gate = trio.Event()
+    first = trio.CancelScope()
+
+    async def fetch_first() -> None:
+        with first:
+            await fetch(cache, blobs, a_blob(), tmp_path / "first")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fetch_first)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(fetch, cache, blobs, a_blob(), tmp_path / "second")
+        await trio.testing.wait_all_tasks_blocked()
+        first.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert blobs.downloads == ["k", "k"]
+        blobs.gate.set()
+    blobs.fails = 1
+    with pytest.raises(BlobUnavailable):
+        await fetch(cache, blobs, a_blob("other"), tmp_path / "third")
+    await fetch(cache, blobs, a_blob("other"), tmp_path / "fourth")
+
+
+async def test_another_etag_is_another_blob(cache: BlobCache, tmp_path: Path) -> None:
+    blobs = Counting()
+    await fetch(cache, blobs, a_blob(etag="1"), tmp_path / "1")
+    await fetch(cache, blobs, a_blob(etag="2"), tmp_path / "2")
+    assert len(blobs.downloads) == 2
+
+
+async def test_a_handler_that_writes_to_its_input_spoils_nothing(
+    cache: BlobCache, tmp_path: Path
+) -> None:
+    blobs = Counting()
+    await fetch(cache, blobs, a_blob(), tmp_path / "1")
+    with (tmp_path / "1").open("r+b") as file:
+        file.write(b"spoilt")
+    await fetch(cache, blobs, a_blob(), tmp_path / "2")
+    assert blobs.downloads == ["k"]
+
+
+async def test_the_least_recently_used_goes_first(cache: BlobCache, tmp_path: Path) -> None:
+    blobs = Counting()
+    names = iter(range(100))
+
+    async def use(key: str) -> None:
+        await fetch(cache, blobs, a_blob(key), tmp_path / f"f{next(names)}")
+
+    for key in ("a", "b", "c", "a", "d"):
+        await use(key)
+    assert blobs.downloads == ["a", "b", "c", "d"]
+    await use("a")
+    await use("b")  # went for d
+    assert blobs.downloads == ["a", "b", "c", "d", "b"]
+    kept = list((tmp_path / "cache").iterdir())
+    assert sum(it.stat().st_size for it in kept) <= 3 * SIZE
+    assert len(kept) == 3
+
+
+async def test_what_is_larger_than_the_cache_passes_it_by(cache: BlobCache, tmp_path: Path) -> None:
+    blobs = Counting()
+    await fetch(cache, blobs, a_blob("a"), tmp_path / "a")
+    await fetch(cache, blobs, a_blob("big", size=4 * SIZE), tmp_path / "big")
+    assert [it.stat().st_size for it in (tmp_path / "cache").iterdir()] == [SIZE]
+
+
+async def test_the_cache_outlives_the_process_and_keeps_to_a_smaller_bound(
+    cache: BlobCache, tmp_path: Path
+) -> None:
+    blobs = Counting()
+    for number, key in enumerate("abc"):
+        await fetch(cache, blobs, a_blob(key), tmp_path / key)
+        for path in (tmp_path / "cache").iterdir():
+            if path.stat().st_mtime > 1000:
+                os.utime(path, (number, number))
+    (tmp_path / "cache" / "dead.part").write_bytes(b"half")
+    again = BlobCache.open(tmp_path / "cache", SIZE)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    await fetch(again, blobs, a_blob("c"), tmp_path / "again")
+    assert blobs.downloads == ["a", "b", "c"]
+
+
+async def test_an_entry_that_somebody_removed_is_fetched_again(
+    cache: BlobCache, tmp_path: Path
+) -> None:
+    blobs = Counting()
+    await fetch(cache, blobs, a_blob(), tmp_path / "1")
+    for path in (tmp_path / "cache").iterdir():
+        path.unlink()
+    await fetch(cache, blobs, a_blob(), tmp_path / "2")
+    assert blobs.downloads == ["k", "k"]
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    async with open_desk(tmp_path, blob_cache_dir=tmp_path / "cache") as opened:
+        yield opened
+
+
+async def test_a_worker_with_a_cache_uses_it(desk: Desk, tmp_path: Path) -> None:
+    blob = await desk.put("a", b"content")
+    for task_id in ("t1", "t2"):
+        attempt = desk.attempt(task_id)
+        async with attempt.open():
+            got = await attempt.fetch({"a": blob.uri}, {})
+            assert Path(got["a"]).read_bytes() == b"content"
+            Path(got["a"]).write_bytes(b"spoilt")
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert desk.told[-1][0] == 1.0

@@ -1,0 +1,99 @@
+"""Uploads of several parts that were cut off are taken back, by this process or the next."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from avtomatika_trio.blobs import Blobs, Location, Unfinished
+from avtomatika_trio.errors import BlobUnavailable
+from avtomatika_trio.worker._upload_journal import open_journal
+
+
+def an_upload(number: int) -> Unfinished:
+    return Unfinished(location=Location("b", f"jobs/j/t/ü {number}"), upload_id=f"id-{number}")
+
+
+class Aborting:
+    """A place for blobs that fails so many times before it aborts."""
+
+    def __init__(self, fails: int = 0) -> None:
+        self.fails = fails
+        self.aborted: list[Unfinished] = []
+        self.at: list[float] = []
+
+    async def abort(self, upload: Unfinished) -> None:
+        await trio.lowlevel.checkpoint()
+        self.at.append(trio.current_time())
+        if self.fails:
+            self.fails -= 1
+            raise BlobUnavailable(upload.location.uri, "not now")
+        self.aborted.append(upload)
+
+
+async def run_for(
+    path: Path, blobs: Aborting, seconds: float, left: Sequence[Unfinished] = ()
+) -> None:
+    with open_journal(path) as journal, trio.move_on_after(seconds):
+        for upload in left:
+            journal.left(upload)
+        place: Blobs = blobs  # type: ignore[assignment]
+        await journal.run(place)
+
+
+async def test_what_was_begun_and_not_ended_is_aborted_by_the_next_process(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    path = tmp_path / "spool" / "uploads"
+    with open_journal(path) as journal:
+        for number in range(4):
+            journal.begun(an_upload(number))
+        journal.ended(an_upload(1))
+        journal.ended(an_upload(3))
+    blobs = Aborting()
+    await run_for(path, blobs, 1)
+    assert blobs.aborted == [an_upload(0), an_upload(2)]
+    # It was not crossed out (the place for blobs does that): aborted once more, to no effect.
+    again = Aborting()
+    await run_for(path, again, 1)
+    assert again.aborted == blobs.aborted
+
+
+async def test_what_cannot_be_aborted_is_tried_again(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    blobs = Aborting(fails=3)
+    await run_for(tmp_path / "uploads", blobs, 100, [an_upload(1)])
+    assert blobs.aborted == [an_upload(1)]
+    pauses = [after - before for before, after in zip(blobs.at, blobs.at[1:], strict=False)]
+    assert pauses == [1.0, 2.0, 4.0]
+
+
+async def test_an_upload_under_way_is_left_alone(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    blobs = Aborting()
+    with open_journal(tmp_path / "uploads") as journal:
+        journal.begun(an_upload(1))
+        with trio.move_on_after(100):
+            await journal.run(blobs)  # type: ignore[arg-type]
+    assert blobs.aborted == []
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+async def test_a_torn_line_costs_only_itself(
+    tmp_path: Path, autojump_clock: MockClock, cut: int
+) -> None:
+    path = tmp_path / "uploads"
+    with open_journal(path) as journal:
+        journal.begun(an_upload(1))
+        journal.begun(an_upload(2))
+    path.write_bytes(path.read_bytes()[:-cut])
+    with open_journal(path) as journal:
+        journal.begun(an_upload(3))
+    blobs = Aborting()
+    await run_for(path, blobs, 1)
+    found = [it.upload_id for it in blobs.aborted]
+    assert found == (["id-1", "id-2", "id-3"] if cut == 1 else ["id-1", "id-3"])
