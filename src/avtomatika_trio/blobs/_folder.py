@@ -16,7 +16,7 @@ from avtomatika_trio.blobs._base import Advance, Blob, Blobs, Location, Unfinish
 from avtomatika_trio.blobs._digest import Digest
 from avtomatika_trio.blobs._disk import check_unchanged, disk_faults, open_target
 from avtomatika_trio.blobs._line import call_in_thread, check_line
-from avtomatika_trio.errors import BlobChanged, BlobMissing, BlobRefused
+from avtomatika_trio.errors import BlobChanged, BlobMismatch, BlobMissing, BlobRefused
 
 #: The bucket of those who name none.
 DEFAULT_BUCKET = "avtomatika-payloads"
@@ -88,23 +88,25 @@ class FolderBlobs:
         return await call_in_thread(look, self.threads)
 
     async def download(self, blob: Blob, path: Path, advance: Advance) -> str:
-        source = self.path_of(blob.location)
+        source, digest = self.path_of(blob.location), Digest(blob.checksum)
         async with open_target(blob.uri, path, blob.size) as descriptor:
 
             def fetch() -> str:
                 with disk_faults(blob.uri, "it cannot be copied"):
                     try:
                         file = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-                    except FileNotFoundError:
+                    except (FileNotFoundError, NotADirectoryError):
                         raise BlobMissing(blob.uri, "there is no such file") from None
                     try:
                         if _etag(os.fstat(file)) != blob.etag:
                             raise BlobChanged(blob.uri, "it was changed while it was read")
-                        return _copy(file, descriptor)
+                        return _copy(file, descriptor, digest)
                     finally:
                         os.close(file)
 
             sha256 = await call_in_thread(fetch, self.threads)
+            if (fault := digest.mismatch) is not None:
+                raise BlobMismatch(blob.uri, fault)
         advance(blob.size)
         return sha256
 
@@ -125,7 +127,7 @@ class FolderBlobs:
                     temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
                 )
                 try:
-                    sha256 = _copy(descriptor, file)
+                    sha256 = _copy(descriptor, file, Digest())
                     os.fsync(file)
                 finally:
                     os.close(file)
@@ -142,10 +144,11 @@ class FolderBlobs:
         def remove() -> int:
             with disk_faults(at.uri, "it cannot be deleted"):
                 if not at.is_folder:
-                    path.unlink(missing_ok=True)
+                    with suppress(FileNotFoundError, NotADirectoryError):
+                        path.unlink()
                     return 1
                 count = sum(1 for _ in _files(path))
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError, NotADirectoryError):
                     shutil.rmtree(path)
                 return count
 
@@ -187,9 +190,9 @@ def _files(folder: Path) -> Iterator[Path]:
             yield Path(where, name)
 
 
-def _copy(source: int, target: int) -> str:
-    """Copy all of *source*, from its beginning; returns the sha256."""
-    digest, at = Digest(), 0
+def _copy(source: int, target: int, digest: Digest) -> str:
+    """Copy all of *source*, from its beginning, past *digest*; returns the sha256."""
+    at = 0
     while data := os.pread(source, _BLOCK_BYTES, at):
         check_line()
         digest.update(data)
