@@ -28,7 +28,11 @@ _MOST_PARTS = 10_000
 _PARTS_AT_A_TIME = 4
 
 #: How long an upload that has failed may take to be taken back; later the journal does it.
-_ABORT_SECONDS = 2.0
+_ABORT_SECONDS = 1.25
+
+#: How long an upload may take to begin though it is cancelled: one whose id is never told
+#: can't be taken back.
+_BEGIN_SECONDS = 0.5
 
 
 async def upload(blobs: "S3Blobs", descriptor: int, at: Location, advance: Advance) -> Blob:
@@ -96,7 +100,7 @@ async def _put(blobs: "S3Blobs", source: _Source, at: Location) -> Blob:
 async def _in_parts(blobs: "S3Blobs", source: _Source, at: Location, advance: Advance) -> Blob:
     begun: list[Unfinished] = []
     try:
-        upload_ = await blobs.ask(at.uri, partial(_begin, blobs, at, begun))
+        upload_ = await blobs.ask(at.uri, partial(_begin, blobs, at, begun), grace=_BEGIN_SECONDS)
         parts = _Parts(blobs, upload_, source)
         sha256 = await parts.send(advance)
         source.check()  # while nothing has taken the place of what was there
