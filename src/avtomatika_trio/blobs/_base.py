@@ -160,7 +160,8 @@ class Blobs(Protocol):
             Its sha256, in hexadecimal.
 
         Raises:
-            BlobMismatch: it has changed since *blob* was asked for, or does not fit it.
+            BlobChanged: it is not the one that *blob* tells of any more.
+            BlobMismatch: its content does not fit the checksum of *blob*.
             DiskFault: it cannot be written; *path* is not left behind.
         """
         ...

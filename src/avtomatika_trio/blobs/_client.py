@@ -16,7 +16,7 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from avtomatika_trio._config import S3Access
-from avtomatika_trio.blobs._connections import POOLS
+from avtomatika_trio.blobs._connections import POOLS, SILENT_SECONDS
 from avtomatika_trio.blobs._patience import Passing
 from avtomatika_trio.errors import (
     BlobChanged,
@@ -26,11 +26,8 @@ from avtomatika_trio.errors import (
     BlobRefused,
 )
 
-#: A thread that connects cannot be woken, so this bounds how long a cancellation takes.
-_CONNECT_SECONDS = 1.5
-
-#: A link on which nothing moves for so long is given up, and the request is sent again.
-_READ_SECONDS = 20.0
+#: For each address of the server; a connection that takes longer is tried anew.
+_CONNECT_SECONDS = 5.0
 
 #: Codes and statuses of answers that may be different the next time.
 _PASSING_CODES = frozenset(
@@ -62,7 +59,7 @@ def create_client(access: S3Access, most_connections: int) -> Any:
     config = Config(
         signature_version="s3v4",
         connect_timeout=_CONNECT_SECONDS,
-        read_timeout=_READ_SECONDS,
+        read_timeout=SILENT_SECONDS,
         max_pool_connections=most_connections,
         tcp_keepalive=True,
         # Ours: one that waits in a thread could not be cancelled.

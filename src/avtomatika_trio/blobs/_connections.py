@@ -1,7 +1,8 @@
 """Connections of botocore that tell the line of their thread about their sockets."""
 
 import socket
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from botocore.awsrequest import (
     AWSHTTPConnection,
@@ -9,11 +10,16 @@ from botocore.awsrequest import (
     AWSHTTPSConnection,
     AWSHTTPSConnectionPool,
 )
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import NewConnectionError
 
-from avtomatika_trio.blobs._line import current_line
+from avtomatika_trio.blobs._line import Line, current_line
 
 #: How much of a body that is a file goes into one send; the default of 16 KiB costs 20 % more.
 _BLOCK_BYTES = 256 * 1024
+
+#: A link on which nothing moves for so long is given up, and the request is sent again.
+SILENT_SECONDS = 20.0
 
 
 class _Watched:
@@ -25,13 +31,42 @@ class _Watched:
         kwargs["blocksize"] = _BLOCK_BYTES
         super().__init__(*args, **kwargs)
 
+    _dns_host: str
+    port: int
+    timeout: float
+    socket_options: Sequence[tuple[int, int, int | bytes]] | None
+
     def _new_conn(self) -> socket.socket:
-        if (line := current_line()) is not None:
-            line.check()
-        made: socket.socket = super()._new_conn()  # type: ignore[misc]
+        """As urllib3's, which tells nobody of a socket that connects, and so can't be woken."""
+        line = current_line()
+        reason: OSError | str = "it has no address"
+        try:
+            addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        except OSError as exc:
+            raise self._failed(f"{self._dns_host} was not found: {exc}") from exc
+        for family, kind, protocol, _, address in addresses:
+            made = socket.socket(family, kind, protocol)
+            try:
+                self._connect(made, address, line)
+            except OSError as exc:
+                made.close()
+                reason = exc
+            else:
+                return made
+        raise self._failed(f"{self._dns_host} port {self.port}: {reason}")
+
+    def _failed(self, reason: str) -> NewConnectionError:
+        return NewConnectionError(cast(HTTPConnection, self), reason)
+
+    def _connect(self, made: socket.socket, address: Any, line: Line | None) -> None:
+        for level, option, value in self.socket_options or ():
+            made.setsockopt(level, option, value)
         if line is not None:
             line.watch(made.fileno())
-        return made
+        made.settimeout(self.timeout)
+        made.connect(address)
+        # What urllib3 has set is the time to connect, and it would be that of each send, too.
+        made.settimeout(SILENT_SECONDS)
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
         line = current_line()

@@ -100,7 +100,7 @@ class FolderBlobs:
                 with disk_faults(blob.uri, "it cannot be copied"):
                     try:
                         file = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-                    except FileNotFoundError:
+                    except (FileNotFoundError, NotADirectoryError):
                         raise BlobMissing(blob.uri, "there is no such file") from None
                     try:
                         if _etag(os.fstat(file)) != blob.etag:
@@ -149,10 +149,11 @@ class FolderBlobs:
         def remove() -> int:
             with disk_faults(at.uri, "it cannot be deleted"):
                 if not at.is_folder:
-                    path.unlink(missing_ok=True)
+                    with suppress(FileNotFoundError, NotADirectoryError):
+                        path.unlink()
                     return 1
                 count = sum(1 for _ in _files(path))
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError, NotADirectoryError):
                     shutil.rmtree(path)
                 return count
 

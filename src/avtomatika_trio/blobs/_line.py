@@ -79,18 +79,28 @@ def current_line() -> Line | None:
     return _line.get()
 
 
-async def call_in_thread(work: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
-    """Run *work*, which heeds its line, in a thread; when this returns or raises, it has ended."""
-    line = Line()
+async def call_in_thread(
+    work: Callable[[], T], limiter: trio.CapacityLimiter, *, grace: float = 0.0
+) -> T:
+    """Run *work*, which heeds its line, in a thread; when this returns or raises, it has ended.
+
+    Args:
+        work: What to run.
+        limiter: For the thread.
+        grace: How many seconds it may go on when it is cancelled, before its line is cut.
+    """
+    line, has_ended = Line(), trio.Event()
     failure: Exception | None = None
     value: list[T] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_cut_when_cancelled, line)
+        nursery.start_soon(_cut_when_cancelled, line, has_ended, grace)
         try:
             run = partial(line.run, work)
             value.append(await trio.to_thread.run_sync(run, limiter=limiter))
         except Exception as exc:  # noqa: BLE001 - as it is, not in the nursery's group
             failure = exc
+        finally:
+            has_ended.set()
         nursery.cancel_scope.cancel()
     if failure is not None:
         await trio.lowlevel.checkpoint_if_cancelled()  # then it failed because of that
@@ -104,8 +114,10 @@ def check_line() -> None:
         line.check()
 
 
-async def _cut_when_cancelled(line: Line) -> None:
+async def _cut_when_cancelled(line: Line, has_ended: trio.Event, grace: float) -> None:
     try:
         await trio.sleep_forever()
     finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + grace):
+            await has_ended.wait()
         line.cut()

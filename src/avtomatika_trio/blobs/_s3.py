@@ -75,15 +75,15 @@ class S3Blobs:
         self.patience = patience
         self.journal = journal
 
-    async def ask(self, uri: str, work: Callable[[], T]) -> T:
+    async def ask(self, uri: str, work: Callable[[], T], *, grace: float = 0.0) -> T:
         """Run *work* in a thread, again and again while it fails in ways that may pass.
 
         Raises:
             BlobError: it failed for good, about *uri*.
         """
-        return await self.patience.persist(uri, lambda: self.ask_once(uri, work))
+        return await self.patience.persist(uri, lambda: self.ask_once(uri, work, grace=grace))
 
-    async def ask_once(self, uri: str, work: Callable[[], T]) -> T:
+    async def ask_once(self, uri: str, work: Callable[[], T], *, grace: float = 0.0) -> T:
         """As `ask`, a single time.
 
         Raises:
@@ -94,7 +94,7 @@ class S3Blobs:
             with translated(uri):
                 return work()
 
-        return await call_in_thread(call, self.threads)
+        return await call_in_thread(call, self.threads, grace=grace)
 
     async def head(self, at: Location) -> Blob:
         ask = partial(self.client.head_object, Bucket=at.bucket, Key=at.key, ChecksumMode="ENABLED")
@@ -119,7 +119,8 @@ class S3Blobs:
             if len(found) > most:
                 raise BlobRefused(under.uri, f"there are more than {most} files in it")
             if not page.get("IsTruncated"):
-                return found
+                # AWS has them in order; others, and its directory buckets, almost.
+                return sorted(found, key=lambda it: it.location.key.encode())
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
     async def download(self, blob: Blob, path: Path, advance: Advance) -> str:

@@ -28,54 +28,88 @@ _MOST_PARTS = 10_000
 _PARTS_AT_A_TIME = 4
 
 #: How long an upload that has failed may take to be taken back; later the journal does it.
-_ABORT_SECONDS = 2.0
+_ABORT_SECONDS = 1.25
+
+#: How long an upload may take to begin though it is cancelled: one whose id is never told
+#: can't be taken back.
+_BEGIN_SECONDS = 0.5
 
 
 async def upload(blobs: "S3Blobs", descriptor: int, at: Location, advance: Advance) -> Blob:
     """See `Blobs.upload`."""
-    before = os.fstat(descriptor)
-    size = before.st_size
-    if size <= PART_BYTES:
-        blob = await _put(blobs, descriptor, size, at)
-        advance(size)
-    else:
-        blob = await _in_parts(blobs, descriptor, size, at, advance)
-    check_unchanged(at.uri, before, descriptor)
-    return blob
+    source = _Source(at.uri, descriptor, os.fstat(descriptor))
+    if source.size <= PART_BYTES:
+        blob = await _put(blobs, source, at)
+        advance(source.size)
+        return blob
+    return await _in_parts(blobs, source, at, advance)
 
 
-async def _put(blobs: "S3Blobs", descriptor: int, size: int, at: Location) -> Blob:
+@attrs.frozen
+class _Source:
+    """The file that is uploaded, and how it was in the beginning."""
+
+    uri: str
+    descriptor: int
+    before: os.stat_result
+
+    @property
+    def size(self) -> int:
+        return self.before.st_size
+
+    def check(self) -> None:
+        """Raise BlobChanged if it is not the same any more: what was sent is no file then."""
+        check_unchanged(self.uri, self.before, self.descriptor)
+
+    def digest(self, digest: Digest, start: int, stop: int) -> None:
+        """Let *digest* see a piece of it."""
+        with disk_faults(self.uri, "the file cannot be read"):
+            try:
+                digest.read(self.descriptor, start, stop)
+            except OSError:
+                self.check()  # one that has become shorter was changed
+                raise
+
+    def slice(self, start: int, stop: int) -> "_Slice":
+        """A piece of it; a request that is sent again must not send another content."""
+        self.check()
+        return _Slice(self.descriptor, start, stop)
+
+
+async def _put(blobs: "S3Blobs", source: _Source, at: Location) -> Blob:
+    size = source.size
+
     def put() -> Blob:
         digest = Digest()
-        with disk_faults(at.uri, "the file cannot be read"):
-            digest.read(descriptor, 0, size)
+        body = source.slice(0, size)
+        source.digest(digest, 0, size)
         answer = blobs.client.put_object(
             Bucket=at.bucket,
             Key=at.key,
-            Body=_Slice(descriptor, 0, size),
+            Body=body,
             ContentLength=size,
-            ChecksumCRC32=crc32_of(descriptor, 0, size),
+            ChecksumCRC32=crc32_of(source.descriptor, 0, size),
             Metadata={"sha256": digest.sha256},
         )
+        source.check()
         return _stored(at, size, answer["ETag"], digest.sha256)
 
     return await blobs.ask(at.uri, put)
 
 
-async def _in_parts(
-    blobs: "S3Blobs", descriptor: int, size: int, at: Location, advance: Advance
-) -> Blob:
+async def _in_parts(blobs: "S3Blobs", source: _Source, at: Location, advance: Advance) -> Blob:
     begun: list[Unfinished] = []
     try:
-        upload_ = await blobs.ask(at.uri, partial(_begin, blobs, at, begun))
-        parts = _Parts(blobs, upload_, descriptor, size)
+        upload_ = await blobs.ask(at.uri, partial(_begin, blobs, at, begun), grace=_BEGIN_SECONDS)
+        parts = _Parts(blobs, upload_, source)
         sha256 = await parts.send(advance)
+        source.check()  # while nothing has taken the place of what was there
         etag = await parts.complete()
     except BaseException:
         for one in begun:
             await _take_back(blobs, one)
         raise
-    return _stored(at, size, etag, sha256)
+    return _stored(at, source.size, etag, sha256)
 
 
 def _begin(blobs: "S3Blobs", at: Location, begun: list[Unfinished]) -> Unfinished:
@@ -110,8 +144,7 @@ class _Parts:
 
     blobs: "S3Blobs"
     upload: Unfinished
-    descriptor: int
-    size: int
+    source: _Source
     _sent: dict[int, dict[str, Any]] = attrs.field(factory=dict, init=False)
 
     @property
@@ -120,7 +153,8 @@ class _Parts:
 
     async def send(self, advance: Advance) -> str:
         """Send all parts; returns the sha256 of the file."""
-        length = max(PART_BYTES, -(-self.size // _MOST_PARTS))
+        size = self.source.size
+        length = max(PART_BYTES, -(-size // _MOST_PARTS))
         digest = Digest()
         failures: list[Exception] = []
         async with trio.open_nursery() as nursery:
@@ -128,14 +162,14 @@ class _Parts:
             async def send(starts: Iterator[tuple[int, int]]) -> None:
                 try:
                     for number, start in starts:
-                        stop = min(self.size, start + length)
+                        stop = min(size, start + length)
                         await self.blobs.ask(self._uri, partial(self._send, number, start, stop))
                         advance(stop - start)
                 except Exception as exc:  # noqa: BLE001 - as it is, not in the nursery's group
                     failures.append(exc)
                     nursery.cancel_scope.cancel()
 
-            starts = iter(enumerate(range(0, self.size, length), start=1))
+            starts = iter(enumerate(range(0, size, length), start=1))
             for _ in range(_PARTS_AT_A_TIME):
                 nursery.start_soon(send, starts)
             try:
@@ -167,7 +201,7 @@ class _Parts:
         except UploadGone as exc:
             # Perhaps an answer was lost, and it is complete: the key is of this attempt alone.
             found = await self.blobs.head(at)
-            if found.size != self.size or not found.etag.endswith(f"-{len(parts)}"):
+            if found.size != self.source.size or not found.etag.endswith(f"-{len(parts)}"):
                 raise _told(at.uri, exc) from exc
             etag = found.etag
         if self.blobs.journal is not None:
@@ -177,23 +211,24 @@ class _Parts:
 
     def _send(self, number: int, start: int, stop: int) -> None:
         at = self.upload.location
-        crc32 = crc32_of(self.descriptor, start, stop)
+        body = self.source.slice(start, stop)
+        crc32 = crc32_of(self.source.descriptor, start, stop)
         answer = self.blobs.client.upload_part(
             Bucket=at.bucket,
             Key=at.key,
             UploadId=self.upload.upload_id,
             PartNumber=number,
-            Body=_Slice(self.descriptor, start, stop),
+            Body=body,
             ContentLength=stop - start,
             ChecksumCRC32=crc32,
         )
         self._sent[number] = {"ETag": answer["ETag"], "ChecksumCRC32": crc32}
 
     def _digest(self, digest: Digest) -> None:
-        with disk_faults(self._uri, "the file cannot be read"):
-            for start in range(0, self.size, PART_BYTES):
-                check_line()
-                digest.read(self.descriptor, start, min(self.size, start + PART_BYTES))
+        size = self.source.size
+        for start in range(0, size, PART_BYTES):
+            check_line()
+            self.source.digest(digest, start, min(size, start + PART_BYTES))
 
 
 def _hashing() -> trio.CapacityLimiter:
@@ -223,6 +258,9 @@ class _Slice:
         left = self._length - self._at
         wanted = left if size is None or size < 0 else min(size, left)
         data = os.pread(self._descriptor, wanted, self._start + self._at) if wanted else b""
+        if wanted and not data:
+            # The server would wait for the rest.  Sent again, it is found to have changed.
+            raise ConnectionAbortedError("the file has become shorter while it was read")
         self._at += len(data)
         return data
 

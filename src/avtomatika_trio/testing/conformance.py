@@ -1,4 +1,4 @@
-"""What every storage must keep, as tests that a backend's test file inherits.
+"""What every storage and every place for blobs must keep, as tests that test files inherit.
 
     class TestCommits(CommitPromises): ...
     class TestQueues(QueuePromises): ...
@@ -9,10 +9,12 @@ The classes ask for these fixtures:
 * `storage`: an open, empty storage whose time is that clock;
 * `reopen`: an async function that closes and opens again (`DurabilityPromises` only);
 * `mock_clock`: pytest-trio's (`ClaimPromises` only).  It stands still unless told to jump, so
-  that a storage with threads can be tested with it.
+  that a storage with threads can be tested with it;
+* `blobs`: an open place whose bucket is empty (`BlobPromises` and `BlobFailurePromises` only).
 """
 
 from avtomatika_trio.testing._promises_access import AccessPromises
+from avtomatika_trio.testing._promises_blobs import BlobFailurePromises, BlobPromises
 from avtomatika_trio.testing._promises_claims import ClaimPromises
 from avtomatika_trio.testing._promises_commit import (
     CommitPromises,
@@ -31,6 +33,8 @@ from avtomatika_trio.testing._suite import SetClock
 
 __all__ = [
     "AccessPromises",
+    "BlobFailurePromises",
+    "BlobPromises",
     "ClaimPromises",
     "CommitPromises",
     "DurabilityPromises",
