@@ -84,10 +84,17 @@ def drill_failover(session: nox.Session) -> None:
     session.run("python", "-m", "tests.drills.failover", *session.posargs)
 
 
+@nox.session(name="drill-files")
+def drill_files(session: nox.Session) -> None:
+    """Send 5 GiB to a real S3 server and back: the same, and less than 64 MiB of memory."""
+    install(session, "tests")  # has the server
+    session.run("python", "-m", "tests.drills.files", *session.posargs)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure: all of `benchmarks/bench_*.py`, or `nox -s bench -- storage` for some."""
-    install(session)
+    install(session, "tests")  # has the S3 server
     wanted = session.posargs or ["*"]
     for path in sorted(
         path for name in wanted for path in Path("benchmarks").glob(f"bench_{name}.py")

@@ -102,7 +102,8 @@ def run_s3_server() -> Iterator[S3Server]:
     names = ("-s3.port", "-master.port", "-volume.port", "-filer.port", "-admin.port")
     numbers = [f"{name}={number}" for name, number in zip(names, (port, *ports), strict=True)]
     command = [
-        *(program, "mini", f"-dir={folder}", f"-ip={HOST}", f"-ip.bind={HOST}", *numbers),
+        *(program, f"-logdir={folder}", "mini", f"-dir={folder}"),
+        *(f"-ip={HOST}", f"-ip.bind={HOST}", *numbers),
         *(f"-bucket={BUCKET}", "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0"),
         *("-s3.port.lance=0", "-master.telemetry=false"),
     ]
