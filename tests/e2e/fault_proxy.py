@@ -87,12 +87,14 @@ class FaultProxy:
         port: Its own; the same for as long as it runs, and nobody else's while it refuses.
         hits: What the present fault has done so far: connections that were reset, or pieces
             of data that were held or delayed.  The kernel refuses without telling.
+        passed_bytes: What has gone through so far, in both directions.
     """
 
     def __init__(self, upstream_port: int) -> None:
         self.upstream_port = upstream_port
         self.fault: Fault | None = None
         self.hits = 0
+        self.passed_bytes = 0
         self._changed = trio.Event()
         self._connections: set[_Connection] = set()
         # A socket that is bound and does not listen keeps the port, and refuses.
@@ -232,6 +234,7 @@ class FaultProxy:
                     await sink.send_all(piece[:room])
                     raise trio.BrokenResourceError("cut")
             await sink.send_all(piece)
+            self.passed_bytes += len(piece)
 
     async def _until_it_passes(self) -> None:
         if isinstance(self.fault, BlackHole):

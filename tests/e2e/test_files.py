@@ -168,7 +168,12 @@ def test_a_worker_that_is_killed_while_it_uploads_leaves_nothing_in_the_bucket(
         uploads: list[Any] = found.get("Uploads", [])
         return uploads
 
+    def is_told(text: str) -> bool:
+        progress = studio.get(f"/jobs/{job_id}").json()["progress"]
+        return any(text in it["message"] and " of 700.0 MiB" in it["message"] for it in progress)
+
     until(uploads, 60, "it does not begin to upload")
+    until(lambda: is_told("uploading: "), 20, "its progress is not told")
     first.kill()
     assert uploads(), "it was too fast to be killed in the middle"
     assert studio.left_in_payloads()

@@ -1,7 +1,7 @@
 """The cache of blobs: fetched once, never spoilt by a handler, never larger than it may be."""
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -35,11 +35,6 @@ class Counting:
         path.write_bytes(content_of(blob))
         advance(blob.size)
         return "0" * 64
-
-    async def list(self, under: Location, *, most: int = 0) -> Sequence[Blob]:
-        raise NotImplementedError
-
-    head = upload = delete = presigned = unfinished = abort = list
 
 
 def content_of(blob: Blob) -> bytes:

@@ -71,9 +71,7 @@ async def test_what_cannot_be_aborted_is_tried_again(
     assert pauses == [1.0, 2.0, 4.0]
 
 
-async def test_an_upload_under_way_is_left_alone(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
+async def test_an_upload_under_way_is_left_alone(tmp_path: Path, autojump_clock: MockClock) -> None:
     blobs = Aborting()
     with open_journal(tmp_path / "uploads") as journal:
         journal.begun(an_upload(1))
