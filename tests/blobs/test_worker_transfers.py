@@ -48,6 +48,17 @@ def films_worker(begun: list[str]) -> Worker:
         return {"size": Path(params["file"]).stat().st_size}
 
     @worker.skill
+    def send(params: dict[str, Any], task_files: TaskFiles) -> None:
+        task_files.write_sync("big.bin", bytes(_BIG))
+        begun.append("send")
+        task_files.upload_sync("big.bin")
+
+    @worker.skill
+    def get(params: dict[str, Any], task_files: TaskFiles) -> None:
+        begun.append("get")
+        task_files.download_sync(f"s3://{BUCKET}/big.bin")
+
+    @worker.skill
     async def make(params: dict[str, Any], task_files: TaskFiles) -> dict[str, Any]:
         path = await task_files.write("big.bin", bytes(_BIG))
         begun.append(str(path))
@@ -74,20 +85,21 @@ async def stall_in_the_middle(proxy: FaultProxy, folder: Path) -> None:
     await trio.sleep(0.3)
 
 
-@pytest.mark.parametrize("skill", ["use", "make"])
+@pytest.mark.parametrize("skill", ["use", "make", "send", "get"])
 async def test_a_cancelled_job_ends_its_transfer_on_a_stalled_link(
     s3_server: S3Server, proxy: FaultProxy, tmp_path: Path, skill: str
 ) -> None:
     s3_server.client().put_object(Bucket=BUCKET, Key="big.bin", Body=bytes(_BIG))
     fake, begun = FakeOrchestrator(heartbeat_seconds=0.2), list[str]()
     worker = films_worker(begun)
-    (task,) = fake.submit(skill, {"file": f"s3://{BUCKET}/big.bin"})
+    params = {"file": f"s3://{BUCKET}/big.bin"} if skill == "use" else {}
+    (task,) = fake.submit(skill, params)
     async with running(worker, fake, **s3_settings(proxy, tmp_path)):
         await stall_in_the_middle(proxy, tmp_path)
         assert task.leased_as is not None
         fake.to_cancel.add(task.leased_as)
         await until(lambda: not attempts_in(tmp_path), _SOON_SECONDS + 0.5)
-        assert begun == [] or skill == "make"
+        assert (begun == []) == (skill == "use")
         proxy.heal()
         client = s3_server.client()
         await until(
@@ -105,7 +117,7 @@ async def test_a_stop_ends_transfers_on_a_stalled_link(
     s3_server.client().put_object(Bucket=BUCKET, Key="big.bin", Body=bytes(_BIG))
     fake, begun = FakeOrchestrator(), list[str]()
     worker = films_worker(begun)
-    fake.submit(skill, {"file": f"s3://{BUCKET}/big.bin"})
+    fake.submit(skill, {"file": f"s3://{BUCKET}/big.bin"} if skill == "use" else {})
     chosen = s3_settings(proxy, tmp_path, shutdown_timeout_seconds=0.0)
     async with trio.open_nursery() as nursery:
         ended_at: list[float] = []

@@ -73,6 +73,7 @@ class Attempt:
         """
         if self.ending is None:
             self.ending = Ending.CANCELLED
+        self.files.end_transfers()
         if not self.thread_runs:
             self.scope.cancel()
 
@@ -80,6 +81,7 @@ class Attempt:
         """End it now; a handler in a thread is left to itself."""
         if self.ending is None:
             self.ending = Ending.CUT_OFF
+        self.files.end_transfers()
         self.scope.cancel()
 
 

@@ -4,8 +4,8 @@ The folder and everything in it go with the attempt, however that ends.
 """
 
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from avtomatika_trio.blobs import Blobs
-from avtomatika_trio.errors import PermanentError
+from avtomatika_trio.errors import PermanentError, TransientError
 from avtomatika_trio.worker._blob_cache import BlobCache
 from avtomatika_trio.worker._file_names import leaves_in, uris_in, with_texts
 from avtomatika_trio.worker._inputs import Inputs
@@ -67,6 +67,8 @@ class AttemptFiles:
     """Whether a thread may still use the folder: it stays until the worker ends."""
     _taken: int = attrs.field(default=0, init=False)
     _is_made: bool = attrs.field(default=False, init=False)
+    _is_over: bool = attrs.field(default=False, init=False)
+    _transfers: set[trio.CancelScope] = attrs.field(factory=set, init=False)
 
     @property
     def root(self) -> Path:
@@ -118,8 +120,7 @@ class AttemptFiles:
         Raises:
             BlobError: one cannot be had.
         """
-        uris = uris_in(params)
-        if not uris or self.places.blobs is None:
+        if self.places.blobs is None or not (uris := uris_in(params)):
             return params
         await self.make()
         inputs = Inputs(self.places.blobs, self.places.cache, self.places.buckets, self.root)
@@ -137,10 +138,34 @@ class AttemptFiles:
             BlobError: it cannot be had.
         """
         inputs = Inputs(self.store(), self.places.cache, self.places.buckets, target.parent)
-        await inputs.look([uri], {})
-        await self.places.quota.take(uri, inputs.size)
-        self._taken += inputs.size
-        await inputs.fetch(Meter("downloading", inputs.size, self.tell).advance, target)
+        with self._transfer():
+            await inputs.look([uri], {})
+            await self.places.quota.take(uri, inputs.size)
+            self._taken += inputs.size
+            await inputs.fetch(Meter("downloading", inputs.size, self.tell).advance, target)
+
+    def end_transfers(self) -> None:
+        """The attempt is over: end what a handler transfers, and let it begin no more.
+
+        A handler in a thread is not cancelled with its attempt, so this has to be said.
+        """
+        self._is_over = True
+        for scope in self._transfers:
+            scope.cancel()
+
+    @contextmanager
+    def _transfer(self) -> Iterator[None]:
+        """What a handler has asked for, from any thread; ended by `end_transfers`."""
+        with trio.CancelScope() as scope:
+            self._transfers.add(scope)
+            try:
+                if self._is_over:
+                    scope.cancel()
+                yield
+            finally:
+                self._transfers.discard(scope)
+        if scope.cancelled_caught:
+            raise TransientError("the attempt is over; nothing is transferred for it any more")
 
     def as_texts(self, value: Any) -> Any:
         """*value*, of a handler, with its paths below the folder for payloads as texts."""
@@ -191,11 +216,14 @@ class AttemptFiles:
             UnsafePath: it is not in the attempt's folder.
         """
         outputs = Outputs(self.store(), self.root, self.prefix, self.places.payload_dir)
-        sizes = await outputs.find([("", str(path))])
-        if not sizes:
-            raise FileNotFoundError(f"there is no file {str(path)!r}")
-        found = await outputs.put(Meter("uploading", sum(sizes.values()), self.tell).advance)
-        return str(found[str(path)]["uri"])
+        with self._transfer():
+            sizes = await outputs.find([("", str(path))])
+            if not sizes:
+                raise FileNotFoundError(f"there is no file {str(path)!r}")
+            meter = Meter("uploading", sum(sizes.values()), self.tell)
+            found = await outputs.put(meter.advance)
+            return str(found[str(path)]["uri"])
+        raise AssertionError  # the block returns, or what ends it raises
 
 
 def _instead(table: Mapping[str, str], it: Any) -> Any:
