@@ -22,6 +22,7 @@ from avtomatika_trio._core.graph import to_dot, to_json
 from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._core.ledger import Ledger
+from avtomatika_trio._core.rules import Rules
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION, Submission
 from avtomatika_trio.errors import InvalidMessage, JobNotFound, Problem, QuotaExceeded
 from avtomatika_trio.orchestrator import _answers as answers
@@ -249,7 +250,9 @@ class _Routes:
             raise InvalidMessage((Problem("$.reason", text),))
         job = await self._owned(client, job_id)
         row = None if job.client == client.id else audit_row(client, "cancel_job", job=job.id)
-        operation = partial(_cancel, job_id=job.id, reason=said.reason, audit=row)
+        operation = partial(
+            _cancel, job_id=job.id, reason=said.reason, audit=row, rules=self.context.rules
+        )
         was_final, cancelled = await self.storage.commit(operation)
         if was_final:
             detail = f"job {job.id!r} is {cancelled.status} already"
@@ -318,13 +321,15 @@ def _submit_and_spend(ledger: Ledger, new: list[steps.NewJob], month: str, allow
     steps.submit(ledger, new)
 
 
-def _cancel(ledger: Ledger, job_id: str, reason: str, audit: AuditRow | None) -> tuple[bool, Job]:
+def _cancel(
+    ledger: Ledger, job_id: str, reason: str, audit: AuditRow | None, rules: Rules
+) -> tuple[bool, Job]:
     """Whether the job had ended before, and the job."""
     before = ledger.job(job_id)
     was_final = before is not None and before.status.is_final
     if audit is not None and not was_final:
         ledger.note_for_audit(attrs.evolve(audit, at=ledger.now))
-    return was_final, steps.cancel(ledger, job_id, reason)
+    return was_final, steps.cancel(ledger, job_id, reason, rules)
 
 
 def _count_leases(ledger: Ledger, ids: list[str]) -> dict[str, int]:
