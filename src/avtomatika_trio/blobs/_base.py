@@ -178,6 +178,13 @@ class Blobs(Protocol):
         """A URL by which anybody may `GET` or `PUT` *at* for a time; None: not to be had."""
         ...
 
+    def local(self, at: Location) -> Path | None:
+        """Where on this machine the content of *at* can be read; None: it is elsewhere.
+
+        A file there is replaced, never written to.
+        """
+        ...
+
     async def unfinished(self, under: Location) -> Sequence[Unfinished]:
         """Uploads that have begun below *under*."""
         ...
