@@ -123,7 +123,7 @@ CREATE TABLE audit (
 _TABLES_OF_3 = """
 DROP INDEX IF EXISTS timers_due;
 CREATE INDEX timers_due ON timers (due_at, kind, subject) WHERE kind!='files';
-CREATE INDEX files_due ON timers (due_at, kind, subject) WHERE kind='files';
+CREATE INDEX files_due ON timers (due_at, subject) WHERE kind='files';
 """
 
 #: For each version, what makes the next one of it.
