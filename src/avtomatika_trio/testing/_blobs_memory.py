@@ -22,12 +22,10 @@ class MemoryBlobs:
     Args:
         now: The time that blobs are changed at, as Unix seconds.
         bucket: For what is not told another one.
-        is_presigning: Whether there are URLs to be had, as there are of a server.
     """
 
     now: Callable[[], float]
     bucket: str = "memory"
-    is_presigning: bool = True
     contents: dict[Location, tuple[Blob, bytes]] = attrs.field(factory=dict, init=False)
     uploads: list[Unfinished] = attrs.field(factory=list, init=False)
     """Begun by `begin_upload`, and not aborted yet."""
@@ -109,8 +107,6 @@ class MemoryBlobs:
 
     async def presigned(self, at: Location, *, method: str, seconds: int) -> str | None:
         await self._check()
-        if not self.is_presigning:
-            return None
         return f"https://blobs.example/{at.bucket}/{quote(at.key)}?{method}&seconds={seconds}"
 
     def local(self, at: Location) -> Path | None:
