@@ -73,6 +73,7 @@ def url() -> Iterator[str]:
                 settings,
                 storage,
                 Blueprints([quick, waits]),
+                blobs=None,
                 client_token=TOKENS.client_token,
                 worker_token=TOKENS.worker_token,
             )

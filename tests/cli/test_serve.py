@@ -156,9 +156,17 @@ def test_every_setting_has_its_effect() -> None:
         max_lost_attempts=8,
         blocked_loop_seconds=9.0,
         grace_seconds=10.5,
+        max_file_bytes=11,
+        files_retention_seconds=12.0,
+        task_files_dir=Path("13"),
     )
     context = create_context(
-        settings, MemoryStorage(time.time), Blueprints(), client_token="c", worker_token="w"
+        settings,
+        MemoryStorage(time.time),
+        Blueprints(),
+        blobs=None,
+        client_token="c",
+        worker_token="w",
     )
     server = server_settings(settings)
     assert (server.host, server.port, server.max_message_bytes, server.grace_seconds) == (
@@ -171,6 +179,8 @@ def test_every_setting_has_its_effect() -> None:
     assert (rules.lease_seconds, rules.max_lost_attempts, rules.blocked_loop_seconds) == (4, 8, 9)
     assert (limits.max_body_bytes, limits.max_params_bytes, limits.max_transitions) == (2, 3, 7)
     assert (limits.poll_hold_seconds, limits.handler_timeout_seconds) == (5, 6)
+    assert (limits.max_file_bytes, rules.files_retention_seconds) == (11, 12)
+    assert context.task_files_dir == Path("13")
     assert (context.client_token, context.worker_token) == ("c", "w")
 
 

@@ -110,7 +110,7 @@ class Scene:
         )
 
     def cancel(self, job_id: str = "j") -> None:
-        self.run(partial(steps.cancel, job_id=job_id, reason="asked for"))
+        self.run(partial(steps.cancel, job_id=job_id, reason="asked for", rules=self.rules))
 
     def get(self, job_id: str = "j") -> Job:
         job = self.run(lambda ledger: ledger.job(job_id))

@@ -468,7 +468,7 @@ async def test_a_step_of_a_job_that_was_cancelled_meanwhile_is_discarded(
     submit(storage)
     async with engine(storage, one_state(start)):
         await trio.sleep(1)
-        storage.run(partial(steps.cancel, job_id=JOB, reason="asked for"))
+        storage.run(partial(steps.cancel, job_id=JOB, reason="asked for", rules=Rules()))
         await trio.sleep(100)
         job = await final(storage)
     assert (job.status, job.revision, ran) == (JobStatus.CANCELLED, 2, 1)

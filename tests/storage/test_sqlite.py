@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from avtomatika_trio._core.job import Job, JobStatus
-from avtomatika_trio._core.ledger import Ledger, TimerKind
+from avtomatika_trio._core.ledger import Ledger, Timer, TimerKind
 from avtomatika_trio._core.task import Lane
 from avtomatika_trio.errors import ConfigError, StaleRevision, StorageUnavailable
 from avtomatika_trio.storage import JobQuery, _sqlite_reads as reads, open_storage
@@ -93,6 +93,23 @@ async def test_a_file_of_a_newer_version_is_left_alone(path: Path) -> None:
     with pytest.raises(StorageUnavailable, match=r"newer version.*upgrade"):
         async with open_storage(f"sqlite:{path}"):
             pass
+
+
+async def test_a_file_of_an_older_version_is_completed(path: Path) -> None:
+    """Version 2 had one index for the timers of all kinds."""
+    timers = [
+        Timer(kind=kind, subject="t", due_at=0) for kind in (TimerKind.FILES, TimerKind.RETRY)
+    ]
+    async with open_storage(f"sqlite:{path}") as storage:
+        await storage.commit(put(*timers))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "DROP INDEX timers_due; DROP INDEX files_due;"
+            "CREATE INDEX timers_due ON timers (due_at); PRAGMA user_version=2;"
+        )
+    async with open_storage(f"sqlite:{path}") as storage:
+        assert await storage.commit(lambda ledger: ledger.due_files(most=9)) == timers[:1]
+        assert await storage.commit(lambda ledger: ledger.due_timers(most=9)) == timers[1:]
 
 
 async def test_another_programs_database_is_left_alone(path: Path) -> None:
@@ -330,6 +347,7 @@ def _everything_an_operation_does(ledger: Ledger) -> None:
     ledger.leased("i")
     ledger.due_instances(most=9)
     ledger.due_timers(most=9)
+    ledger.due_files(most=9)
     ledger.put_task(a_task("k"))
     ledger.put_attempt(an_attempt("w2"))
 

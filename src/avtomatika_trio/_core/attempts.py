@@ -46,7 +46,7 @@ def lose(ledger: Ledger, attempt: Attempt, rules: Rules, reason: str) -> None:
             code="worker_lost",
             message=f"{lost} workers vanished while they had this task; it may be what kills them",
         )
-        _poison(ledger, task, fault)
+        _poison(ledger, task, fault, rules)
         return
     queue(ledger, tasks.step(task, tasks.Requeued(lost=lost, returned=0)))
 
@@ -94,7 +94,7 @@ def give_back(
         fault = TaskFault(
             code="returned_too_often", message=f"workers gave this task back {returned} times"
         )
-        _poison(ledger, task, fault)
+        _poison(ledger, task, fault, rules)
         return
     if not started:  # nothing has changed: who is to be avoided still is
         same = tasks.Requeued(
@@ -129,6 +129,7 @@ def fail(
     result: TaskResult,
     status: AttemptStatus,
     choices: tuple[str, ...],
+    rules: Rules,
     noise: float,
 ) -> None:
     """*attempt* failed in passing: try again if the policy allows, else the failure is final.
@@ -139,6 +140,7 @@ def fail(
         result: The failure.
         status: How the attempt ended: failed or timed out.
         choices: Transitions to look for once the policy is exhausted.
+        rules: For the end of a job.
         noise: In [-1, 1), for the jitter of the delay.
     """
     task = ledger.task(attempt.task_id)
@@ -162,6 +164,7 @@ def fail(
                 failed=True,
                 attempt=attempt,
             ),
+            rules,
         )
         return
     if task.dispatch_timeout is not None:
@@ -213,12 +216,13 @@ def retake(ledger: Ledger, attempt: Attempt, instance: str, lease_until: float) 
     _record(ledger, task, attempt, "attempt_retaken", {"instance": instance})
 
 
-def _poison(ledger: Ledger, task: Task, fault: TaskFault) -> None:
+def _poison(ledger: Ledger, task: Task, fault: TaskFault, rules: Rules) -> None:
     result = TaskResult(status=FAILURE, error=fault)
     conclude(
         ledger,
         task,
         Conclusion(result=result, choices=(), otherwise=JobStatus.QUARANTINED, failed=True),
+        rules,
     )
 
 

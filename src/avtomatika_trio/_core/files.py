@@ -1,74 +1,79 @@
-"""What is known of files on their way from results to the params of later tasks."""
+"""When the files that are kept beside a job may be removed.
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+The end of a job sets a timer (`outcomes.finish`).  What it is for happens outside of the
+ledger, so it is done in three steps, each of which may be repeated: *take* the timers that
+are due, which puts them off for a while; remove the files; say that they *were removed*.  Who
+dies in between leaves a timer that is due again.
+"""
 
-from avtomatika_trio._core.json_values import MAX_DEPTH
+import attrs
 
-#: How a file is written in params and results.
-SCHEME = "s3://"
+from avtomatika_trio._core.ledger import Ledger, Timer, TimerKind
+from avtomatika_trio._core.task import AttemptStatus
 
-#: Of one file; whatever else a worker tells of it is not kept.
-_MEMBERS = ("uri", "size", "etag", "sha256", "files")
+LONGEST_URL_SECONDS = 604_800
+"""How long a URL to put a file by may be valid: what S3 allows at most."""
+
+#: How long whoever has taken a timer may need, before another one does the same again.
+_TAKEN_SECONDS = 300.0
+
+#: How old an upload of several parts must be before it is looked at: nothing is hurried here.
+_LONG_SECONDS = 3600.0
+
+#: Likewise where nothing is known here of who has begun it; it may be of another installation
+#: that has the same bucket.
+_VERY_LONG_SECONDS = 86_400.0
 
 
-def kept_metadata(said: Any) -> dict[str, Any]:
-    """What is kept of `data_metadata` as a worker told it: entries that name a file.
+def take_due(ledger: Ledger, *, most: int) -> list[str]:
+    """The jobs, up to *most*, whose files are to be removed now.
 
-    Workers of the original put what they have beyond the protocol below `metadata`.
+    They are nobody else's for some minutes.
     """
-    if not isinstance(said, Mapping):
-        return {}
-    kept: dict[str, Any] = {}
-    for place, entry in said.items():
-        if isinstance(entry, Mapping) and isinstance(entry.get("uri"), str):
-            more = entry.get("metadata")
-            whole = {**(more if isinstance(more, Mapping) else {}), **entry}
-            kept[str(place)] = {name: whole[name] for name in _MEMBERS if name in whole}
-    return kept
+    taken: list[str] = []
+    for timer in ledger.due_files(most=most):
+        job = ledger.job(timer.subject)
+        if job is not None and not job.status.is_final:
+            ledger.drop_timer(timer.kind, timer.subject)  # a retry may need them
+            continue
+        ledger.put_timer(attrs.evolve(timer, due_at=ledger.now + _TAKEN_SECONDS))
+        taken.append(timer.subject)
+    return taken
 
 
-def metadata_of(params: Mapping[str, Any], state_history: Mapping[str, Any]) -> dict[str, Any]:
-    """What *state_history* knows of the files that *params* name, by their places there.
+def were_removed(ledger: Ledger, job_id: str) -> None:
+    """The files of the job are gone.
 
-    >>> history = {"cut": {"data_metadata": {"file": {"uri": "s3://b/k", "size": 7}}}}
-    >>> metadata_of({"film": {"path": "s3://b/k"}}, history)
-    {'film.path': {'uri': 's3://b/k', 'size': 7}}
+    As long as somebody may have a URL by which another one can be put there, they have to be
+    removed once more.
     """
-    named = [(place, text) for place, text in texts_in(params) if text.startswith(SCHEME)]
-    if not named:
-        return {}
-    known = dict(_entries_in(state_history))
-    return {place: known[uri] for place, uri in named if uri in known}
+    job = ledger.job(job_id)
+    last = 0.0 if job is None else job.updated_at + LONGEST_URL_SECONDS
+    if ledger.now < last:
+        ledger.put_timer(Timer(kind=TimerKind.FILES, subject=job_id, due_at=last))
+    else:
+        ledger.drop_timer(TimerKind.FILES, job_id)
 
 
-def texts_in(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Every text in *value* with its place: `video`, `parts[0].file`.
+@attrs.frozen(kw_only=True)
+class PendingUpload:
+    """An upload of several parts that is not complete, by where its file would be."""
 
-    >>> list(texts_in({"a": "x", "b": [{"c": "y"}]}))
-    [('a', 'x'), ('b[0].c', 'y')]
-    """
-    if isinstance(value, str):
-        yield path, value
-    elif depth > MAX_DEPTH:
-        return
-    elif isinstance(value, dict):
-        for key, it in value.items():
-            yield from texts_in(it, f"{path}.{key}" if path else str(key), depth + 1)
-    elif isinstance(value, list):
-        for at, it in enumerate(value):
-            yield from texts_in(it, f"{path}[{at}]", depth + 1)
+    job_id: str
+    wire_id: str
+    """The attempt that has begun it, if one did."""
+    begun_at: float
 
 
-def _entries_in(value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Every entry of a `data_metadata` in *value*, by its URI."""
-    if depth > MAX_DEPTH:
-        return
-    if isinstance(value, list):
-        for it in value:
-            yield from _entries_in(it, depth + 1)
-    elif isinstance(value, Mapping):
-        for entry in kept_metadata(value.get("data_metadata")).values():
-            yield entry["uri"], entry
-        for it in value.values():
-            yield from _entries_in(it, depth + 1)
+def is_abandoned(ledger: Ledger, upload: PendingUpload) -> bool:
+    """Whether nobody will complete *upload* any more, as far as can be told."""
+    age = ledger.now - upload.begun_at
+    if age < _LONG_SECONDS:
+        return False
+    job = ledger.job(upload.job_id)
+    if job is not None and job.status.is_final:
+        return True
+    attempt = ledger.attempt(upload.wire_id)
+    if job is not None and attempt is not None and attempt.job_id == job.id:
+        return attempt.status is not AttemptStatus.LEASED
+    return age >= _VERY_LONG_SECONDS

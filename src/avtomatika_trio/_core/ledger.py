@@ -91,6 +91,7 @@ class TimerKind(StrEnum):
     RESULT_TIMEOUT = "result_timeout"
     JOB_RETRY = "job_retry"  #: a handler that has raised is called again
     AVOIDANCE = "avoidance"  #: the worker that gave a task back may have it again
+    FILES = "files"  #: the files of a job that has ended may be removed
 
 
 @attrs.frozen(kw_only=True)
@@ -206,7 +207,15 @@ class Ledger(Protocol):
     def drop_timer(self, kind: TimerKind, subject: str) -> None: ...
 
     def due_timers(self, *, most: int) -> Sequence[Timer]:
-        """Timers whose time has come, in due order."""
+        """Timers whose time has come, in due order; but for those of files.
+
+        What is done about files is done outside of the ledger and may have to wait: that must
+        not keep anything else waiting.
+        """
+        ...
+
+    def due_files(self, *, most: int) -> Sequence[Timer]:
+        """Timers of files whose time has come, in due order."""
         ...
 
     def record(self, row: HistoryRow) -> None:

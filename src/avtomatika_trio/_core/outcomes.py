@@ -20,6 +20,7 @@ from avtomatika_trio._core.ledger import (
     drop_task_timers,
     task_id,
 )
+from avtomatika_trio._core.rules import Rules
 from avtomatika_trio._core.task import (
     Attempt,
     AttemptStatus,
@@ -47,13 +48,13 @@ class Conclusion:
     """The attempt that brought it, if one did."""
 
 
-def conclude(ledger: Ledger, task: Task, conclusion: Conclusion) -> None:
+def conclude(ledger: Ledger, task: Task, conclusion: Conclusion, rules: Rules) -> None:
     """End *task* and move its job on, in the same commit."""
     drop_task_timers(ledger, task)
     if task.branch is None:
-        _conclude_single(ledger, task, conclusion)
+        _conclude_single(ledger, task, conclusion, rules)
     else:
-        _conclude_branch(ledger, task, conclusion)
+        _conclude_branch(ledger, task, conclusion, rules)
 
 
 def _end(ledger: Ledger, task: Task, conclusion: Conclusion, *, listed: bool) -> None:
@@ -62,7 +63,7 @@ def _end(ledger: Ledger, task: Task, conclusion: Conclusion, *, listed: bool) ->
     ledger.put_task(tasks.step(task, event(result=conclusion.result)))
 
 
-def _conclude_single(ledger: Ledger, task: Task, conclusion: Conclusion) -> None:
+def _conclude_single(ledger: Ledger, task: Task, conclusion: Conclusion, rules: Rules) -> None:
     target = next((task.transitions[c] for c in conclusion.choices if c in task.transitions), None)
     _end(ledger, task, conclusion, listed=target is not None)
     job = ledger.job(task.job_id)
@@ -74,7 +75,7 @@ def _conclude_single(ledger: Ledger, task: Task, conclusion: Conclusion) -> None
         return
     if target is None:
         _record_finish(ledger, job, task, conclusion, next_state=None)
-        _give_up(ledger, job, _fault(task, conclusion), conclusion.otherwise)
+        _give_up(ledger, job, _fault(task, conclusion), conclusion.otherwise, rules)
         return
     whole = _as_kept(conclusion.result)
     data = conclusion.result.data
@@ -84,10 +85,11 @@ def _conclude_single(ledger: Ledger, task: Task, conclusion: Conclusion) -> None
         ledger,
         job,
         jobs.StateEntered(state=target, state_history=merged, last_task_state=task.state),
+        rules,
     )
 
 
-def _conclude_branch(ledger: Ledger, task: Task, conclusion: Conclusion) -> None:
+def _conclude_branch(ledger: Ledger, task: Task, conclusion: Conclusion, rules: Rules) -> None:
     job = ledger.job(task.job_id)
     fan = ledger.fan_out(task.job_id, task.dispatch)
     leads_on = not conclusion.failed or (fan is not None and fan.failure is not None)
@@ -98,13 +100,13 @@ def _conclude_branch(ledger: Ledger, task: Task, conclusion: Conclusion) -> None
         _record_finish(ledger, job, task, conclusion, next_state=fan.failure)
         drop_open_tasks(ledger, job.id)
         if fan.failure is None:
-            _give_up(ledger, job, _fault(task, conclusion), conclusion.otherwise)
+            _give_up(ledger, job, _fault(task, conclusion), conclusion.otherwise, rules)
         else:
             kept = {**job.state_history, fan.state: _as_kept(conclusion.result)}
             failed = jobs.StateEntered(
                 state=fan.failure, state_history=kept, last_task_state=fan.state
             )
-            enter(ledger, job, failed)
+            enter(ledger, job, failed, rules)
         return
     _record_finish(ledger, job, task, conclusion, next_state=None)
     fan = _release_next(ledger, attrs.evolve(fan, open=fan.open - 1))
@@ -118,6 +120,7 @@ def _conclude_branch(ledger: Ledger, task: Task, conclusion: Conclusion) -> None
                 state_history=job.state_history,
                 aggregates=fan.dispatch,
             ),
+            rules,
         )
 
 
@@ -139,7 +142,7 @@ def queue(ledger: Ledger, task: Task) -> None:
         ledger.put_timer(Timer(kind=TimerKind.DISPATCH_TIMEOUT, subject=task.id, due_at=due_at))
 
 
-def enter(ledger: Ledger, job: Job, event: jobs.StateEntered) -> None:
+def enter(ledger: Ledger, job: Job, event: jobs.StateEntered, rules: Rules) -> None:
     """Move *job* to a state, unless it has made too many moves already."""
     if job.transitions >= job.max_transitions:
         fault = JobFault(
@@ -149,7 +152,7 @@ def enter(ledger: Ledger, job: Job, event: jobs.StateEntered) -> None:
             " (MAX_TRANSITIONS_PER_JOB)",
             state=job.state,
         )
-        _give_up(ledger, job, fault, JobStatus.FAILED)
+        _give_up(ledger, job, fault, JobStatus.FAILED, rules)
         return
     ledger.put_job(jobs.step(job, event, now=ledger.now))
 
@@ -175,21 +178,28 @@ def end_attempt(ledger: Ledger, wire_id: str, status: AttemptStatus) -> Attempt:
     return ended
 
 
-def _give_up(ledger: Ledger, job: Job, fault: JobFault, status: JobStatus) -> None:
+def _give_up(ledger: Ledger, job: Job, fault: JobFault, status: JobStatus, rules: Rules) -> None:
     if status is JobStatus.QUARANTINED:
-        finish(ledger, job, jobs.Quarantined(error=fault))
+        finish(ledger, job, jobs.Quarantined(error=fault), rules)
     else:
-        finish(ledger, job, jobs.Failed(error=fault))
+        finish(ledger, job, jobs.Failed(error=fault), rules)
 
 
 def finish(
     ledger: Ledger,
     job: Job,
     event: jobs.Finished | jobs.Failed | jobs.Cancelled | jobs.Quarantined,
+    rules: Rules,
 ) -> None:
-    """End *job*: whatever ended it, the history says so and nothing of it stays open."""
+    """End *job*: whatever ended it, the history says so and nothing of it stays open.
+
+    From now on nothing needs its files but those who look at them; *rules* say for how long.
+    """
     ended = jobs.step(job, event, now=ledger.now)
     ledger.put_job(ended)
+    if rules.files_retention_seconds is not None:
+        due_at = ledger.now + rules.files_retention_seconds
+        ledger.put_timer(Timer(kind=TimerKind.FILES, subject=job.id, due_at=due_at))
     error = ended.error
     ledger.record(
         HistoryRow(

@@ -94,7 +94,7 @@ def _apply(
         attempts.give_back(ledger, attempt, rules, "cancelled by the worker", noise, started=True)
         return _accepted("cancelled_handled")
     if result.status == FAILURE:
-        return _failure(ledger, task, attempt, result, noise)
+        return _failure(ledger, task, attempt, result, rules, noise)
     _end_leased_attempts(ledger, task, attempt, AttemptStatus.SUCCEEDED)
     listed = result.status in task.transitions
     conclude(
@@ -107,6 +107,7 @@ def _apply(
             failed=False,
             attempt=attempt,
         ),
+        rules,
     )
     if task.branch is not None:
         return _accepted("parallel_branch_accepted")
@@ -116,7 +117,12 @@ def _apply(
 
 
 def _failure(
-    ledger: Ledger, task: Task, attempt: Attempt, result: TaskResult, noise: float
+    ledger: Ledger,
+    task: Task,
+    attempt: Attempt,
+    result: TaskResult,
+    rules: Rules,
+    noise: float,
 ) -> Answer:
     answer = _accepted("failure_handled" if task.branch is None else "parallel_branch_accepted")
     held_by_other = task.status is TaskStatus.LEASED and task.wire_id != attempt.wire_id
@@ -136,9 +142,10 @@ def _failure(
                 failed=True,
                 attempt=attempt,
             ),
+            rules,
         )
     else:
-        attempts.fail(ledger, attempt, result, AttemptStatus.FAILED, (FAILURE,), noise)
+        attempts.fail(ledger, attempt, result, AttemptStatus.FAILED, (FAILURE,), rules, noise)
     return answer
 
 

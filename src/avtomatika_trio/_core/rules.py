@@ -31,6 +31,8 @@ class Rules:
     """A worker whose event loop stands still for this long is lost."""
     forget_seconds: float = 86_400.0
     """A worker process that is gone and holds nothing is forgotten so long after it was heard."""
+    files_retention_seconds: float | None = None
+    """So long after the end of a job its files are removed; None = they stay."""
     handler_retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     """For handlers of states that raise."""
 

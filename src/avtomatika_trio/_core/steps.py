@@ -11,8 +11,8 @@ import attrs
 
 from avtomatika_trio._core import job as jobs
 from avtomatika_trio._core.actions import Action, DispatchParallel, DispatchTask, GoTo, TaskSpec
-from avtomatika_trio._core.files import metadata_of
 from avtomatika_trio._core.job import Job, JobFault, JobStatus
+from avtomatika_trio._core.known_files import metadata_of
 from avtomatika_trio._core.ledger import (
     FanOut,
     HistoryRow,
@@ -115,7 +115,7 @@ def advance(
         claimed: The job as the handler saw it.
         state_history: As the handler left it.
         decision: What it decided.
-        rules: For the retries of handlers.
+        rules: For the retries of handlers, and for the end of the job.
         noise: In [-1, 1), for the jitter of a retry.
 
     Raises:
@@ -127,22 +127,24 @@ def advance(
         raise StaleRevision(claimed.id, claimed.revision, found)
     match decision:
         case Chose(action=action):
-            _act(ledger, job, state_history, action)
+            _act(ledger, job, state_history, action, rules)
         case ReachedEnd():
-            finish(ledger, job, _ending(job, state_history, decision))
+            finish(ledger, job, _ending(job, state_history, decision), rules)
         case Broke(fault=fault):
-            finish(ledger, job, jobs.Failed(error=fault))
+            finish(ledger, job, jobs.Failed(error=fault), rules)
         case Raised(fault=fault):
             _retry_handler(ledger, job, fault, rules, noise)
         case _:
             assert_never(decision)
 
 
-def _act(ledger: Ledger, job: Job, state_history: dict[str, Any], action: Action) -> None:
+def _act(
+    ledger: Ledger, job: Job, state_history: dict[str, Any], action: Action, rules: Rules
+) -> None:
     match action:
         case GoTo(state=target):
             _record(ledger, job, "state_finished", next_state=target)
-            enter(ledger, job, jobs.StateEntered(state=target, state_history=state_history))
+            enter(ledger, job, jobs.StateEntered(state=target, state_history=state_history), rules)
         case DispatchTask(spec=spec):
             moved = jobs.step(job, jobs.TaskDispatched(state_history=state_history), now=ledger.now)
             ledger.put_job(moved)
@@ -150,13 +152,17 @@ def _act(ledger: Ledger, job: Job, state_history: dict[str, Any], action: Action
             details = {"skill": spec.skill}
             _record(ledger, moved, "task_dispatched", task_id=task.id, details=details)
         case DispatchParallel():
-            _fan_out(ledger, job, state_history, action)
+            _fan_out(ledger, job, state_history, action, rules)
         case _:
             assert_never(action)
 
 
 def _fan_out(
-    ledger: Ledger, job: Job, state_history: dict[str, Any], action: DispatchParallel
+    ledger: Ledger,
+    job: Job,
+    state_history: dict[str, Any],
+    action: DispatchParallel,
+    rules: Rules,
 ) -> None:
     total = len(action.specs)
     target = action.aggregate_into
@@ -168,6 +174,7 @@ def _fan_out(
             jobs.StateEntered(
                 state=target, state_history=state_history, aggregates=job.revision + 1
             ),
+            rules,
         )
         return
     moved = jobs.step(job, jobs.BranchesDispatched(state_history=state_history), now=ledger.now)
@@ -260,7 +267,7 @@ def _retry_handler(ledger: Ledger, job: Job, fault: JobFault, rules: Rules, nois
     details: dict[str, Any] = {"code": fault.code, "message": fault.message, "failures": failures}
     if not rules.handler_retry.allows(failures=failures):
         _record(ledger, job, "state_failed", details=details)
-        finish(ledger, job, jobs.Quarantined(error=fault))
+        finish(ledger, job, jobs.Quarantined(error=fault), rules)
         return
     retry_at = ledger.now + rules.handler_retry.delay_seconds(failures=failures, noise=noise)
     moved = jobs.step(job, jobs.HandlerFailed(retry_at=retry_at), now=ledger.now)
@@ -269,7 +276,7 @@ def _retry_handler(ledger: Ledger, job: Job, fault: JobFault, rules: Rules, nois
     _record(ledger, moved, "state_failed", details={**details, "retry_at": retry_at})
 
 
-def cancel(ledger: Ledger, job_id: str, reason: str) -> Job:
+def cancel(ledger: Ledger, job_id: str, reason: str, rules: Rules) -> Job:
     """Cancel the job, its queued tasks and its running attempts.
 
     Returns:
@@ -287,7 +294,7 @@ def cancel(ledger: Ledger, job_id: str, reason: str) -> Job:
     if job.ready_at is not None:
         ledger.drop_timer(TimerKind.JOB_RETRY, job_id)
     fault = JobFault(code="CANCELLED", message=reason, state=job.state)
-    finish(ledger, job, jobs.Cancelled(error=fault))
+    finish(ledger, job, jobs.Cancelled(error=fault), rules)
     cancelled = ledger.job(job_id)
     assert cancelled is not None
     assert cancelled.status is JobStatus.CANCELLED

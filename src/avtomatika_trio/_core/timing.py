@@ -35,11 +35,11 @@ def fire_due(ledger: Ledger, rules: Rules, noise: float, *, most: int) -> int:
             ledger.put_timer(attrs.evolve(timer, due_at=not_before))
             continue
         ledger.drop_timer(timer.kind, timer.subject)
-        _fire(ledger, timer, noise)
+        _fire(ledger, timer, rules, noise)
     return len(due)
 
 
-def _fire(ledger: Ledger, timer: Timer, noise: float) -> None:
+def _fire(ledger: Ledger, timer: Timer, rules: Rules, noise: float) -> None:
     match timer.kind:
         case TimerKind.RETRY:
             task = ledger.task(timer.subject)
@@ -50,20 +50,26 @@ def _fire(ledger: Ledger, timer: Timer, noise: float) -> None:
             if task is not None and task.status is TaskStatus.QUEUED:
                 ledger.wake(task.skill)
         case TimerKind.ATTEMPT_TIMEOUT:
-            _attempt_timeout(ledger, timer.subject, noise)
+            _attempt_timeout(ledger, timer.subject, rules, noise)
         case TimerKind.DISPATCH_TIMEOUT:
-            _dispatch_timeout(ledger, timer.subject)
+            _dispatch_timeout(ledger, timer.subject, rules)
         case TimerKind.RESULT_TIMEOUT:
-            _result_timeout(ledger, timer.subject)
+            _result_timeout(ledger, timer.subject, rules)
         case TimerKind.JOB_RETRY:
-            job = ledger.job(timer.subject)
-            if job is not None and job.ready_at is not None and job.status.can_run:
-                ledger.put_job(jobs.step(job, jobs.RetryDue(), now=ledger.now))
+            _job_retry(ledger, timer.subject)
+        case TimerKind.FILES:
+            pass  # none of these is among them; see `files`
         case _:
             assert_never(timer.kind)
 
 
-def _attempt_timeout(ledger: Ledger, wire_id: str, noise: float) -> None:
+def _job_retry(ledger: Ledger, job_id: str) -> None:
+    job = ledger.job(job_id)
+    if job is not None and job.ready_at is not None and job.status.can_run:
+        ledger.put_job(jobs.step(job, jobs.RetryDue(), now=ledger.now))
+
+
+def _attempt_timeout(ledger: Ledger, wire_id: str, rules: Rules, noise: float) -> None:
     attempt = ledger.attempt(wire_id)
     task = None if attempt is None else attempts.holder_of(ledger, attempt)
     if attempt is None or task is None:
@@ -75,10 +81,10 @@ def _attempt_timeout(ledger: Ledger, wire_id: str, noise: float) -> None:
     )
     result = TaskResult(status=FAILURE, error=fault)
     choices = (TIMEOUT, FAILURE)
-    attempts.fail(ledger, attempt, result, AttemptStatus.TIMED_OUT, choices, noise)
+    attempts.fail(ledger, attempt, result, AttemptStatus.TIMED_OUT, choices, rules, noise)
 
 
-def _dispatch_timeout(ledger: Ledger, task_id: str) -> None:
+def _dispatch_timeout(ledger: Ledger, task_id: str, rules: Rules) -> None:
     task = ledger.task(task_id)
     if task is None or task.status is not TaskStatus.QUEUED:
         return
@@ -95,10 +101,11 @@ def _dispatch_timeout(ledger: Ledger, task_id: str) -> None:
             otherwise=JobStatus.FAILED,
             failed=True,
         ),
+        rules,
     )
 
 
-def _result_timeout(ledger: Ledger, task_id: str) -> None:
+def _result_timeout(ledger: Ledger, task_id: str, rules: Rules) -> None:
     task = ledger.task(task_id)
     if task is None or not task.status.is_open:
         return
@@ -117,4 +124,5 @@ def _result_timeout(ledger: Ledger, task_id: str) -> None:
             otherwise=JobStatus.FAILED,
             failed=True,
         ),
+        rules,
     )

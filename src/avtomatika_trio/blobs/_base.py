@@ -11,7 +11,7 @@ from typing import Protocol
 
 import attrs
 
-from avtomatika_trio._core.files import SCHEME
+from avtomatika_trio._core.known_files import SCHEME
 from avtomatika_trio.errors import BlobRefused
 
 #: S3's own limit, in bytes of UTF-8.
@@ -180,6 +180,13 @@ class Blobs(Protocol):
 
     async def presigned(self, at: Location, *, method: str, seconds: int) -> str | None:
         """A URL by which anybody may `GET` or `PUT` *at* for a time; None: not to be had."""
+        ...
+
+    def local(self, at: Location) -> Path | None:
+        """Where on this machine the content of *at* can be read; None: it is elsewhere.
+
+        A file there is replaced, never written to.
+        """
         ...
 
     async def unfinished(self, under: Location) -> Sequence[Unfinished]:

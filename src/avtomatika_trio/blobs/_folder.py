@@ -164,6 +164,9 @@ class FolderBlobs:
         await trio.lowlevel.checkpoint()
         return None
 
+    def local(self, at: Location) -> Path | None:
+        return self.path_of(at)
+
     async def unfinished(self, under: Location) -> Sequence[Unfinished]:
         del under  # what a process that died has left is forgotten by the next upload
         await trio.lowlevel.checkpoint()

@@ -172,6 +172,10 @@ class S3Blobs:
         )
         return url
 
+    def local(self, at: Location) -> Path | None:
+        del at
+        return None
+
     async def unfinished(self, under: Location) -> Sequence[Unfinished]:
         found: list[Unfinished] = []
         more: dict[str, str] = {}

@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import trio
 
@@ -26,7 +27,7 @@ from avtomatika_trio.cli._output import listing, note, print_json
 from avtomatika_trio.cli._places import settings_file, token_files, tokens_path
 from avtomatika_trio.cli._signals import Ending, watch_signals
 from avtomatika_trio.errors import ConfigError, StorageUnavailable
-from avtomatika_trio.orchestrator._build import create_context, server_settings
+from avtomatika_trio.orchestrator._build import create_context, open_blobs, server_settings
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._credential_files import CLIENTS_FILE, WORKERS_FILE
 from avtomatika_trio.orchestrator._registry import Blueprints, endpoints_of
@@ -142,12 +143,13 @@ async def _serve(settings: OrchestratorSettings, blueprints: Blueprints, *, as_j
 
     async with trio.open_nursery() as watching:
         await watching.start(partial(watch_signals, ending, stop, reload=hang_up))
-        async with open_storage(settings.storage_url) as storage:
+        async with open_storage(settings.storage_url) as storage, open_blobs(settings) as blobs:
             client_token, worker_token, place = _tokens(settings)
             context = create_context(
                 settings,
                 storage,
                 blueprints,
+                blobs=blobs,
                 client_token=client_token,
                 worker_token=worker_token,
             )
@@ -221,6 +223,7 @@ def _announce(
     lines: dict[str, object] = {
         "url": url,
         "storage": masked(settings.storage_url),
+        "files": _files(settings),
         "tokens": "as configured",
     }
     if tokens is not None:
@@ -248,6 +251,22 @@ def _announce(
             f"avtomatika job submit {blueprint.name} --data JSON --wait{_where(url, '--url')}"
         )
     note("\n".join(f"  {line}" for line in listing(lines).splitlines()))
+
+
+def _files(settings: OrchestratorSettings) -> str:
+    """Where files of jobs are kept, and for how long."""
+    access = settings.s3()
+    if access is None:
+        where = f"in {settings.files_dir}"
+    elif access.endpoint is None:
+        where = f"in bucket {access.bucket} on AWS"
+    else:
+        where = (
+            f"in bucket {access.bucket} at {urlsplit(access.endpoint).netloc.rpartition('@')[2]}"
+        )
+    if not settings.s3_auto_cleanup:
+        return f"{where}; they stay"
+    return f"{where}; removed {settings.files_retention_seconds:g} s after the end of their job"
 
 
 def _tls(settings: OrchestratorSettings) -> str:

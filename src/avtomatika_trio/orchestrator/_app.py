@@ -1,7 +1,7 @@
 """One ASGI app from the parts: workers' routes, clients' routes, and what errors look like.
 
-Workers' requests go to a plain callable, everything else to Quart (ADR 0004).  Nothing runs
-here besides requests: the loops are siblings of the server.
+Workers' requests and files go to plain callables, everything else to Quart (ADR 0004).
+Nothing runs here besides requests: the loops are siblings of the server.
 """
 
 import logging
@@ -13,11 +13,12 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
 
 from avtomatika_trio._wire.codec import encode
-from avtomatika_trio.errors import InvalidMessage, JobNotFound, Problem, StorageUnavailable
+from avtomatika_trio.errors import InvalidMessage, Problem
 from avtomatika_trio.orchestrator._answers import Answer
 from avtomatika_trio.orchestrator._body_limit import limit_body
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._exchange import ClientGone
+from avtomatika_trio.orchestrator._file_streams import create_file_streams
 from avtomatika_trio.orchestrator._http import (
     AsgiApp,
     HttpProblem,
@@ -27,18 +28,13 @@ from avtomatika_trio.orchestrator._http import (
     invalid,
     send_problem,
 )
+from avtomatika_trio.orchestrator._problems import EXPECTED, as_problem
 from avtomatika_trio.orchestrator._routes_jobs import add_job_routes
 from avtomatika_trio.orchestrator._routes_public import add_public_routes
 from avtomatika_trio.orchestrator._routes_workers import create_worker_routes
 from avtomatika_trio.orchestrator._rxon import PREFIX
 
 logger = logging.getLogger(__name__)
-
-#: Sent with every answer of these kinds.  A storage that is away is usually back very soon.
-_HEADERS = {
-    HTTPStatus.UNAUTHORIZED: {"www-authenticate": 'Bearer realm="avtomatika"'},
-    HTTPStatus.SERVICE_UNAVAILABLE: {"retry-after": "1"},
-}
 
 _INTERNAL = HttpProblem(
     HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -56,7 +52,8 @@ _BAD_HOST = HttpProblem(HTTPStatus.BAD_REQUEST, "bad_host", "the Host header nam
 def create_app(context: Context) -> AsgiApp:
     """The ASGI app of one orchestrator.
 
-    Request bodies are limited to `Limits.max_body_bytes`.  Every error is
+    Request bodies are limited to `Limits.max_body_bytes`, those that are files to
+    `Limits.max_file_bytes`.  Every error is
     `application/problem+json`; one that nobody foresaw is logged with its traceback and
     answered 500 without details.
 
@@ -65,24 +62,29 @@ def create_app(context: Context) -> AsgiApp:
     """
     workers = create_worker_routes(context)
     people = create_quart(context)
+    streams = create_file_streams(context)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await people(cast("Any", scope), receive, send)
-            return
-        path = _path(scope["path"])
-        located = {**scope, "path": path}
+    async def whole(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await people(cast("Any", located), receive, send)
+            await people(cast("Any", scope), receive, send)
         elif not _is_utf8(scope["query_string"]):
             await send_problem(send, _BAD_QUERY)
-        elif path.startswith(PREFIX):
-            await _with_last_resort(workers, located, receive, send)
+        elif scope["path"].startswith(PREFIX):
+            await _with_last_resort(workers, scope, receive, send)
         else:
-            await _with_last_resort(cast("AsgiApp", people), located, receive, send)
+            await _with_last_resort(cast("AsgiApp", people), scope, receive, send)
 
-    limited = limit_body(cast("ASGIFramework", app), context.limits.max_body_bytes)
-    return cast("AsgiApp", limited)
+    limited = limit_body(cast("ASGIFramework", whole), context.limits.max_body_bytes)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            scope = {**scope, "path": _path(scope["path"])}
+        if scope["type"] == "http" and (stream := streams(scope)) is not None:
+            await _with_last_resort(stream, scope, receive, send)
+        else:
+            await limited(cast("Any", scope), receive, send)
+
+    return app
 
 
 def create_quart(context: Context) -> QuartTrio:
@@ -98,10 +100,8 @@ def create_quart(context: Context) -> QuartTrio:
     # An odd path is unknown; it is not redirected to a similar one.
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
-    app.register_error_handler(HttpProblem, _answer)
-    app.register_error_handler(InvalidMessage, _answer_invalid)
-    app.register_error_handler(JobNotFound, _answer_no_job)
-    app.register_error_handler(StorageUnavailable, _answer_unavailable)
+    for expected in EXPECTED:
+        app.register_error_handler(expected, _answer)
     app.register_error_handler(HTTPException, _answer_http)
     app.register_error_handler(Exception, _answer_bug)
     add_public_routes(app, context)
@@ -126,26 +126,10 @@ def _is_utf8(query: bytes) -> bool:
     return True
 
 
-async def _answer(problem: HttpProblem) -> Answer:
-    headers = {
-        "content-type": "application/problem+json",
-        **_HEADERS.get(problem.status, {}),
-        **problem.headers,
-    }
+async def _answer(exc: Any) -> Answer:
+    problem = as_problem(exc)
+    headers = {"content-type": "application/problem+json", **problem.headers}
     return encode(problem.body()), int(problem.status), headers
-
-
-async def _answer_invalid(exc: InvalidMessage) -> Answer:
-    return await _answer(invalid(exc))
-
-
-async def _answer_no_job(exc: JobNotFound) -> Answer:
-    return await _answer(HttpProblem(HTTPStatus.NOT_FOUND, "job_not_found", str(exc)))
-
-
-async def _answer_unavailable(exc: StorageUnavailable) -> Answer:
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    return await _answer(HttpProblem(status, "storage_unavailable", str(exc)))
 
 
 async def _answer_http(exc: HTTPException) -> Answer:

@@ -1,16 +1,41 @@
 """From settings to the parts of an orchestrator: the one place where a setting gets its effect."""
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from avtomatika_trio._config import OrchestratorSettings
 from avtomatika_trio._core.rules import Rules
-from avtomatika_trio.orchestrator._context import Context, Limits, Security
+from avtomatika_trio.blobs import Blobs, Patience, open_folder, open_s3
+from avtomatika_trio.orchestrator._context import Context, Limits, Security, SystemChance
 from avtomatika_trio.orchestrator._credential_files import CredentialFiles
 from avtomatika_trio.orchestrator._limits import create_limits
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.orchestrator._server import ServerSettings
 from avtomatika_trio.storage._base import Storage
+
+#: How long an S3 server may be away before a request or a handler is told so.
+_BLOBS_SECONDS = 10.0
+
+
+@asynccontextmanager
+async def open_blobs(settings: OrchestratorSettings) -> AsyncIterator[Blobs]:
+    """Where files of jobs are kept: on the S3 server of *settings*, else in their folder.
+
+    Raises:
+        ConfigError: what S3 needs is given in part.
+    """
+    access = settings.s3()
+    if access is None:
+        async with open_folder(settings.files_dir) as folder:
+            yield folder
+        return
+    patience = Patience(seconds=_BLOBS_SECONDS, noise=SystemChance().noise)
+    async with open_s3(
+        access, max_concurrency=settings.s3_max_concurrency, patience=patience
+    ) as server:
+        yield server
 
 
 def create_context(
@@ -18,6 +43,7 @@ def create_context(
     storage: Storage,
     blueprints: Blueprints,
     *,
+    blobs: Blobs | None,
     client_token: str | None,
     worker_token: str | None,
 ) -> Context:
@@ -27,6 +53,7 @@ def create_context(
         settings: Where to listen and what to store in are not used here; see `server_settings`.
         storage: Open; outlives the context.
         blueprints: Those that jobs may be submitted for.
+        blobs: As `open_blobs` has opened it, outliving the context; None keeps no files.
         client_token: What clients show that have no token of their own, configured or
             generated; that in *settings* has been considered.
         worker_token: Likewise for workers.
@@ -52,6 +79,9 @@ def create_context(
             lease_seconds=settings.lease_seconds,
             max_lost_attempts=settings.max_lost_attempts,
             blocked_loop_seconds=settings.blocked_loop_seconds,
+            files_retention_seconds=(
+                settings.files_retention_seconds if settings.s3_auto_cleanup else None
+            ),
         ),
         limits=Limits(
             poll_hold_seconds=settings.poll_hold_seconds,
@@ -59,7 +89,10 @@ def create_context(
             max_params_bytes=settings.max_params_bytes,
             max_transitions=settings.max_transitions_per_job,
             max_body_bytes=settings.max_body_bytes,
+            max_file_bytes=settings.max_file_bytes,
         ),
+        blobs=blobs,
+        task_files_dir=settings.task_files_dir,
     )
 
 

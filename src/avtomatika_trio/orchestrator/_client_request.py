@@ -12,9 +12,11 @@ from quart import request
 from werkzeug.datastructures import Headers
 
 from avtomatika_trio._core.access import Role, includes
+from avtomatika_trio._core.arguments import NAME
+from avtomatika_trio._core.job import Job
 from avtomatika_trio._wire.codec import decode
 from avtomatika_trio._wire.messages import CLIENT_TOKEN_HEADER
-from avtomatika_trio.errors import InvalidMessage, Problem
+from avtomatika_trio.errors import InvalidMessage, JobNotFound, Problem
 from avtomatika_trio.orchestrator._access import Client
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem
@@ -73,6 +75,40 @@ def _token(headers: Headers) -> str | None:
             return headers[name]
     scheme, _, token = headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
+
+
+async def owned_job(context: Context, client: Client, job_id: str) -> Job:
+    """The job, if it is *client*'s, or if that may see everybody's.
+
+    Raises:
+        JobNotFound: it is missing or somebody else's, which must not be told apart.
+    """
+    job = await context.storage.job(job_id) if NAME.fullmatch(job_id) else None
+    if job is None or (job.client != client.id and not sees_all(client)):
+        raise JobNotFound(job_id[:128])
+    return job
+
+
+def sees_all(client: Client) -> bool:
+    """Whether *client* may see the jobs of all others."""
+    return includes(client.roles, Role.OPERATOR)
+
+
+def still_runs(job: Job) -> Job:
+    """*job*, if it has not ended.
+
+    Raises:
+        HttpProblem: 409, it has.
+    """
+    if job.status.is_final:
+        raise is_final(job)
+    return job
+
+
+def is_final(job: Job) -> HttpProblem:
+    """409: nothing can be done to *job* any more."""
+    detail = f"job {job.id!r} is {job.status} already"
+    return HttpProblem(HTTPStatus.CONFLICT, "job_is_final", detail)
 
 
 def whole_number(name: str, default: int, *, least: int = 0, most: int = 2**63 - 1) -> int:

@@ -4,12 +4,14 @@ import random
 import secrets
 import time
 from datetime import UTC, datetime, tzinfo
+from pathlib import Path
 from typing import Protocol
 
 import attrs
 import trio
 
 from avtomatika_trio._core.rules import Rules
+from avtomatika_trio.blobs import Blobs
 from avtomatika_trio.orchestrator._access import Access
 from avtomatika_trio.orchestrator._credential_files import CredentialFiles
 from avtomatika_trio.orchestrator._http import HttpProblem
@@ -72,6 +74,7 @@ class Limits:
     max_params_bytes: int = 262_144
     max_transitions: int = 100
     max_body_bytes: int = 1_048_576
+    max_file_bytes: int = 5 * 1024**3
 
 
 @attrs.frozen(kw_only=True)
@@ -106,6 +109,10 @@ class Context:
     rules: Rules = attrs.field(factory=Rules)
     limits: Limits = attrs.field(factory=Limits)
     chance: Chance = attrs.field(factory=SystemChance)
+    blobs: Blobs | None = None
+    """Where files of jobs are kept; None = nowhere."""
+    task_files_dir: Path = Path("/tmp/avtomatika-payloads")  # noqa: S108 - ours in it are 0600
+    """Where files are while something is done with them."""
     draining: trio.Event = attrs.field(factory=trio.Event)
     """Set when the end has begun: parked requests answer at once."""
 

@@ -21,6 +21,7 @@ from avtomatika_trio._core.outcomes import as_branch_result
 from avtomatika_trio._core.state import State
 from avtomatika_trio.errors import ActionError, StaleRevision, StateError, StorageUnavailable
 from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._job_files import JobFiles, open_job_files
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +135,19 @@ async def _decide(
         known = ", ".join(blueprint.states)
         message = f"blueprint {blueprint.name!r} has no state {job.state!r} (any more): {known}"
         return steps.Broke(fault=_blueprint_fault(job, message)), job.state_history
-    values = await _values(context, blueprint, state, job)
+    async with open_job_files(context, job) as files:
+        values = await _values(context, blueprint, state, job, files)
+        return await _run_handler(context, blueprint, state, job, values, threads)
+
+
+async def _run_handler(
+    context: Context,
+    blueprint: Blueprint,
+    state: State,
+    job: Job,
+    values: HandlerValues,
+    threads: trio.CapacityLimiter,
+) -> tuple[steps.Decision, dict[str, Any]]:
     try:
         arguments = bind(state, values)
         returned = await _call(context, state, arguments, threads)
@@ -161,7 +174,9 @@ def _text_of(exc: BaseException) -> str:
         return "(its message cannot be had)"
 
 
-async def _values(context: Context, blueprint: Blueprint, state: State, job: Job) -> HandlerValues:
+async def _values(
+    context: Context, blueprint: Blueprint, state: State, job: Job, files: JobFiles | None
+) -> HandlerValues:
     """What the handler may ask for: copies, so that a second run sees what the first one saw."""
     results: dict[str, Any] = {}
     if job.aggregates is not None:
@@ -177,6 +192,7 @@ async def _values(context: Context, blueprint: Blueprint, state: State, job: Job
             state_history=_copy(job.state_history),
             client=context.access.job_client(job.client),
             data_stores=blueprint.data_stores,
+            task_files=files,
             aggregation_results=results,
         ),
         actions=ActionFactory(state.name, context.limits.max_params_bytes, _size_of),

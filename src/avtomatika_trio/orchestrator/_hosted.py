@@ -22,8 +22,9 @@ from avtomatika_trio._config import (
 from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio.errors import AvtomatikaError, ConfigError
 from avtomatika_trio.orchestrator._app import create_app
-from avtomatika_trio.orchestrator._build import create_context
+from avtomatika_trio.orchestrator._build import create_context, open_blobs
 from avtomatika_trio.orchestrator._engine import run_engine
+from avtomatika_trio.orchestrator._file_sweeper import run_file_sweeper
 from avtomatika_trio.orchestrator._http import AsgiApp, HttpProblem, send_problem
 from avtomatika_trio.orchestrator._janitor import run_janitor
 from avtomatika_trio.orchestrator._registry import Blueprints
@@ -94,11 +95,15 @@ class Orchestrator:
             " of shutdown does not hold here"
         )
         try:
-            async with open_storage(self._settings.storage_url) as storage:
+            async with (
+                open_storage(self._settings.storage_url) as storage,
+                open_blobs(self._settings) as blobs,
+            ):
                 context = create_context(
                     self._settings,
                     storage,
                     self._blueprints,
+                    blobs=blobs,
                     client_token=self._client_token,
                     worker_token=self._worker_token,
                 )
@@ -107,6 +112,7 @@ class Orchestrator:
                     loops.start_soon(run_engine, context)
                     loops.start_soon(context.access.run, context.rules)
                     loops.start_soon(run_janitor, context)
+                    loops.start_soon(run_file_sweeper, context)
                     self._app = create_app(context)
                     await send({"type": "lifespan.startup.complete"})
                     await receive()

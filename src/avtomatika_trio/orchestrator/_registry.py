@@ -10,6 +10,9 @@ from types import ModuleType
 from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio.errors import BlueprintError
 
+#: What the paths of clients begin with; the common one first: it is the one that answers name.
+PREFIXES = ("/api/v1", "/api")
+
 
 class Blueprints:
     """Checked blueprints.
@@ -59,6 +62,12 @@ def endpoints_of(blueprint: Blueprint) -> tuple[str, ...]:
     if blueprint.api_endpoint is None or blueprint.api_endpoint == by_name:
         return (by_name,)
     return (blueprint.api_endpoint, by_name)
+
+
+def prefixes_of(blueprints: Iterable[Blueprint]) -> list[str]:
+    """What paths of clients may begin with: `PREFIXES`, and the versions of *blueprints*."""
+    versions = [f"/api/{b.api_version}" for b in blueprints if b.api_version is not None]
+    return list(dict.fromkeys([*PREFIXES, *versions]))
 
 
 def load_blueprints(source: str) -> list[Blueprint]:

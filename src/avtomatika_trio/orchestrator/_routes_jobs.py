@@ -14,34 +14,35 @@ from quart import request
 from quart_trio import QuartTrio
 
 from avtomatika_trio._core import steps
-from avtomatika_trio._core.access import AuditRow, Role, includes
+from avtomatika_trio._core.access import AuditRow, Role
 from avtomatika_trio._core.admission import spend
-from avtomatika_trio._core.arguments import NAME
 from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio._core.graph import to_dot, to_json
 from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._core.ledger import Ledger
+from avtomatika_trio._core.rules import Rules
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION, Submission
-from avtomatika_trio.errors import InvalidMessage, JobNotFound, Problem, QuotaExceeded
+from avtomatika_trio.errors import InvalidMessage, Problem, QuotaExceeded
 from avtomatika_trio.orchestrator import _answers as answers
 from avtomatika_trio.orchestrator._access import Client
 from avtomatika_trio.orchestrator._answers import Answer, json_answer
 from avtomatika_trio.orchestrator._client_request import (
     admit,
+    is_final,
+    owned_job,
     read_as,
     read_body,
     seconds,
+    sees_all,
     whole_number,
 )
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem
-from avtomatika_trio.orchestrator._registry import endpoints_of
+from avtomatika_trio.orchestrator._registry import PREFIXES, endpoints_of, prefixes_of
 from avtomatika_trio.orchestrator._routes_admin import AdminRoutes, audit_row
+from avtomatika_trio.orchestrator._routes_files import FileRoutes
 from avtomatika_trio.storage._base import JobQuery
-
-#: The common prefix first: it is the one that answers name.
-PREFIXES = ("/api/v1", "/api")
 
 #: How long a client may wait for a change; proxies commonly cut at 60 s (nginx's default).
 MOST_WAIT_SECONDS = 60.0
@@ -68,6 +69,7 @@ def add_job_routes(app: QuartTrio, context: Context) -> None:
     """Serve the clients' routes from *app*."""
     routes = _Routes(context)
     admin = AdminRoutes(context)
+    files = FileRoutes(context)
     rules: list[tuple[str, str, Role, View]] = [
         ("POST", "/jobs/<name>", Role.SUBMITTER, routes.submit),
         ("GET", "/jobs", Role.VIEWER, routes.list_jobs),
@@ -75,6 +77,8 @@ def add_job_routes(app: QuartTrio, context: Context) -> None:
         ("GET", "/jobs/<job_id>/history", Role.VIEWER, routes.history),
         ("GET", "/jobs/<job_id>/tasks", Role.VIEWER, routes.tasks),
         ("POST", "/jobs/<job_id>/cancel", Role.SUBMITTER, routes.cancel),
+        ("GET", "/jobs/<job_id>/files", Role.VIEWER, files.list_files),
+        ("GET", "/jobs/<job_id>/files/upload", Role.SUBMITTER, files.upload_url),
         ("GET", "/blueprints", Role.VIEWER, routes.list_blueprints),
         ("GET", "/blueprints/<name>", Role.VIEWER, routes.blueprint),
         ("GET", "/blueprints/<name>/graph", Role.VIEWER, routes.graph),
@@ -83,18 +87,13 @@ def add_job_routes(app: QuartTrio, context: Context) -> None:
         ("GET", "/admin/credentials", Role.ADMIN, admin.credentials),
         ("GET", "/admin/audit", Role.ADMIN, admin.audit),
     ]
-    for prefix in _prefixes(context.blueprints):
+    for prefix in prefixes_of(context.blueprints):
         for method, path, role, handler in rules:
             _add_rule(app, context, (method, prefix + path, role), handler)
         for blueprint in context.blueprints:
             for endpoint in endpoints_of(blueprint)[:-1]:  # the last is the rule by name
                 submit = partial(routes.submit, name=blueprint.name)
                 _add_rule(app, context, ("POST", prefix + endpoint, Role.SUBMITTER), submit)
-
-
-def _prefixes(blueprints: Iterable[Blueprint]) -> list[str]:
-    versions = [f"/api/{b.api_version}" for b in blueprints if b.api_version is not None]
-    return list(dict.fromkeys([*PREFIXES, *versions]))
 
 
 def _add_rule(app: QuartTrio, context: Context, rule: tuple[str, str, Role], handler: View) -> None:
@@ -113,17 +112,6 @@ class _Routes:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.storage = context.storage
-
-    async def _owned(self, client: Client, job_id: str) -> Job:
-        """The job, if it is *client*'s, or if that may see everybody's.
-
-        Raises:
-            JobNotFound: it is missing or somebody else's, which must not be told apart.
-        """
-        job = await self.storage.job(job_id) if NAME.fullmatch(job_id) else None
-        if job is None or (job.client != client.id and not _sees_all(client)):
-            raise JobNotFound(job_id[:128])
-        return job
 
     async def submit(self, client: Client, name: str) -> Answer:
         blueprint = self._blueprint(name)
@@ -203,7 +191,7 @@ class _Routes:
     async def get_job(self, client: Client, job_id: str) -> Answer:
         wait = seconds("wait", most=MOST_WAIT_SECONDS)
         after = whole_number("after", -1)
-        job = await self._owned(client, job_id)
+        job = await owned_job(self.context, client, job_id)
         if wait and not _is_news(job, after):
             job = await self._next_news(client, job, after, wait)
         progress = () if job.status.is_final else await self.storage.progress(job.id)
@@ -217,10 +205,10 @@ class _Routes:
             async with trio.open_nursery() as watchers:
                 watchers.start_soon(self.context.end_when_draining, waiting)
                 with waiting, self.storage.job_news(job.id) as news:
-                    job = await self._owned(client, job.id)
+                    job = await owned_job(self.context, client, job.id)
                     while not _is_news(job, after):
                         await news.wait()
-                        job = await self._owned(client, job.id)
+                        job = await owned_job(self.context, client, job.id)
                 watchers.cancel_scope.cancel()
         if session.is_over:
             detail = "the token was withdrawn while this request waited"
@@ -230,14 +218,14 @@ class _Routes:
     async def history(self, client: Client, job_id: str) -> Answer:
         after = whole_number("after", 0)
         limit = whole_number("limit", _MOST_PER_PAGE, least=1, most=_MOST_PER_PAGE)
-        job = await self._owned(client, job_id)
+        job = await owned_job(self.context, client, job_id)
         found = await self.storage.history(job.id, after=after, limit=limit + 1)
         page = found[:limit]
         link = _link_to_next(after=str(page[-1].number)) if len(found) > limit else {}
         return json_answer([answers.history_event(row) for row in page], headers=link)
 
     async def tasks(self, client: Client, job_id: str) -> Answer:
-        job = await self._owned(client, job_id)
+        job = await owned_job(self.context, client, job_id)
         tasks = await self.storage.tasks(job.id)
         attempts = await self.storage.attempts(job.id)
         return json_answer({"tasks": answers.tasks_with_attempts(tasks, attempts)})
@@ -247,13 +235,14 @@ class _Routes:
         if len(said.reason) > _MOST_REASON_CHARACTERS:
             text = f"has at most {_MOST_REASON_CHARACTERS} characters, not {len(said.reason)}"
             raise InvalidMessage((Problem("$.reason", text),))
-        job = await self._owned(client, job_id)
+        job = await owned_job(self.context, client, job_id)
         row = None if job.client == client.id else audit_row(client, "cancel_job", job=job.id)
-        operation = partial(_cancel, job_id=job.id, reason=said.reason, audit=row)
+        operation = partial(
+            _cancel, job_id=job.id, reason=said.reason, audit=row, rules=self.context.rules
+        )
         was_final, cancelled = await self.storage.commit(operation)
         if was_final:
-            detail = f"job {job.id!r} is {cancelled.status} already"
-            raise HttpProblem(HTTPStatus.CONFLICT, "job_is_final", detail)
+            raise is_final(cancelled)
         accepted = {"status": "cancellation_request_accepted"}
         return json_answer({**accepted, "job": answers.job_details(cancelled, ())})
 
@@ -294,10 +283,6 @@ class _Routes:
         return json_answer({"workers": answers.workers(instances, leases)})
 
 
-def _sees_all(client: Client) -> bool:
-    return includes(client.roles, Role.OPERATOR)
-
-
 def _whose(client: Client) -> str | None:
     """Whose jobs are listed: its own; an operator may name another client, or `*`.
 
@@ -307,7 +292,7 @@ def _whose(client: Client) -> str | None:
     named = request.args.get("client")
     if named in (None, client.id):
         return None if named is None and client.section is None else client.id
-    if not _sees_all(client):
+    if not sees_all(client):
         detail = "?client is for operators; others see their own jobs"
         raise HttpProblem(HTTPStatus.FORBIDDEN, "role_missing", detail)
     return None if named == "*" else named
@@ -318,13 +303,15 @@ def _submit_and_spend(ledger: Ledger, new: list[steps.NewJob], month: str, allow
     steps.submit(ledger, new)
 
 
-def _cancel(ledger: Ledger, job_id: str, reason: str, audit: AuditRow | None) -> tuple[bool, Job]:
+def _cancel(
+    ledger: Ledger, job_id: str, reason: str, audit: AuditRow | None, rules: Rules
+) -> tuple[bool, Job]:
     """Whether the job had ended before, and the job."""
     before = ledger.job(job_id)
     was_final = before is not None and before.status.is_final
     if audit is not None and not was_final:
         ledger.note_for_audit(attrs.evolve(audit, at=ledger.now))
-    return was_final, steps.cancel(ledger, job_id, reason)
+    return was_final, steps.cancel(ledger, job_id, reason, rules)
 
 
 def _count_leases(ledger: Ledger, ids: list[str]) -> dict[str, int]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from avtomatika_trio._core import results
 from avtomatika_trio._core.dispatch import HandOut
-from avtomatika_trio._core.files import kept_metadata
+from avtomatika_trio._core.known_files import kept_metadata
 from avtomatika_trio._core.task import TaskFault, TaskResult
 from avtomatika_trio._wire import messages
 from avtomatika_trio._wire.codec import decode_any

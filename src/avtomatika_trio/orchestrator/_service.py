@@ -9,6 +9,7 @@ import trio
 from avtomatika_trio.orchestrator._app import create_app
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._engine import run_engine
+from avtomatika_trio.orchestrator._file_sweeper import run_file_sweeper
 from avtomatika_trio.orchestrator._http import AsgiApp
 from avtomatika_trio.orchestrator._janitor import run_janitor
 
@@ -41,7 +42,8 @@ async def run_orchestrator(
         engine      advances jobs; ends last, so that what requests bring still moves on;
                     beside it whoever keeps the credentials in step
           serving   the janitor, which ends first: whose worker cannot reach us must not
-                    lose its leases to us; and the server, which drains
+                    lose its leases to us; beside it whoever removes files; and the
+                    server, which drains
 
     A loop that crashes ends everything, with its traceback.
 
@@ -69,11 +71,13 @@ async def run_orchestrator(
             urls = await serving.start(partial(serve, create_app(context), shutdown=shutdown))
             engine.start_soon(run_engine, context)
             engine.start_soon(context.access.run, context.rules)
-            serving.start_soon(_run_janitor_in, accepting, context)
+            serving.start_soon(_run_janitors_in, accepting, context)
             task_status.started(urls)
         engine.cancel_scope.cancel()
 
 
-async def _run_janitor_in(accepting: trio.CancelScope, context: Context) -> None:
+async def _run_janitors_in(accepting: trio.CancelScope, context: Context) -> None:
     with accepting:
-        await run_janitor(context)
+        async with trio.open_nursery() as janitors:
+            janitors.start_soon(run_janitor, context)
+            janitors.start_soon(run_file_sweeper, context)

@@ -6,7 +6,7 @@ jobs but the records themselves.  Tests in virtual time use it, since it has no 
 
 import secrets
 from bisect import bisect_left, insort
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -54,6 +54,7 @@ class _Records:
     leased_to: dict[str, dict[str, None]] = attrs.field(factory=dict)
     queues: dict[tuple[str, Lane], list[tuple[Any, str]]] = attrs.field(factory=dict)
     due_timers: list[tuple[float, TimerKind, str]] = attrs.field(factory=list)
+    due_files: list[tuple[float, TimerKind, str]] = attrs.field(factory=list)
     due_instances: list[tuple[float, str]] = attrs.field(factory=list)
     access: dict[None, AccessSet] = attrs.field(factory=dict)
     usages: dict[tuple[str, str], Usage] = attrs.field(factory=dict)
@@ -166,17 +167,25 @@ class MemoryLedger(Ledger):
     def put_timer(self, timer: Timer) -> None:
         self.drop_timer(timer.kind, timer.subject)
         self._set(self._r.timers, (timer.kind, timer.subject), timer)
-        self._sort(self._r.due_timers, (timer.due_at, timer.kind, timer.subject))
+        self._sort(self._by_due(timer.kind), (timer.due_at, timer.kind, timer.subject))
 
     def drop_timer(self, kind: TimerKind, subject: str) -> None:
         old = self._r.timers.get((kind, subject))
         if old is not None:
             self._set(self._r.timers, (kind, subject), None)
-            self._unsort(self._r.due_timers, (old.due_at, kind, subject))
+            self._unsort(self._by_due(kind), (old.due_at, kind, subject))
 
     def due_timers(self, *, most: int) -> Sequence[Timer]:
-        due = [key for key in self._r.due_timers[:most] if key[0] <= self._now]
-        return [self._r.timers[kind, subject] for _, kind, subject in due]
+        return self._due(self._r.due_timers[:most])
+
+    def due_files(self, *, most: int) -> Sequence[Timer]:
+        return self._due(self._r.due_files[:most])
+
+    def _by_due(self, kind: TimerKind) -> list[tuple[float, TimerKind, str]]:
+        return self._r.due_files if kind is TimerKind.FILES else self._r.due_timers
+
+    def _due(self, first: Iterable[tuple[float, TimerKind, str]]) -> Sequence[Timer]:
+        return [self._r.timers[kind, subject] for at, kind, subject in first if at <= self._now]
 
     def record(self, row: HistoryRow) -> None:
         self._r.rows.append(row)

@@ -282,16 +282,20 @@ class SqliteLedger(Ledger):
         self._timers[kind, subject] = None
 
     def due_timers(self, *, most: int) -> Sequence[Timer]:
+        return self._due("timers_due WHERE kind!='files'", most)
+
+    def due_files(self, *, most: int) -> Sequence[Timer]:
+        return self._due("files_due WHERE kind='files'", most)
+
+    def _due(self, index: str, most: int) -> Sequence[Timer]:
         self._flush_timers()
+        # Left to choose, SQLite would sort all timers of one kind.
         found = self._connection.execute(
-            "SELECT kind, subject, due_at FROM timers WHERE due_at<=?"
+            f"SELECT kind, subject, due_at FROM timers INDEXED BY {index} AND due_at<=?"  # noqa: S608
             " ORDER BY due_at, kind, subject LIMIT ?",
             (self._now, most),
         )
-        return [
-            Timer(kind=TimerKind(kind), subject=subject, due_at=due_at)
-            for kind, subject, due_at in found.fetchall()
-        ]
+        return [Timer(kind=TimerKind(it[0]), subject=it[1], due_at=it[2]) for it in found]
 
     def record(self, row: HistoryRow) -> None:
         self.wrote = True

@@ -9,7 +9,7 @@ from pathlib import Path
 from avtomatika_trio.errors import StorageUnavailable
 
 #: Kept in `PRAGMA user_version`; grows with every change of the tables.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 #: `PRAGMA application_id`: "AvTr", so that other SQLite files are recognised as not ours.
 APPLICATION_ID = 0x41765472
@@ -78,7 +78,6 @@ CREATE TABLE timers (
     due_at REAL NOT NULL,
     PRIMARY KEY (kind, subject)
 ) WITHOUT ROWID;
-CREATE INDEX timers_due ON timers (due_at);
 
 CREATE TABLE history (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -118,6 +117,17 @@ CREATE TABLE audit (
     body BLOB NOT NULL
 );
 """
+
+
+#: What version 3 has beyond version 2; the index that it drops is of both before.
+_TABLES_OF_3 = """
+DROP INDEX IF EXISTS timers_due;
+CREATE INDEX timers_due ON timers (due_at, kind, subject) WHERE kind!='files';
+CREATE INDEX files_due ON timers (due_at, subject) WHERE kind='files';
+"""
+
+#: For each version, what makes the next one of it.
+_STEPS = (_TABLES, _TABLES_OF_2, _TABLES_OF_3)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -161,14 +171,11 @@ def prepare(connection: sqlite3.Connection, path: Path, cluster_id: str) -> str:
             f"{path}: SQLite cannot keep a write-ahead log there (journal mode {mode});"
             " keep the file on a local disk"
         )
-    if version == 0:
-        connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} {_TABLES_OF_2}")
-        connection.execute("INSERT INTO meta VALUES ('cluster_id', ?)", (cluster_id,))
-        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        connection.execute("COMMIT")
-    elif version == 1:
-        connection.executescript(f"BEGIN IMMEDIATE; {_TABLES_OF_2}")
+    if version < SCHEMA_VERSION:
+        connection.executescript(f"BEGIN IMMEDIATE; {' '.join(_STEPS[version:])}")
+        if version == 0:
+            connection.execute("INSERT INTO meta VALUES ('cluster_id', ?)", (cluster_id,))
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.execute("COMMIT")
     stored = connection.execute("SELECT value FROM meta WHERE key='cluster_id'").fetchone()

@@ -4,6 +4,7 @@ Everything runs on Trio's clock, so that under `trio.testing.MockClock` hours of
 in a fraction of a second.
 """
 
+from avtomatika_trio.testing._blobs_memory import MemoryBlobs as MemoryBlobs
 from avtomatika_trio.testing._cluster import Cluster as Cluster, open_cluster as open_cluster
 from avtomatika_trio.testing._faults import (
     Call as Call,
@@ -35,6 +36,7 @@ __all__ = [
     "Exchange",
     "Fault",
     "Matches",
+    "MemoryBlobs",
     "Network",
     "Orchestrator",
     "Rule",

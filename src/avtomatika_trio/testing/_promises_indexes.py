@@ -163,6 +163,29 @@ class IndexPromises:
         await storage.commit(operation)
         assert await storage.commit(_due) == ["t"]
 
+    async def test_timers_of_files_are_due_apart_from_the_others(
+        self, storage: Storage, clock: SetClock
+    ) -> None:
+        files = [_timer(f"f{at}", START + at, TimerKind.FILES) for at in (1, 0, 9)]
+        await storage.commit(put(*files, _timer("t", START + 1)))
+        assert await storage.commit(_due_files) == ["f0"]
+        assert await storage.commit(_due) == []
+        clock.time += 2
+        assert await storage.commit(lambda ledger: _due(ledger, most=1)) == ["t"]
+        assert await storage.commit(_due_files) == ["f0", "f1"]
+        assert await storage.commit(lambda ledger: _due_files(ledger, most=1)) == ["f0"]
+
+        def put_off(ledger: Ledger) -> Sequence[str]:
+            put(_timer("f0", START + 99, TimerKind.FILES))(ledger)
+            return _due_files(ledger)
+
+        assert await storage.commit(put_off) == ["f1"]
+        stored = await storage.commit(lambda ledger: ledger.timer(TimerKind.FILES, "f0"))
+        assert stored == _timer("f0", START + 99, TimerKind.FILES)
+        await storage.commit(lambda ledger: ledger.drop_timer(TimerKind.FILES, "f1"))
+        assert await storage.commit(_due_files) == []
+        assert await storage.commit(_due) == ["t"]
+
     async def test_instances_are_due_in_order(self, storage: Storage, clock: SetClock) -> None:
         await storage.commit(
             put(
@@ -212,6 +235,10 @@ def _leased(instance: str) -> Callable[[Ledger], Sequence[str]]:
 
 def _due(ledger: Ledger, most: int = 99) -> Sequence[str]:
     return [timer.subject for timer in ledger.due_timers(most=most)]
+
+
+def _due_files(ledger: Ledger, most: int = 99) -> Sequence[str]:
+    return [timer.subject for timer in ledger.due_files(most=most)]
 
 
 def _due_instances(ledger: Ledger, most: int = 99) -> Sequence[str]:

@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from avtomatika_trio._core.files import SCHEME, texts_in
 from avtomatika_trio._core.json_values import MAX_DEPTH
+from avtomatika_trio._core.known_files import SCHEME, texts_in
 from avtomatika_trio.blobs import Blob, Location
 from avtomatika_trio.errors import BlobRefused
 

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import trio
 
-from avtomatika_trio._core.files import texts_in
+from avtomatika_trio._core.known_files import texts_in
 from avtomatika_trio.blobs import Advance, Blob, Blobs, Location
 from avtomatika_trio.errors import BlobError, UnsafePath
 from avtomatika_trio.worker._containment import files_in, open_inside
