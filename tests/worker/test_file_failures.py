@@ -104,7 +104,7 @@ async def test_a_disk_that_fails_is_no_crash_of_the_worker(
         raise OSError(28, "No space left on device")
 
     async def break_disk() -> None:
-        while not (tmp_path / "payloads" / "i1").exists():
+        while not (tmp_path / "payloads" / "i1").exists():  # noqa: ASYNC110 - on the disk
             await trio.sleep(0.001)
         monkeypatch.setattr(Path, "mkdir", mkdir)
 
@@ -167,7 +167,7 @@ async def test_a_cancelled_thread_keeps_its_folder_until_it_ends(tmp_path: Path)
             await fake.until(lambda: len(fake.beats) > beats + 2, seconds=20)
             go_on.set()
             (own,) = (tmp_path / "payloads").iterdir()
-            while [it for it in own.iterdir() if it.is_dir()]:
+            while [it for it in own.iterdir() if it.is_dir()]:  # noqa: ASYNC110 - on the disk
                 await trio.sleep(0.001)
     assert seen == [True]
     assert fake.results() == {}

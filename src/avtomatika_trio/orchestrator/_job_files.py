@@ -14,7 +14,8 @@ from typing import IO, Any, TypeVar
 import trio
 
 from avtomatika_trio._core.job import Job
-from avtomatika_trio.blobs import SCHEME, Blob, Blobs, Location, parse_uri
+from avtomatika_trio._core.known_files import SCHEME
+from avtomatika_trio.blobs import Blob, Blobs, Location, parse_uri
 from avtomatika_trio.blobs._disk import disk_faults
 from avtomatika_trio.errors import BlobMissing, BlobRefused, UnsafePath
 from avtomatika_trio.orchestrator._context import Context
