@@ -146,12 +146,56 @@ def test_the_page_as_written(
     assert told["whole.file"]["size"] == len(FILM) + size
     assert len(told["whole.file"]["sha256"]) == 64
     assert told["frames"]["files"] == 7
-    # Nothing stays on the workers, and the client has it all.
+    assert result["shown"] == FILM.upper().decode()
+    check_as_client(studio, job_id, result)
+    # Nothing stays on the workers.
     assert studio.left_in_payloads() == [
         it for it in studio.left_in_payloads() if it.name == "lock"
     ]
     assert (first.end(), second.end()) == (0, 0)
     assert not any((tmp_path / "payloads").iterdir())
+
+
+def check_as_client(studio: Studio, job_id: str, result: dict[str, Any]) -> None:
+    """The owner of the job lists its files, those of workers too, and downloads them."""
+    listed = {it["name"]: it for it in studio.get(f"/jobs/{job_id}/files").json()["files"]}
+    assert set(listed) == {*result["files"]}
+    assert listed["credits.json"]["size"] > 0
+    (name,) = (it for it in listed if it.endswith("/film.bin"))
+    assert listed[name]["uri"] == result["film"]
+    headers = {"X-Client-Token": CLIENT_TOKEN}
+    url = f"{studio.url}/api/v1/jobs/{job_id}/files/download/{name}"
+    found = httpx.get(url, headers=headers)
+    if found.is_redirect:
+        found = httpx.get(found.headers["location"])  # as anybody: it is signed
+    assert (found.status_code, found.content) == (200, FILM.upper())
+    assert httpx.get(url).status_code == 401
+
+
+def test_one_machine_without_s3(
+    open_studio: Callable[[Mapping[str, str]], Studio], tmp_path: Path
+) -> None:
+    files = {"FILES_DIR": str(tmp_path / "files"), "WORKER_PAYLOAD_DIR": str(tmp_path / "payloads")}
+    studio = open_studio(files)
+    # The job waits for a worker, so its input can be given to it.
+    job_id = studio.submit("s3://avtomatika-payloads/inputs/film.txt")
+    path = tmp_path / "files" / "avtomatika-payloads" / "inputs" / "film.txt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(FILM)
+    put = httpx.put(
+        f"{studio.url}/api/v1/jobs/{job_id}/files/content/notes/first cut.txt",
+        content=iter([b"too ", b"long"]),
+        headers={"X-Client-Token": CLIENT_TOKEN},
+    )
+    assert put.status_code == 200, put.text
+    assert put.json()["size"] == 8
+    studio.add_worker("first", "cut,join")
+    studio.add_worker("second", "paint")
+    job = studio.wait(job_id)
+    assert job["status"] == "finished", job
+    assert job["result"]["text"] == FILM.upper().decode()
+    assert "notes/first cut.txt" in job["result"]["files"]
+    check_as_client(studio, job_id, job["result"])
 
 
 def test_a_worker_that_is_killed_while_it_uploads_leaves_nothing_in_the_bucket(

@@ -160,8 +160,18 @@ def _announce(worker: Worker, settings: WorkerSettings) -> None:
         "mode": settings.mode if len(settings.orchestrators) > 1 else None,
         "token": _missing_tokens(settings),
         "spool": str(settings.spool_dir),
+        "files": _place_of_files(settings),
     }
     note("\n".join(f"  {line}" for line in listing(lines).splitlines()))
+
+
+def _place_of_files(settings: WorkerSettings) -> str | None:
+    access = settings.s3()
+    if access is not None:
+        return f"s3://{access.bucket} at {access.endpoint or 'AWS'}; here {settings.payload_dir}"
+    if settings.files_dir is not None:
+        return f"{settings.files_dir}; here {settings.payload_dir}"
+    return None
 
 
 def _missing_tokens(settings: WorkerSettings) -> str | None:
