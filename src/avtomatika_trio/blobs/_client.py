@@ -9,6 +9,7 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError as NotConnected,
     HTTPClientError,
     IncompleteReadError,
     ResponseStreamingError,
@@ -102,7 +103,13 @@ def translated(uri: str) -> Iterator[None]:
         raise _of_answer(uri, exc) from exc
     except IncompleteReadError as exc:
         raise Passing(str(exc)) from exc
-    except (HTTPClientError, ResponseStreamingError, HTTPError, ConnectionError) as exc:
+    except (
+        NotConnected,  # which is no HTTPClientError
+        HTTPClientError,
+        ResponseStreamingError,
+        HTTPError,
+        ConnectionError,
+    ) as exc:
         raise Passing(_first_line(exc)) from exc
     except BotoCoreError as exc:
         raise BlobRefused(uri, _first_line(exc)) from exc
