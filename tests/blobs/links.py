@@ -176,6 +176,7 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self.open: list[Unfinished] = []
+        self.left_over: list[Unfinished] = []
         self.count = 0
 
     def begun(self, upload: Unfinished) -> None:
@@ -185,3 +186,6 @@ class MemoryJournal:
     def ended(self, upload: Unfinished) -> None:
         if upload in self.open:
             self.open.remove(upload)
+
+    def left(self, upload: Unfinished) -> None:
+        self.left_over.append(upload)

@@ -96,7 +96,7 @@ async def test_a_disk_that_fails_in_the_middle(
     target, is_hit = tmp_path / "a", []
 
     def is_ours(descriptor: int) -> bool:
-        if os.readlink(f"/proc/self/fd/{descriptor}") == str(target):
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == target:
             is_hit.append(True)
         return bool(is_hit) and len(is_hit) > blob.size // 300_000
 
@@ -142,8 +142,8 @@ async def test_a_folder_of_blobs_that_is_full(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(_content(100_000))
     async with open_folder(tmp_path / "kept") as blobs:
         at = Location(blobs.bucket, "one.bin")
-        with (tmp_path / "a").open("rb") as file, longest_file(50_000):
-            with pytest.raises(DiskFault, match="File too large"):
-                await blobs.upload(file.fileno(), at, _ignore)
+        full = pytest.raises(DiskFault, match="File too large")
+        with (tmp_path / "a").open("rb") as file, longest_file(50_000), full:
+            await blobs.upload(file.fileno(), at, _ignore)
         assert list(await blobs.list(at)) == []
     assert [path for path in (tmp_path / "kept").rglob("*") if path.is_file()] == []

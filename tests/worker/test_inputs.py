@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 from tests.worker.file_cases import BUCKET, Desk, open_desk
+from trio.testing import MockClock
 
 from avtomatika_trio.errors import (
     BlobError,
@@ -20,6 +21,7 @@ from avtomatika_trio.errors import (
     UnsafePath,
 )
 from avtomatika_trio.worker._outcome import Outcome
+from avtomatika_trio.worker._quota import DiskQuota
 
 
 @pytest.fixture
@@ -237,6 +239,22 @@ async def test_inputs_wait_for_room_that_others_have(tmp_path: Path) -> None:
                 await trio.testing.wait_all_tasks_blocked()
                 assert not fetched.is_set()
             await fetched.wait()
+
+
+async def test_who_wants_much_room_is_not_passed_by(autojump_clock: MockClock) -> None:
+    quota, order = DiskQuota(10), []
+
+    async def want(size: int, name: str) -> None:
+        await quota.take("s3://b/k", size)
+        order.append(name)
+        await trio.sleep(1)
+        quota.give_back(size)
+
+    async with trio.open_nursery() as nursery:
+        for size, name in ((6, "first"), (9, "much"), (2, "little"), (1, "less")):
+            nursery.start_soon(want, size, name)
+            await trio.testing.wait_all_tasks_blocked()
+    assert order == ["first", "much", "little", "less"]
 
 
 async def test_progress_tells_the_bytes(desk: Desk) -> None:

@@ -8,7 +8,8 @@ from avtomatika_trio.errors import DiskFault
 class DiskQuota:
     """Room for the inputs of attempts; who finds none waits until others have ended.
 
-    An attempt asks once, for all of its inputs, so that no two can wait for each other.
+    An attempt asks once, for all of its inputs, so that no two can wait for each other; and
+    those that wait are served in their order.
 
     Args:
         max_bytes: What there is; None is no limit.
@@ -17,6 +18,7 @@ class DiskQuota:
     def __init__(self, max_bytes: int | None) -> None:
         self._max_bytes = max_bytes
         self._used = 0
+        self._turn = trio.Lock()
         self._freed = trio.lowlevel.ParkingLot()
 
     async def take(self, uri: str, size: int) -> None:
@@ -31,9 +33,10 @@ class DiskQuota:
                 f"the inputs have {size} bytes; this worker has room for {self._max_bytes}"
                 " (WORKER_PAYLOAD_MAX_BYTES)",
             )
-        while self._max_bytes is not None and self._used + size > self._max_bytes:
-            await self._freed.park()
-        self._used += size
+        async with self._turn:  # who wants much is not passed by for ever
+            while self._max_bytes is not None and self._used + size > self._max_bytes:
+                await self._freed.park()
+            self._used += size
 
     def give_back(self, size: int) -> None:
         """The attempt that took it has ended."""
