@@ -14,6 +14,7 @@ from avtomatika_trio._core.job import JobStatus
 from avtomatika_trio._core.task import AttemptStatus
 from avtomatika_trio.orchestrator._app import create_quart
 from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._file_streams import STREAMS
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.storage import MemoryStorage
 
@@ -74,13 +75,15 @@ async def test_every_route_of_clients_is_on_the_page_of_http() -> None:
         client_token="c",
         worker_token="w",
     )
+    rules = [rule.rule for rule in create_quart(context).url_map.iter_rules()]
+    rules += [f"/api/v1{path}" for _, path, _ in STREAMS]
     routes = {
-        re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
-        for rule in create_quart(context).url_map.iter_rules()
-        if not rule.rule.startswith("/api/") or rule.rule.startswith("/api/v1/")
+        re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
+        for rule in rules
+        if not rule.startswith("/api/") or rule.startswith("/api/v1/")
     }
     page = (DOCS / "reference" / "http.md").read_text("utf-8")
-    documented = set(re.findall(r"^\| `(?:GET|POST|PATCH)` \| `([^`]+)`", page, re.MULTILINE))
+    documented = set(re.findall(r"^\| `(?:GET|POST|PATCH|PUT)` \| `([^`]+)`", page, re.MULTILINE))
     assert {route for route in documented if not route.startswith("/_worker/")} == routes
 
 

@@ -18,6 +18,8 @@ from trio.testing import MockClock
 
 from avtomatika_trio._core.access import Role
 from avtomatika_trio.orchestrator._app import create_quart
+from avtomatika_trio.orchestrator._file_streams import STREAMS
+from avtomatika_trio.orchestrator._registry import prefixes_of
 
 #: Method and path below the prefix -> the least role; None: anybody, also without a token.
 ROUTES: dict[tuple[str, str], Role | None] = {
@@ -33,6 +35,10 @@ ROUTES: dict[tuple[str, str], Role | None] = {
     ("GET", "/jobs/<job_id>/history"): Role.VIEWER,
     ("GET", "/jobs/<job_id>/tasks"): Role.VIEWER,
     ("POST", "/jobs/<job_id>/cancel"): Role.SUBMITTER,
+    ("GET", "/jobs/<job_id>/files"): Role.VIEWER,
+    ("GET", "/jobs/<job_id>/files/upload"): Role.SUBMITTER,
+    ("PUT", "/jobs/<job_id>/files/content/<name>"): Role.SUBMITTER,
+    ("GET", "/jobs/<job_id>/files/download/<name>"): Role.VIEWER,
     ("GET", "/blueprints"): Role.VIEWER,
     ("GET", "/blueprints/<name>"): Role.VIEWER,
     ("GET", "/blueprints/<name>/graph"): Role.VIEWER,
@@ -71,12 +77,15 @@ _RANK = list(Role)
 
 def _rules() -> list[tuple[str, str]]:
     """Method and path of every route of the app."""
-    app = create_quart(make_context())
-    return [
+    context = make_context()
+    app = create_quart(context)
+    rules = [
         (method, rule.rule)
         for rule in app.url_map.iter_rules()
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
     ]
+    prefixes = prefixes_of(context.blueprints)
+    return rules + [(method, prefix + path) for prefix in prefixes for method, path, _ in STREAMS]
 
 
 def _filled(path: str) -> str:
