@@ -1079,3 +1079,16 @@ def test_half_of_s3_names_what_is_missing(kind: type[Any], missing: str) -> None
     assert problem.startswith(f"S3 is used since {given} are set, but {missing} is missing: set it")
     report = check(kind, environ=environ, file=None, overrides={})
     assert report.problems == (problem,)
+
+
+def test_the_hash_that_the_protocol_has_for_a_place_of_files() -> None:
+    environ = {
+        "S3_ENDPOINT_URL": "http://127.0.0.1:17070",
+        "S3_ACCESS_KEY": "ak",
+        "S3_SECRET_KEY": "sk",
+        "S3_BUCKET": "bkt",
+    }
+    found = load(WorkerSettings, environ).settings.s3()
+    # The example of the protocol page.
+    assert found.config_hash == "e9783013228068f0"
+    assert found.place == "bucket bkt at 127.0.0.1:17070"

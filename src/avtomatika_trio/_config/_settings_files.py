@@ -3,6 +3,9 @@
 # `setting` makes an attrs field; ruff knows only `attrs.field` itself.
 # ruff: noqa: RUF009
 
+import hashlib
+from urllib.parse import urlsplit
+
 import attrs
 
 from avtomatika_trio._config._addresses import URL
@@ -24,6 +27,20 @@ class S3Access:
     session_token: Secret | None
     region: str
     bucket: str
+
+    @property
+    def place(self) -> str:
+        """The bucket and the server, for people."""
+        where = "on AWS" if self.endpoint is None else f"at {urlsplit(self.endpoint).netloc}"
+        return f"bucket {self.bucket} {where}"
+
+    @property
+    def config_hash(self) -> str | None:
+        """What the protocol calls `s3_config_hash`: the same for who uses the same bucket."""
+        if self.endpoint is None:
+            return None
+        text = f"{self.endpoint}|{self.access_key.reveal()}|{self.bucket}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @attrs.frozen(kw_only=True)

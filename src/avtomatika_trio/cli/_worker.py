@@ -167,11 +167,10 @@ def _announce(worker: Worker, settings: WorkerSettings) -> None:
 
 def _place_of_files(settings: WorkerSettings) -> str | None:
     access = settings.s3()
-    if access is not None:
-        return f"s3://{access.bucket} at {access.endpoint or 'AWS'}; here {settings.payload_dir}"
-    if settings.files_dir is not None:
-        return f"{settings.files_dir}; here {settings.payload_dir}"
-    return None
+    if access is None and settings.files_dir is None:
+        return None
+    place = f"{settings.files_dir}" if access is None else access.place
+    return f"in {place}; tasks have theirs in {settings.payload_dir}"
 
 
 def _missing_tokens(settings: WorkerSettings) -> str | None:

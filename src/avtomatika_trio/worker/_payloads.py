@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import trio
@@ -33,6 +34,13 @@ class Payloads:
         """Take back uploads that were cut off, until cancelled."""
         if self.journal is not None and self.places.blobs is not None:
             await self.journal.run(self.places.blobs)
+
+
+def capabilities_of(settings: WorkerSettings) -> dict[str, Any]:
+    """What is told of the place for files, so that an orchestrator notices another one."""
+    access = settings.s3()
+    config_hash = None if access is None else access.config_hash
+    return {} if config_hash is None else {"s3_config_hash": config_hash}
 
 
 @asynccontextmanager

@@ -31,7 +31,7 @@ from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._in_turn import InTurn
 from avtomatika_trio.worker._intake import Intake
 from avtomatika_trio.worker._link import Link
-from avtomatika_trio.worker._payloads import Payloads, open_payloads
+from avtomatika_trio.worker._payloads import Payloads, capabilities_of, open_payloads
 from avtomatika_trio.worker._polling import Poller, poll_while_active
 from avtomatika_trio.worker._posting import Poster
 from avtomatika_trio.worker._predecessors import Predecessors
@@ -89,6 +89,7 @@ async def run_service(
         worker_id=worker_id,
         worker_type=worker_type,
         supported_skills=[skill.info for skill in skills.values()],
+        capabilities=capabilities_of(settings),
         instance=world.instance,
         heartbeat_seconds=settings.heartbeat_interval_seconds,
     )
