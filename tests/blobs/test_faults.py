@@ -1,5 +1,6 @@
 """What links and servers do to transfers: real boto3, through a proxy, to a real server."""
 
+import hashlib
 import os
 import socket
 import ssl
@@ -33,6 +34,7 @@ from avtomatika_trio.errors import (
     BlobChanged,
     BlobDenied,
     BlobError,
+    BlobMismatch,
     BlobMissing,
     BlobRefused,
     BlobUnavailable,
@@ -489,3 +491,31 @@ async def test_an_answer_of_another_size_is_of_another_file(tmp_path: Path, leng
                 await blobs.download(Blob(location=AT, size=5, etag="e"), tmp_path / "a", ignore)
         assert len(script.requests) == 1
     assert not (tmp_path / "a").exists()
+
+
+MD5 = hashlib.md5(b"hello").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("fields", "fits"),
+    [
+        ((f'ETag: "{MD5}"',), True),
+        ((f'ETag: "{MD5[::-1]}"',), False),
+        ((f'ETag: "{MD5[::-1]}"', "x-amz-server-side-encryption: aws:kms"), True),
+        ((f'ETag: "{MD5[::-1]}-3"',), True),
+        ((f"x-amz-meta-sha256: {_sha256(b'hello')}",), True),
+        ((f"x-amz-meta-sha256: {_sha256(b'other')}",), False),
+    ],
+)
+async def test_what_was_listed_is_held_to_the_checksum_that_comes_with_it(
+    tmp_path: Path, fields: tuple[str, ...], fits: bool
+) -> None:
+    said = answer("200 OK", b"hello", *fields).replace(b'ETag: "e"\r\n', b"")
+    blob = Blob(location=AT, size=5, etag="e")
+    async with open_script(said) as script, _blobs_at(script.url) as blobs:
+        if fits:
+            assert await blobs.download(blob, tmp_path / "a", ignore) == _sha256(b"hello")
+        else:
+            with pytest.raises(BlobMismatch):
+                await blobs.download(blob, tmp_path / "a", ignore)
+    assert (tmp_path / "a").exists() == fits

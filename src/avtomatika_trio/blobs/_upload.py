@@ -70,6 +70,11 @@ class _Source:
                 self.check()  # one that has become shorter was changed
                 raise
 
+    def crc32(self, start: int, stop: int) -> str:
+        """That of a piece of it, as S3 writes it."""
+        with disk_faults(self.uri, "the file cannot be read"):
+            return crc32_of(self.descriptor, start, stop)
+
     def slice(self, start: int, stop: int) -> "_Slice":
         """A piece of it; a request that is sent again must not send another content."""
         self.check()
@@ -88,7 +93,7 @@ async def _put(blobs: "S3Blobs", source: _Source, at: Location) -> Blob:
             Key=at.key,
             Body=body,
             ContentLength=size,
-            ChecksumCRC32=crc32_of(source.descriptor, 0, size),
+            ChecksumCRC32=source.crc32(0, size),
             Metadata={"sha256": digest.sha256},
         )
         source.check()
@@ -209,7 +214,7 @@ class _Parts:
     def _send(self, number: int, start: int, stop: int) -> None:
         at = self.upload.location
         body = self.source.slice(start, stop)
-        crc32 = crc32_of(self.source.descriptor, start, stop)
+        crc32 = self.source.crc32(start, stop)
         answer = self.blobs.client.upload_part(
             Bucket=at.bucket,
             Key=at.key,
