@@ -49,11 +49,15 @@ def longest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def is_there(path: Path) -> bool:
+    return os.path.lexists(path)
+
+
 async def _expect_fault(blobs: Blobs, blob: Blob, target: Path, reason: str) -> None:
     with pytest.raises(DiskFault, match=reason) as caught:
         await blobs.download(blob, target, _ignore)
     assert caught.value.uri == blob.uri
-    assert not os.path.lexists(target)
+    assert not is_there(target)
 
 
 async def test_room_is_asked_for_before_anything_is_fetched(

@@ -28,7 +28,7 @@ _MOST_PARTS = 10_000
 _PARTS_AT_A_TIME = 4
 
 #: How long an upload that has failed may take to be taken back; later the journal does it.
-_ABORT_SECONDS = 1.25
+_ABORT_SECONDS = 1.0
 
 #: How long an upload may take to begin though it is cancelled: one whose id is never told
 #: can't be taken back.
