@@ -15,26 +15,20 @@ from tests.blobs.links import (
     MemoryJournal,
     MeteredProxy,
     access_to,
-    answer,
-    fault,
     open_metered,
-    open_script,
     open_tls,
     until,
 )
 from tests.blobs.s3_server import BUCKET, S3Server
 from tests.e2e.fault_proxy import HOST, BlackHole, Cut, Refuse, Reset, Slow, Towards
 
-from avtomatika_trio.blobs import Blob, Blobs, Location, Patience, _client, open_s3
+from avtomatika_trio.blobs import Blob, Blobs, Location, Patience, open_s3
 from avtomatika_trio.blobs._download import PIECE_BYTES
 from avtomatika_trio.blobs._s3 import S3Blobs
 from avtomatika_trio.blobs._upload import PART_BYTES
 from avtomatika_trio.errors import (
     BlobChanged,
-    BlobDenied,
-    BlobError,
     BlobMissing,
-    BlobRefused,
     BlobUnavailable,
 )
 from avtomatika_trio.testing._promises_blobs import _busy_threads, _content, _sha256
@@ -383,18 +377,6 @@ async def test_a_slow_link_does_no_harm(site: Site, source: int, tmp_path: Path)
     assert site.attempts == []
 
 
-async def test_a_server_may_take_longer_to_read_than_to_connect(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_client, "_CONNECT_SECONDS", 0.2)
-    async with open_script(answer("200 OK"), pause=1.0) as script:
-        with (tmp_path / "source").open("wb+") as file:
-            file.truncate(PART_BYTES)
-            async with _blobs_at(script.url) as blobs:
-                await blobs.upload(file.fileno(), AT, ignore)
-        assert len(script.requests) == 1
-
-
 async def test_a_file_that_becomes_shorter_has_changed(site: Site, source: int) -> None:
     site.proxy.inject(BlackHole())
     async with trio.open_nursery() as nursery:
@@ -409,83 +391,3 @@ async def test_a_file_that_becomes_shorter_has_changed(site: Site, source: int) 
             await site.blobs.upload(source, AT, ignore)
     assert list(await site.blobs.unfinished(AT)) == []
     assert list(await site.blobs.list(AT)) == []
-
-
-@asynccontextmanager
-async def _blobs_at(url: str, seconds: float = 20.0) -> AsyncIterator[Blobs]:
-    patience = Patience(seconds=seconds)
-    async with open_s3(access_to(url), max_concurrency=4, patience=patience) as blobs:
-        yield blobs
-
-
-async def test_a_server_that_is_busy_is_asked_again() -> None:
-    busy = fault("503 Slow Down", "SlowDown")
-    async with open_script(busy, busy, answer("200 OK")) as script:
-        async with _blobs_at(script.url) as blobs:
-            assert (await blobs.head(AT)).etag == "e"
-        assert len(script.requests) == 3
-
-
-@pytest.mark.parametrize(
-    ("said", "error", "count"),
-    [
-        (fault("403 Forbidden", "AccessDenied"), BlobDenied, 1),
-        (fault("401 Unauthorized", "InvalidAccessKeyId"), BlobDenied, 1),
-        (fault("404 Not Found", "NoSuchKey"), BlobMissing, 1),
-        (fault("404 Not Found", "NoSuchBucket"), BlobMissing, 1),
-        (fault("412 Precondition Failed", "PreconditionFailed"), BlobChanged, 1),
-        (fault("416 Range Not Satisfiable", "InvalidRange"), BlobChanged, 1),
-        (fault("400 Bad Request", "InvalidRequest"), BlobRefused, 1),
-        (fault("400 Bad Request", "RequestTimeout"), BlobUnavailable, 3),
-        (fault("403 Forbidden", "RequestTimeTooSkewed"), BlobUnavailable, 3),
-        (fault("429 Too Many Requests", "TooManyRequests"), BlobUnavailable, 3),
-        (fault("500 Internal Server Error", "InternalError"), BlobUnavailable, 3),
-        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 2\r\n\r\nno", BlobUnavailable, 3),
-        (b"hello\r\n\r\n", BlobUnavailable, 3),
-        (b"", BlobUnavailable, 3),
-    ],
-)
-async def test_what_a_server_says_is_told(
-    tmp_path: Path, said: bytes, error: type[BlobError], count: int
-) -> None:
-    async with open_script(said) as script:
-        async with _blobs_at(script.url, seconds=1.0) as blobs:
-            with pytest.raises(error) as caught:
-                await blobs.download(Blob(location=AT, size=5, etag="e"), tmp_path / "a", ignore)
-        assert type(caught.value) is error
-        assert caught.value.uri == AT.uri
-        assert len(script.requests) == count
-    assert not (tmp_path / "a").exists()
-
-
-async def test_an_answer_that_is_too_short_goes_on_where_it_ended(tmp_path: Path) -> None:
-    short = answer("200 OK", b"hel", length=5)
-    rest = answer("206 Partial Content", b"lo", "Content-Range: bytes 3-4/5")
-    async with open_script(short, rest) as script:
-        async with _blobs_at(script.url) as blobs:
-            blob = Blob(location=AT, size=5, etag="e")
-            sha256 = await blobs.download(blob, tmp_path / "a", ignore)
-        assert sha256 == _sha256(b"hello")
-        assert (tmp_path / "a").read_bytes() == b"hello"
-        assert [b"range: bytes=3-4" in it.lower() for it in script.requests] == [False, True]
-
-
-async def test_an_answer_that_is_always_too_short_is_no_file(tmp_path: Path) -> None:
-    blob = Blob(location=AT, size=5, etag="e")
-    async with (
-        open_script(answer("200 OK", b"", length=5)) as script,
-        _blobs_at(script.url, seconds=0.5) as blobs,
-    ):
-        with pytest.raises(BlobUnavailable):
-            await blobs.download(blob, tmp_path / "a", ignore)
-    assert not (tmp_path / "a").exists()
-
-
-@pytest.mark.parametrize("length", [0, 4, 6])
-async def test_an_answer_of_another_size_is_of_another_file(tmp_path: Path, length: int) -> None:
-    async with open_script(answer("200 OK", b"x" * length)) as script:
-        async with _blobs_at(script.url) as blobs:
-            with pytest.raises(BlobChanged, match="5 were asked for"):
-                await blobs.download(Blob(location=AT, size=5, etag="e"), tmp_path / "a", ignore)
-        assert len(script.requests) == 1
-    assert not (tmp_path / "a").exists()

@@ -38,8 +38,12 @@ class Digest:
     """
 
     def __init__(self, expected: tuple[str, str] | None = None) -> None:
-        self._expected = expected
         self._sha256: _Hash = hashlib.sha256()
+        self.expect(expected)
+
+    def expect(self, expected: tuple[str, str] | None) -> None:
+        """Know what the content should have, if that is told before any of it comes."""
+        self._expected = expected
         self._other: _Hash | None = None
         if expected is not None and expected[0] != "sha256":
             self._other = _create(expected[0])

@@ -1,7 +1,7 @@
 """How a blob comes from S3: in pieces, several at a time, each resumed where it was cut."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,10 @@ import attrs
 import trio
 
 from avtomatika_trio.blobs._base import Advance, Blob
-from avtomatika_trio.blobs._digest import Digest
+from avtomatika_trio.blobs._digest import Digest, checksum_in
 from avtomatika_trio.blobs._disk import disk_faults, open_target
 from avtomatika_trio.blobs._line import check_line
+from avtomatika_trio.blobs._together import in_turns, together
 from avtomatika_trio.errors import BlobChanged, BlobMismatch
 
 if TYPE_CHECKING:
@@ -39,50 +40,36 @@ class _Piece:
 async def download(blobs: "S3Blobs", blob: Blob, path: Path, advance: Advance) -> str:
     """See `Blobs.download`."""
     async with open_target(blob.uri, path, blob.size) as descriptor:
-        source = _Source(blobs, blob, descriptor)
         digest = Digest(blob.checksum)
+        source = _Source(blobs, blob, descriptor, digest)
         if blob.size <= PIECE_BYTES:
-            piece = _Piece(0, blob.size)
-            await source.bring(piece, digest)
+            await source.bring(_Piece(0, blob.size), in_order=True)
             advance(blob.size)
         else:
-            await _in_pieces(source, digest, advance)
+            await _in_pieces(source, advance)
         if (fault := digest.mismatch) is not None:
             raise BlobMismatch(blob.uri, fault)
         return digest.sha256
 
 
-async def _in_pieces(source: "_Source", digest: Digest, advance: Advance) -> None:
+async def _in_pieces(source: "_Source", advance: Advance) -> None:
     size = source.blob.size
     pieces = [
         _Piece(start, min(size, start + PIECE_BYTES)) for start in range(0, size, PIECE_BYTES)
     ]
-    failures: list[Exception] = []
-    async with trio.open_nursery() as nursery:
 
-        async def bring(left: Iterator[_Piece]) -> None:
-            try:
-                for piece in left:
-                    length = piece.stop - piece.start
-                    await source.bring(piece)
-                    advance(length)
-                    piece.is_here.set()
-            except Exception as exc:  # noqa: BLE001 - as it is, not in the nursery's group
-                failures.append(exc)
-                nursery.cancel_scope.cancel()
+    async def bring(piece: _Piece) -> None:
+        length = piece.stop - piece.start
+        await source.bring(piece)
+        advance(length)
+        piece.is_here.set()
 
-        left = iter(pieces)
-        for _ in range(_PIECES_AT_A_TIME):
-            nursery.start_soon(bring, left)
-        try:
-            for number, piece in enumerate(pieces):
-                await piece.is_here.wait()
-                await source.read_back(digest, number * PIECE_BYTES, piece.stop)
-        except Exception as exc:  # noqa: BLE001 - as above
-            failures.append(exc)
-            nursery.cancel_scope.cancel()
-    if failures:
-        raise failures[0]
+    async def read_back() -> None:
+        for number, piece in enumerate(pieces):
+            await piece.is_here.wait()
+            await source.read_back(number * PIECE_BYTES, piece.stop)
+
+    await together(*in_turns(pieces, bring, at_a_time=_PIECES_AT_A_TIME), read_back)
 
 
 @attrs.frozen
@@ -92,28 +79,30 @@ class _Source:
     blobs: "S3Blobs"
     blob: Blob
     descriptor: int
+    digest: Digest
+    """Wants everything in order."""
 
-    async def bring(self, piece: _Piece, digest: Digest | None = None) -> None:
-        """Fetch what is missing of *piece*."""
+    async def bring(self, piece: _Piece, *, in_order: bool = False) -> None:
+        """Fetch what is missing of *piece*; show it to the digest, if it comes *in_order*."""
         if piece.start == piece.stop:
             return
         uri = self.blob.uri
-        read = partial(self._read, piece, digest)
+        read = partial(self._read, piece, in_order)
         await self.blobs.patience.persist(
             uri, lambda: self.blobs.ask_once(uri, read), mark=lambda: piece.start
         )
 
-    async def read_back(self, digest: Digest, start: int, stop: int) -> None:
-        """Let *digest* see what was written there: it wants all in order."""
+    async def read_back(self, start: int, stop: int) -> None:
+        """Show the digest what was written there."""
 
         def read() -> None:
             with disk_faults(self.blob.uri, "the downloaded file cannot be read"):
-                digest.read(self.descriptor, start, stop)
+                self.digest.read(self.descriptor, start, stop)
 
         # Not a request: it does not take a thread of theirs.
         await trio.to_thread.run_sync(read)
 
-    def _read(self, piece: _Piece, digest: Digest | None) -> None:
+    def _read(self, piece: _Piece, in_order: bool) -> None:  # noqa: FBT001 - bound by partial
         blob = self.blob
         asked = piece.stop - piece.start
         is_whole = asked == blob.size
@@ -129,6 +118,9 @@ class _Source:
             if answer["ContentLength"] != asked:
                 text = f"{answer['ContentLength']} bytes came where {asked} were asked for"
                 raise BlobChanged(blob.uri, text)
+            if piece.start == 0 and blob.checksum is None:
+                # It was listed, and listings don't say whether an ETag is an MD5.
+                self.digest.expect(checksum_in(answer))
             while piece.start < piece.stop:
                 data = body.read(min(_BLOCK_BYTES, piece.stop - piece.start))
                 check_line()
@@ -136,8 +128,8 @@ class _Source:
                     raise ConnectionResetError("the answer ended too early")
                 self._write(data, piece.start)
                 piece.start += len(data)
-                if digest is not None:
-                    digest.update(data)
+                if in_order:
+                    self.digest.update(data)
             body.read()  # its end: the connection can be used again
         finally:
             body.close()

@@ -217,10 +217,10 @@ class S3Blobs:
 
 
 def _listed(under: Location, it: Mapping[str, Any]) -> Blob:
+    """Without a checksum: its ETag is the MD5 unless it is encrypted, which is not told here."""
     return Blob(
         location=under.at(it["Key"]),
         size=it["Size"],
         etag=it["ETag"].strip('"'),
         modified_at=it["LastModified"].timestamp(),
-        checksum=checksum_in(it),
     )

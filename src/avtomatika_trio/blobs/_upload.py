@@ -1,7 +1,6 @@
 """How a file goes to S3: in one request, or in parts, several at a time."""
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from avtomatika_trio.blobs._client import UploadGone, translated
 from avtomatika_trio.blobs._digest import Digest, crc32_of
 from avtomatika_trio.blobs._disk import check_unchanged, disk_faults
 from avtomatika_trio.blobs._line import call_in_thread, check_line
+from avtomatika_trio.blobs._together import in_turns, together
 from avtomatika_trio.errors import BlobError, BlobUnavailable
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _MOST_PARTS = 10_000
 _PARTS_AT_A_TIME = 4
 
 #: How long an upload that has failed may take to be taken back; later the journal does it.
-_ABORT_SECONDS = 1.25
+_ABORT_SECONDS = 1.0
 
 #: How long an upload may take to begin though it is cancelled: one whose id is never told
 #: can't be taken back.
@@ -70,6 +70,11 @@ class _Source:
                 self.check()  # one that has become shorter was changed
                 raise
 
+    def crc32(self, start: int, stop: int) -> str:
+        """That of a piece of it, as S3 writes it."""
+        with disk_faults(self.uri, "the file cannot be read"):
+            return crc32_of(self.descriptor, start, stop)
+
     def slice(self, start: int, stop: int) -> "_Slice":
         """A piece of it; a request that is sent again must not send another content."""
         self.check()
@@ -88,7 +93,7 @@ async def _put(blobs: "S3Blobs", source: _Source, at: Location) -> Blob:
             Key=at.key,
             Body=body,
             ContentLength=size,
-            ChecksumCRC32=crc32_of(source.descriptor, 0, size),
+            ChecksumCRC32=source.crc32(0, size),
             Metadata={"sha256": digest.sha256},
         )
         source.check()
@@ -156,29 +161,23 @@ class _Parts:
         size = self.source.size
         length = max(PART_BYTES, -(-size // _MOST_PARTS))
         digest = Digest()
-        failures: list[Exception] = []
-        async with trio.open_nursery() as nursery:
 
-            async def send(starts: Iterator[tuple[int, int]]) -> None:
-                try:
-                    for number, start in starts:
-                        stop = min(size, start + length)
-                        await self.blobs.ask(self._uri, partial(self._send, number, start, stop))
-                        advance(stop - start)
-                except Exception as exc:  # noqa: BLE001 - as it is, not in the nursery's group
-                    failures.append(exc)
-                    nursery.cancel_scope.cancel()
+        async def send(numbered: tuple[int, int]) -> None:
+            number, start = numbered
+            stop = min(size, start + length)
+            await self.blobs.ask(self._uri, partial(self._send, number, start, stop))
+            advance(stop - start)
 
-            starts = iter(enumerate(range(0, size, length), start=1))
-            for _ in range(_PARTS_AT_A_TIME):
-                nursery.start_soon(send, starts)
-            try:
-                await call_in_thread(partial(self._digest, digest), _hashing())
-            except Exception as exc:  # noqa: BLE001 - as above
-                failures.append(exc)
-                nursery.cancel_scope.cancel()
-        if failures:
-            raise _told(self._uri, failures[0])
+        starts = enumerate(range(0, size, length), start=1)
+        # Hashing is no request: it does not take a thread of theirs.
+        threads = trio.to_thread.current_default_thread_limiter()
+        try:
+            await together(
+                *in_turns(starts, send, at_a_time=_PARTS_AT_A_TIME),
+                partial(call_in_thread, partial(self._digest, digest), threads),
+            )
+        except UploadGone as exc:
+            raise _aborted(self._uri) from exc
         return digest.sha256
 
     async def complete(self) -> str:
@@ -202,7 +201,7 @@ class _Parts:
             # Perhaps an answer was lost, and it is complete: the key is of this attempt alone.
             found = await self.blobs.head(at)
             if found.size != self.source.size or not found.etag.endswith(f"-{len(parts)}"):
-                raise _told(at.uri, exc) from exc
+                raise _aborted(at.uri) from exc
             etag = found.etag
         if self.blobs.journal is not None:
             note = partial(self.blobs.journal.ended, self.upload)
@@ -212,7 +211,7 @@ class _Parts:
     def _send(self, number: int, start: int, stop: int) -> None:
         at = self.upload.location
         body = self.source.slice(start, stop)
-        crc32 = crc32_of(self.source.descriptor, start, stop)
+        crc32 = self.source.crc32(start, stop)
         answer = self.blobs.client.upload_part(
             Bucket=at.bucket,
             Key=at.key,
@@ -231,15 +230,8 @@ class _Parts:
             self.source.digest(digest, start, min(size, start + PART_BYTES))
 
 
-def _hashing() -> trio.CapacityLimiter:
-    """Hashing is no request: it does not take a thread of theirs."""
-    return trio.to_thread.current_default_thread_limiter()
-
-
-def _told(uri: str, exc: Exception) -> Exception:
-    if isinstance(exc, UploadGone):
-        return BlobUnavailable(uri, "the upload was aborted by somebody else")
-    return exc
+def _aborted(uri: str) -> BlobUnavailable:
+    return BlobUnavailable(uri, "the upload was aborted by somebody else")
 
 
 class _Slice:

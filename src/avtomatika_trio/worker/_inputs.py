@@ -1,7 +1,7 @@
 """Files that params name, brought into an attempt's folder, all at the same time."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import trio
 
 from avtomatika_trio._wire.file_metadata import flat_metadata
 from avtomatika_trio.blobs import Advance, Blob, Blobs, Location, parse_uri
+from avtomatika_trio.blobs._together import in_turns, together
 from avtomatika_trio.errors import BlobChanged, BlobMismatch, BlobMissing, UnsafePath
 from avtomatika_trio.worker._blob_cache import BlobCache
 from avtomatika_trio.worker._containment import inside
@@ -74,22 +75,11 @@ class Inputs:
         entries = [flat_metadata(it) for it in known.values() if isinstance(it, dict)]
         told = {it["uri"]: it for it in entries if isinstance(it.get("uri"), str)}
         places = [self._checked(uri) for uri in uris]
-        failures: list[Exception] = []
-        async with trio.open_nursery() as nursery:
 
-            async def look(left: Iterator[Location]) -> None:
-                try:
-                    for at in left:
-                        self._inputs[at.uri] = await self._look(at, told.get(at.uri, {}))
-                except Exception as exc:  # noqa: BLE001 - as it is, not in the nursery's group
-                    failures.append(exc)
-                    nursery.cancel_scope.cancel()
+        async def look(at: Location) -> None:
+            self._inputs[at.uri] = await self._look(at, told.get(at.uri, {}))
 
-            left = iter(places)
-            for _ in range(min(FILES_AT_A_TIME, len(places))):
-                nursery.start_soon(look, left)
-        if failures:
-            raise failures[0]
+        await together(*in_turns(places, look, at_a_time=FILES_AT_A_TIME))
         self._inputs = {uri: self._inputs[uri] for uri in uris}  # in the order of the params
 
     def _checked(self, uri: str) -> Location:
@@ -143,21 +133,12 @@ class Inputs:
             for name in it.files
             if not name.endswith("/")
         )
-        failures: list[Exception] = []
-        async with trio.open_nursery() as nursery:
 
-            async def bring(left: Iterator[tuple[_Input, str, Path]]) -> None:
-                try:
-                    for it, name, path in left:
-                        it.found[name] = await self._bring(it.files[name], path, advance)
-                except Exception as exc:  # noqa: BLE001 - as above
-                    failures.append(exc)
-                    nursery.cancel_scope.cancel()
+        async def bring(one: tuple[_Input, str, Path]) -> None:
+            it, name, path = one
+            it.found[name] = await self._bring(it.files[name], path, advance)
 
-            for _ in range(FILES_AT_A_TIME):
-                nursery.start_soon(bring, work)
-        if failures:
-            raise failures[0]
+        await together(*in_turns(work, bring, at_a_time=FILES_AT_A_TIME))
         for it in self._inputs.values():
             _check_folder(it)
         return {uri: str(path) for uri, path in paths.items()}

@@ -3,7 +3,7 @@
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import trio
 
 from avtomatika_trio._core.known_files import texts_in
 from avtomatika_trio.blobs import Advance, Blob, Blobs, Location
+from avtomatika_trio.blobs._together import in_turns, together
 from avtomatika_trio.errors import BlobError, UnsafePath
 from avtomatika_trio.worker._containment import files_in, open_inside
 from avtomatika_trio.worker._inputs import FILES_AT_A_TIME, manifest_digest
@@ -127,21 +128,12 @@ class Outputs:
             UnsafePath: one is not what it seemed to be when it was found.
         """
         work = ((it, name) for it in self._outputs.values() for name in it.files)
-        failures: list[Exception] = []
-        async with trio.open_nursery() as nursery:
 
-            async def put(left: Iterator[tuple[_Output, str]]) -> None:
-                try:
-                    for it, name in left:
-                        it.blobs[name] = await self._put(it, name, advance)
-                except Exception as exc:  # noqa: BLE001 - as it is, not in the nursery's group
-                    failures.append(exc)
-                    nursery.cancel_scope.cancel()
+        async def put(one: tuple[_Output, str]) -> None:
+            it, name = one
+            it.blobs[name] = await self._put(it, name, advance)
 
-            for _ in range(FILES_AT_A_TIME):
-                nursery.start_soon(put, work)
-        if failures:
-            raise failures[0]
+        await together(*in_turns(work, put, at_a_time=FILES_AT_A_TIME))
         return {text: _entry(it) for text, it in self._outputs.items()}
 
     async def _put(self, it: _Output, name: str, advance: Advance) -> Blob:

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,7 +61,7 @@ class UploadJournal:
 
     def ended(self, upload: Unfinished) -> None:
         """Cross it out; in a thread.  If that is lost, it is aborted once more, to no effect."""
-        with self._lock:
+        with self._lock, suppress(OSError):  # it is complete, whatever the disk says
             DISK.write_all(self._descriptor, _line({"ended": upload.upload_id}))
 
     def left(self, upload: Unfinished) -> None:

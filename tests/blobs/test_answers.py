@@ -1,0 +1,147 @@
+"""What servers answer, and what is made of it: real boto3, and answers that are written here."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.blobs.links import access_to, answer, fault, open_script
+from tests.blobs.s3_server import BUCKET
+
+from avtomatika_trio.blobs import Blob, Blobs, Location, Patience, _client, open_s3
+from avtomatika_trio.blobs._upload import PART_BYTES
+from avtomatika_trio.errors import (
+    BlobChanged,
+    BlobDenied,
+    BlobError,
+    BlobMismatch,
+    BlobMissing,
+    BlobRefused,
+    BlobUnavailable,
+)
+from avtomatika_trio.testing._promises_blobs import _sha256
+
+AT = Location(BUCKET, "one.bin")
+A_BLOB = Blob(location=AT, size=5, etag="e")
+
+
+def ignore(_: int) -> None:
+    pass
+
+
+@asynccontextmanager
+async def _blobs_at(url: str, seconds: float = 20.0) -> AsyncIterator[Blobs]:
+    patience = Patience(seconds=seconds)
+    async with open_s3(access_to(url), max_concurrency=4, patience=patience) as blobs:
+        yield blobs
+
+
+async def test_a_server_may_take_longer_to_read_than_to_connect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_client, "_CONNECT_SECONDS", 0.2)
+    async with open_script(answer("200 OK"), pause=1.0) as script:
+        with (tmp_path / "source").open("wb+") as file:
+            file.truncate(PART_BYTES)
+            async with _blobs_at(script.url) as blobs:
+                await blobs.upload(file.fileno(), AT, ignore)
+        assert len(script.requests) == 1
+
+
+async def test_a_server_that_is_busy_is_asked_again() -> None:
+    busy = fault("503 Slow Down", "SlowDown")
+    async with open_script(busy, busy, answer("200 OK")) as script:
+        async with _blobs_at(script.url) as blobs:
+            assert (await blobs.head(AT)).etag == "e"
+        assert len(script.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "count"),
+    [
+        (fault("403 Forbidden", "AccessDenied"), BlobDenied, 1),
+        (fault("401 Unauthorized", "InvalidAccessKeyId"), BlobDenied, 1),
+        (fault("404 Not Found", "NoSuchKey"), BlobMissing, 1),
+        (fault("404 Not Found", "NoSuchBucket"), BlobMissing, 1),
+        (fault("412 Precondition Failed", "PreconditionFailed"), BlobChanged, 1),
+        (fault("416 Range Not Satisfiable", "InvalidRange"), BlobChanged, 1),
+        (fault("400 Bad Request", "InvalidRequest"), BlobRefused, 1),
+        (fault("400 Bad Request", "RequestTimeout"), BlobUnavailable, 3),
+        (fault("403 Forbidden", "RequestTimeTooSkewed"), BlobUnavailable, 3),
+        (fault("429 Too Many Requests", "TooManyRequests"), BlobUnavailable, 3),
+        (fault("500 Internal Server Error", "InternalError"), BlobUnavailable, 3),
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 2\r\n\r\nno", BlobUnavailable, 3),
+        (b"hello\r\n\r\n", BlobUnavailable, 3),
+        (b"", BlobUnavailable, 3),
+    ],
+)
+async def test_what_a_server_says_is_told(
+    tmp_path: Path, said: bytes, error: type[BlobError], count: int
+) -> None:
+    async with open_script(said) as script:
+        async with _blobs_at(script.url, seconds=1.0) as blobs:
+            with pytest.raises(error) as caught:
+                await blobs.download(A_BLOB, tmp_path / "a", ignore)
+        assert type(caught.value) is error
+        assert caught.value.uri == AT.uri
+        assert len(script.requests) == count
+    assert not (tmp_path / "a").exists()
+
+
+async def test_an_answer_that_is_too_short_goes_on_where_it_ended(tmp_path: Path) -> None:
+    short = answer("200 OK", b"hel", length=5)
+    rest = answer("206 Partial Content", b"lo", "Content-Range: bytes 3-4/5")
+    async with open_script(short, rest) as script:
+        async with _blobs_at(script.url) as blobs:
+            sha256 = await blobs.download(A_BLOB, tmp_path / "a", ignore)
+        assert sha256 == _sha256(b"hello")
+        assert (tmp_path / "a").read_bytes() == b"hello"
+        assert [b"range: bytes=3-4" in it.lower() for it in script.requests] == [False, True]
+
+
+async def test_an_answer_that_is_always_too_short_is_no_file(tmp_path: Path) -> None:
+    async with (
+        open_script(answer("200 OK", b"", length=5)) as script,
+        _blobs_at(script.url, seconds=0.5) as blobs,
+    ):
+        with pytest.raises(BlobUnavailable):
+            await blobs.download(A_BLOB, tmp_path / "a", ignore)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("length", [0, 4, 6])
+async def test_an_answer_of_another_size_is_of_another_file(tmp_path: Path, length: int) -> None:
+    async with open_script(answer("200 OK", b"x" * length)) as script:
+        async with _blobs_at(script.url) as blobs:
+            with pytest.raises(BlobChanged, match="5 were asked for"):
+                await blobs.download(A_BLOB, tmp_path / "a", ignore)
+        assert len(script.requests) == 1
+    assert not (tmp_path / "a").exists()
+
+
+MD5 = hashlib.md5(b"hello").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("fields", "fits"),
+    [
+        ((f'ETag: "{MD5}"',), True),
+        ((f'ETag: "{MD5[::-1]}"',), False),
+        ((f'ETag: "{MD5[::-1]}"', "x-amz-server-side-encryption: aws:kms"), True),
+        ((f'ETag: "{MD5[::-1]}-3"',), True),
+        ((f"x-amz-meta-sha256: {_sha256(b'hello')}",), True),
+        ((f"x-amz-meta-sha256: {_sha256(b'other')}",), False),
+    ],
+)
+async def test_what_was_listed_is_held_to_the_checksum_that_comes_with_it(
+    tmp_path: Path, fields: tuple[str, ...], fits: bool
+) -> None:
+    said = answer("200 OK", b"hello", *fields).replace(b'ETag: "e"\r\n', b"")
+    async with open_script(said) as script, _blobs_at(script.url) as blobs:
+        if fits:
+            assert await blobs.download(A_BLOB, tmp_path / "a", ignore) == _sha256(b"hello")
+        else:
+            with pytest.raises(BlobMismatch):
+                await blobs.download(A_BLOB, tmp_path / "a", ignore)
+    assert (tmp_path / "a").exists() == fits
