@@ -58,7 +58,7 @@ def create_context(
             generated; that in *settings* has been considered.
         worker_token: Likewise for workers.
     """
-    key = settings.secret_key
+    key, access = settings.secret_key, settings.s3()
     return Context(
         storage=storage,
         blueprints=blueprints,
@@ -92,6 +92,7 @@ def create_context(
             max_file_bytes=settings.max_file_bytes,
         ),
         blobs=blobs,
+        s3_config_hash=None if access is None else access.config_hash,
         task_files_dir=settings.task_files_dir,
     )
 

@@ -109,6 +109,8 @@ class Context:
     rules: Rules = attrs.field(factory=Rules)
     limits: Limits = attrs.field(factory=Limits)
     chance: Chance = attrs.field(factory=SystemChance)
+    s3_config_hash: str | None = None
+    """Of the place where files are kept, if it is on S3."""
     blobs: Blobs | None = None
     """Where files of jobs are kept; None = nowhere."""
     task_files_dir: Path = Path("/tmp/avtomatika-payloads")  # noqa: S108 - ours in it are 0600

@@ -52,6 +52,7 @@ from avtomatika_trio.orchestrator._rxon import (
     foreign_instance,
     no_route,
     skill_names,
+    warning_for,
     unauthorized,
 )
 from avtomatika_trio.orchestrator._worker_door import Door, Sender
@@ -168,11 +169,10 @@ class _Routes:
                 "signing": self.context.signatures.policy,
             }
         version = request.headers.get(messages.VERSION_HEADER.lower(), messages.RXON_VERSION)
-        if version != messages.RXON_VERSION:
-            answer["warning"] = (
-                "Protocol version mismatch! Orchestrator:"
-                f" {messages.RXON_VERSION}, Worker: {version}."
-            )
+        warning = warning_for(said, version, self.context.s3_config_hash)
+        if warning is not None:
+            logger.warning("worker %s: %s", sender, warning)
+            answer["warning"] = warning
         return answer
 
     async def heartbeat(self, request: Request, worker_id: str) -> dict[str, Any]:

@@ -67,6 +67,28 @@ def as_payload(hand_out: HandOut, key: bytes | None, *, ours: bool) -> dict[str,
     return payload
 
 
+def warning_for(said: messages.Registration, version: str, s3_config_hash: str | None) -> str | None:
+    """What a worker is told that it registers with, if something does not fit together.
+
+    Args:
+        said: Its registration.
+        version: Of the protocol, as it says.
+        s3_config_hash: Of the place where files are kept here.
+    """
+    found: list[str] = []
+    if version != messages.RXON_VERSION:
+        found.append(
+            f"Protocol version mismatch! Orchestrator: {messages.RXON_VERSION}, Worker: {version}."
+        )
+    theirs = said.capabilities.get("s3_config_hash")
+    if theirs is not None and theirs != s3_config_hash:
+        found.append(
+            "The worker keeps files in another place (endpoint, key or bucket of S3) than this"
+            " orchestrator: clients cannot reach what it uploads."
+        )
+    return " ".join(found) or None
+
+
 def as_said(body: bytes) -> dict[str, Any]:
     said = decode_any(body)
     assert isinstance(said, dict)

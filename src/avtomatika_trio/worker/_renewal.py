@@ -122,6 +122,8 @@ class Renewal:
         finished, which would else be handed out again.
         """
         self._new_terms = terms
+        if terms.warning is not None:
+            logger.warning("%s says: %s", self.link.url, terms.warning)
 
     def beaten(self, answer: Beaten) -> None:
         """See `Listener`."""

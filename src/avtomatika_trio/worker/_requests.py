@@ -57,6 +57,8 @@ class Terms:
     """Whether it can be asked without waiting."""
     wants_signatures: bool = False
     """Whether every message must be signed."""
+    warning: str | None = None
+    """What does not fit together, in its words."""
 
 
 @attrs.frozen(kw_only=True)
@@ -120,6 +122,7 @@ def read_registered(url: str, reply: Reply, interval_seconds: float) -> Terms:
         sweeps="sweep" in said.extensions,
         # The original, which announces nothing, wants them.
         wants_signatures=said.signing == "required" or not said.extensions,
+        warning=said.warning,
     )
 
 
