@@ -190,7 +190,8 @@ class JobFiles:
         return target
 
     async def _download_folder(self, name: str, path: Path | str | None) -> Path:
-        short = self._name(name.removesuffix("/"))
+        short = self._name(name).removesuffix("/")
+        _check(short)
         folder = await self.path_to(short) if path is None else Path(path)
         under = self._prefix.at(f"{self._prefix.key}{short}/")
         for blob in await self._blobs.list(under):
