@@ -3,16 +3,19 @@
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import attrs
 import trio
-from tests.blobs.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY
+from tests.blobs.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
 from tests.e2e.bodies import Bodies
 from tests.e2e.fault_proxy import HOST, FaultProxy, Towards
 
 from avtomatika_trio._config import S3Access, Secret
-from avtomatika_trio.blobs import Unfinished
+from avtomatika_trio.blobs import Blob, Blobs, Location, Patience, Unfinished, open_s3
+
+AT = Location(BUCKET, "one.bin")
 
 
 def access_to(url: str) -> S3Access:
@@ -189,3 +192,55 @@ class MemoryJournal:
 
     def left(self, upload: Unfinished) -> None:
         self.left_over.append(upload)
+
+
+@attrs.define
+class Site:
+    """Blobs behind a proxy."""
+
+    blobs: Blobs
+    proxy: MeteredProxy
+    journal: MemoryJournal
+    server: S3Server
+    attempts: list[None]
+
+    def stored(self, data: bytes) -> Blob:
+        """Have *data* on the server without passing the proxy."""
+        client = self.server.client()
+        put = client.put_object(Bucket=AT.bucket, Key=AT.key, Body=data)
+        client.close()
+        return Blob(location=AT, size=len(data), etag=put["ETag"].strip('"'))
+
+    def content(self) -> bytes:
+        """What is on the server."""
+        client = self.server.client()
+        found: bytes = client.get_object(Bucket=AT.bucket, Key=AT.key)["Body"].read()
+        client.close()
+        return found
+
+
+@asynccontextmanager
+async def open_site(
+    server: S3Server, *, tls: ssl.SSLContext | None = None, seconds: float = 20.0
+) -> AsyncIterator[Site]:
+    """Blobs on *server* behind a proxy; between the two there may be TLS."""
+    async with AsyncExitStack() as stack:
+        port, scheme = server.port, "http"
+        if tls is not None:
+            port, scheme = await stack.enter_async_context(open_tls(port, tls)), "https"
+        proxy = await stack.enter_async_context(open_metered(port, is_opaque=tls is not None))
+        journal, attempts = MemoryJournal(), list[None]()
+
+        def noise() -> float:  # asked for before each further attempt
+            attempts.append(None)
+            return 0.0
+
+        blobs = await stack.enter_async_context(
+            open_s3(
+                access_to(f"{scheme}://{HOST}:{proxy.port}"),
+                max_concurrency=10,
+                patience=Patience(seconds=seconds, noise=noise),
+                journal=journal,
+            )
+        )
+        yield Site(blobs, proxy, journal, server, attempts)

@@ -4,25 +4,23 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
-import attrs
 import pytest
 import trio
 import trustme
 from tests.blobs.links import (
-    MemoryJournal,
-    MeteredProxy,
+    AT,
+    Site,
     access_to,
-    open_metered,
-    open_tls,
+    open_site,
     until,
 )
 from tests.blobs.s3_server import BUCKET, S3Server
 from tests.e2e.fault_proxy import HOST, BlackHole, Cut, Refuse, Reset, Slow, Towards
 
-from avtomatika_trio.blobs import Blob, Blobs, Location, Patience, open_s3
+from avtomatika_trio.blobs import Blob, Blobs, Patience, open_s3
 from avtomatika_trio.blobs._download import PIECE_BYTES
 from avtomatika_trio.blobs._s3 import S3Blobs
 from avtomatika_trio.blobs._upload import PART_BYTES
@@ -34,8 +32,6 @@ from avtomatika_trio.errors import (
 from avtomatika_trio.testing._promises_blobs import _busy_threads, _content, _sha256
 
 SIZE = 3 * PIECE_BYTES
-AT = Location(BUCKET, "one.bin")
-
 #: A cancellation has ended by then, whatever the link does.
 PROMPT_SECONDS = 2.0
 
@@ -56,57 +52,6 @@ def source(tmp_path: Path, data: bytes) -> Iterator[int]:
     descriptor = os.open(tmp_path / "source", os.O_RDWR)
     yield descriptor
     os.close(descriptor)
-
-
-@attrs.define
-class Site:
-    """Blobs behind a proxy."""
-
-    blobs: Blobs
-    proxy: MeteredProxy
-    journal: MemoryJournal
-    server: S3Server
-    attempts: list[None]
-
-    def stored(self, data: bytes) -> Blob:
-        """Have *data* on the server without passing the proxy."""
-        client = self.server.client()
-        put = client.put_object(Bucket=AT.bucket, Key=AT.key, Body=data)
-        client.close()
-        return Blob(location=AT, size=len(data), etag=put["ETag"].strip('"'))
-
-    def content(self) -> bytes:
-        """What is on the server."""
-        client = self.server.client()
-        found: bytes = client.get_object(Bucket=AT.bucket, Key=AT.key)["Body"].read()
-        client.close()
-        return found
-
-
-@asynccontextmanager
-async def open_site(
-    server: S3Server, *, tls: ssl.SSLContext | None = None, seconds: float = 20.0
-) -> AsyncIterator[Site]:
-    async with AsyncExitStack() as stack:
-        port, scheme = server.port, "http"
-        if tls is not None:
-            port, scheme = await stack.enter_async_context(open_tls(port, tls)), "https"
-        proxy = await stack.enter_async_context(open_metered(port, is_opaque=tls is not None))
-        journal, attempts = MemoryJournal(), list[None]()
-
-        def noise() -> float:  # asked for before each further attempt
-            attempts.append(None)
-            return 0.0
-
-        blobs = await stack.enter_async_context(
-            open_s3(
-                access_to(f"{scheme}://{HOST}:{proxy.port}"),
-                max_concurrency=10,
-                patience=Patience(seconds=seconds, noise=noise),
-                journal=journal,
-            )
-        )
-        yield Site(blobs, proxy, journal, server, attempts)
 
 
 @pytest.fixture
@@ -293,6 +238,18 @@ async def test_an_upload_that_stalls_can_be_cancelled_and_is_taken_back_later(
     assert list(await blobs.unfinished(AT)) == []
     await blobs.abort(left)  # not there any more: no error
     assert list(await blobs.list(AT)) == []
+
+
+async def test_an_upload_that_is_cancelled_while_it_begins_is_not_left(
+    site: Site, source: int
+) -> None:
+    site.proxy.inject(Slow(delay_seconds=0.1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(site.blobs.upload, source, AT, ignore)
+        await until(lambda: site.proxy.passed[Towards.SERVER])  # and the answer is on its way
+        nursery.cancel_scope.cancel()
+    assert (site.journal.open, site.journal.count) == ([], 1)
+    assert list(await site.blobs.unfinished(AT)) == []
 
 
 async def test_a_small_upload_that_stalls_can_be_cancelled(any_site: Site, tmp_path: Path) -> None:

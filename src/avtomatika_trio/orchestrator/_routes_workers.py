@@ -52,8 +52,8 @@ from avtomatika_trio.orchestrator._rxon import (
     foreign_instance,
     no_route,
     skill_names,
-    warning_for,
     unauthorized,
+    warning_for,
 )
 from avtomatika_trio.orchestrator._worker_door import Door, Sender
 

@@ -67,7 +67,9 @@ def as_payload(hand_out: HandOut, key: bytes | None, *, ours: bool) -> dict[str,
     return payload
 
 
-def warning_for(said: messages.Registration, version: str, s3_config_hash: str | None) -> str | None:
+def warning_for(
+    said: messages.Registration, version: str, s3_config_hash: str | None
+) -> str | None:
     """What a worker is told that it registers with, if something does not fit together.
 
     Args:
