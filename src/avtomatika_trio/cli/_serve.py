@@ -10,7 +10,6 @@ from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import trio
 
@@ -256,17 +255,12 @@ def _announce(
 def _files(settings: OrchestratorSettings) -> str:
     """Where files of jobs are kept, and for how long."""
     access = settings.s3()
-    if access is None:
-        where = f"in {settings.files_dir}"
-    elif access.endpoint is None:
-        where = f"in bucket {access.bucket} on AWS"
-    else:
-        where = (
-            f"in bucket {access.bucket} at {urlsplit(access.endpoint).netloc.rpartition('@')[2]}"
-        )
+    where = f"in {settings.files_dir}" if access is None else f"in {access.place}"
     if not settings.s3_auto_cleanup:
         return f"{where}; they stay"
-    return f"{where}; removed {settings.files_retention_seconds:g} s after the end of their job"
+    days = settings.files_retention_seconds / 86_400
+    after = f"{days:g} days" if days >= 1 else f"{settings.files_retention_seconds:g} s"
+    return f"{where}; removed {after} after the end of their job"
 
 
 def _tls(settings: OrchestratorSettings) -> str:
