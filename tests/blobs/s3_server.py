@@ -28,7 +28,7 @@ ACCESS_KEY, SECRET_KEY = "minioadmin", "minioadmin"
 #: Besides its port, each part of the server takes this much higher one for itself.
 _GRPC_OFFSET = 10_000
 
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 
 
 class Missing(Exception):
