@@ -4,6 +4,7 @@ import builtins
 import json
 import shutil
 import tempfile
+import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -49,7 +50,7 @@ class JobFiles:
         self._prefix = folder_of(blobs.bucket, job_id)
         self._folder = folder
         self._scratch: Path | None = None
-        self._scratch_lock = trio.Lock()
+        self._lock = threading.Lock()
         self._calls: set[trio.CancelScope] = set()
         self._is_over = False
 
@@ -66,7 +67,7 @@ class JobFiles:
         if blob.size > MOST_READ_BYTES:
             reason = f"it has {blob.size} bytes; read takes {MOST_READ_BYTES}, so download it"
             raise BlobRefused(blob.uri, reason)
-        path = await self._fresh_path()
+        path = self._fresh_path()
         await self._blobs.download(blob, path, _ignore)
 
         def take() -> bytes:
@@ -84,7 +85,7 @@ class JobFiles:
         """
         at = self._place(name)
         content = data.encode() if isinstance(data, str) else bytes(data)
-        path = await self._fresh_path()
+        path = self._fresh_path()
 
         def put() -> None:
             with disk_faults(at.uri, "it cannot be written"):
@@ -131,22 +132,17 @@ class JobFiles:
 
     # Local copies.
 
-    async def path_to(self, name: str) -> Path:
+    def path_to(self, name: str) -> Path:
         """Where the local copy of the file belongs; there need be none.
 
         It is in a folder of this step, which is removed when the handler has ended; the
-        folders that *name* has are made.
+        folders that *name* has are made.  Not awaited, in any handler.
         """
         _check(name)
-        scratch = await self._open_scratch()
-        path = scratch / "files" / name
-
-        def make() -> Path:
-            with disk_faults(str(path), "its folder cannot be made"):
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return path
-
-        return await trio.to_thread.run_sync(make)
+        path = self._scratch_folder() / "files" / name
+        with disk_faults(str(path), "its folder cannot be made"):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
 
     async def open(self, name: str, mode: str = "rb") -> Any:
         """The local copy as an open file of Trio (`open_sync`: of Python).
@@ -166,7 +162,7 @@ class JobFiles:
         return path.open(mode)
 
     async def _local(self, name: str, mode: str) -> Path:
-        path = await self.path_to(self._name(name))
+        path = self.path_to(self._name(name))
         if "r" in mode and not await trio.Path(path).exists():
             await self.download(name, path)
         return path
@@ -184,7 +180,7 @@ class JobFiles:
         if name.endswith("/"):
             return await self._download_folder(name, path)
         at = self._place(name)
-        target = await self.path_to(self._name(name)) if path is None else Path(path)
+        target = self.path_to(self._name(name)) if path is None else Path(path)
         blob = await self._blobs.head(at)
         await self._download(blob, target)
         return target
@@ -192,7 +188,7 @@ class JobFiles:
     async def _download_folder(self, name: str, path: Path | str | None) -> Path:
         short = self._name(name).removesuffix("/")
         _check(short)
-        folder = await self.path_to(short) if path is None else Path(path)
+        folder = self.path_to(short) if path is None else Path(path)
         under = self._prefix.at(f"{self._prefix.key}{short}/")
         for blob in await self._blobs.list(under):
             rest = blob.location.key.removeprefix(under.key)
@@ -203,7 +199,7 @@ class JobFiles:
 
     async def _download(self, blob: Blob, target: Path) -> None:
         """Beside its target first: a copy that is there is whole."""
-        part = target.with_name(f".{(await self._fresh_path()).name}")
+        part = target.with_name(f".{self._fresh_path().name}")
         await self._blobs.download(blob, part, _ignore)
 
         def move() -> None:
@@ -248,7 +244,7 @@ class JobFiles:
 
     async def _source(self, path: Path | str) -> tuple[Path, str]:
         """The local file or folder, and the name that it has if it is given none."""
-        root = await self._open_scratch() / "files"
+        root = self._scratch_folder() / "files"
         local = root / path
         if local.is_relative_to(root):
             return local, local.relative_to(root).as_posix()
@@ -287,12 +283,12 @@ class JobFiles:
 
     # The folder of this step.
 
-    async def _open_scratch(self) -> Path:
-        async with self._scratch_lock:
+    def _scratch_folder(self) -> Path:
+        with self._lock:
             if self._is_over:
                 raise RuntimeError("the step is over: task_files cannot be used any more")
             if self._scratch is None:
-                self._scratch = await trio.to_thread.run_sync(self._make_scratch)
+                self._scratch = self._make_scratch()
             return self._scratch
 
     def _make_scratch(self) -> Path:
@@ -302,20 +298,19 @@ class JobFiles:
             (scratch / "files").mkdir()
             return scratch
 
-    async def _fresh_path(self) -> Path:
+    def _fresh_path(self) -> Path:
         """For a file that has no name of its own."""
-        return await self._open_scratch() / f"part-{uuid.uuid4().hex}"
+        return self._scratch_folder() / f"part-{uuid.uuid4().hex}"
 
     async def close(self) -> None:
         """End what threads still do here, and remove the folder; it cannot be used any more."""
-        self._is_over = True
+        with self._lock:
+            self._is_over = True
         for call in self._calls:
             call.cancel()
-        if self._scratch is None and not self._scratch_lock.locked():
-            return
-        with trio.CancelScope(shield=True):
-            async with self._scratch_lock:  # it may just be made
-                remove = partial(shutil.rmtree, self._scratch or "", ignore_errors=True)
+        if self._scratch is not None:
+            with trio.CancelScope(shield=True):
+                remove = partial(shutil.rmtree, self._scratch, ignore_errors=True)
                 await trio.to_thread.run_sync(remove)
 
     # For handlers in threads.
@@ -357,10 +352,6 @@ class JobFiles:
     def exists_sync(self, name: str) -> bool:
         """See `exists`."""
         return self._in_loop(self.exists, name)
-
-    def path_to_sync(self, name: str) -> Path:
-        """See `path_to`."""
-        return self._in_loop(self.path_to, name)
 
     def download_sync(self, name: str, path: Path | str | None = None) -> Path:
         """See `download`."""
