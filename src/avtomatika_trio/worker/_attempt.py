@@ -126,14 +126,14 @@ async def _with_files(attempt: Attempt, skill: Skill, threads: trio.CapacityLimi
         params = await files.fetch(task.params, task.params_metadata)
         if "task_files" in skill.wants:
             await files.make()
-    except (BlobError, HandlerError, OSError) as exc:
+    except Exception as exc:  # noqa: BLE001 - whatever names and disks do: one attempt fails
         return _of_files(attempt, exc)
     outcome = await _call(attempt, skill, _arguments(attempt, skill, params), threads)
     if attempt.ending is not None:
         return outcome  # nobody wants it
     try:
         return await files.deliver(outcome)
-    except (BlobError, HandlerError, OSError) as exc:
+    except Exception as exc:  # noqa: BLE001 - whatever names and disks do: one attempt fails
         return _of_files(attempt, exc)
 
 
@@ -146,9 +146,16 @@ _CODES: Mapping[type[BlobError], str] = {
 }
 
 
-def _of_files(attempt: Attempt, exc: BlobError | HandlerError | OSError) -> Outcome:
+def _of_files(attempt: Attempt, exc: Exception) -> Outcome:
     """What a transfer that failed means; the message names the URI."""
-    logger.warning("task %s of job %s: %s", attempt.task.task_id, attempt.task.job_id, exc)
+    expected = isinstance(exc, BlobError | HandlerError | OSError)
+    logger.warning(
+        "task %s of job %s: %s",
+        attempt.task.task_id,
+        attempt.task.job_id,
+        exc,
+        exc_info=None if expected else exc,
+    )
     if not isinstance(exc, BlobError):
         return outcome_of_error(exc)
     return failed(_CODES.get(type(exc), TRANSIENT), str(exc), {"uri": exc.uri})
