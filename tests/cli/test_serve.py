@@ -89,6 +89,16 @@ def test_half_the_tokens_are_not_enough_for_other_machines(
     )
 
 
+def test_half_a_configuration_of_s3_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S3_ENDPOINT_URL", "http://127.0.0.1:9000")
+    monkeypatch.setenv("S3_ACCESS_KEY", "key")
+    monkeypatch.setenv("S3_SECRET_KEY", "never-shown")
+    ran = run("serve", "--storage", "memory:", "--port", "0")
+    assert (ran.code, ran.out) == (Exit.USAGE, "")
+    assert "but S3_BUCKET is missing: set it to the bucket that files go to" in ran.err
+    assert "never-shown" not in ran.err
+
+
 def test_an_address_in_use(run: Run) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
