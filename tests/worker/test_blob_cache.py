@@ -1,15 +1,20 @@
 """The cache of blobs: fetched once, never spoilt by a handler, never larger than it may be."""
 
+import fcntl
+import hashlib
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 from tests.worker.file_cases import Desk, open_desk
 
 from avtomatika_trio.blobs import Advance, Blob, Location
-from avtomatika_trio.errors import BlobUnavailable
+from avtomatika_trio.errors import BlobMismatch, BlobUnavailable, ConfigError
+from avtomatika_trio.worker import _blob_cache
 from avtomatika_trio.worker._blob_cache import BlobCache
 
 SIZE = 300_000
@@ -34,7 +39,7 @@ class Counting:
             raise BlobUnavailable(blob.uri, "not now")
         path.write_bytes(content_of(blob))
         advance(blob.size)
-        return "0" * 64
+        return hashlib.sha256(content_of(blob)).hexdigest()
 
 
 def content_of(blob: Blob) -> bytes:
@@ -185,5 +190,52 @@ async def test_a_worker_with_a_cache_uses_it(desk: Desk, tmp_path: Path) -> None
             got = await attempt.fetch({"a": blob.uri}, {})
             assert Path(got["a"]).read_bytes() == b"content"
             Path(got["a"]).write_bytes(b"spoilt")
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len([it for it in (tmp_path / "cache").iterdir() if it.name != "lock"]) == 1
     assert desk.told[-1][0] == 1.0
+
+
+async def test_two_workers_do_not_share_a_cache(tmp_path: Path) -> None:
+    async with open_desk(tmp_path, blob_cache_dir=tmp_path / "cache"):
+        with pytest.raises(ConfigError, match="give a folder of its own"):
+            async with open_desk(tmp_path / "other", blob_cache_dir=tmp_path / "cache"):
+                pass
+
+
+async def test_what_a_crash_has_spoilt_is_fetched_again(cache: BlobCache, tmp_path: Path) -> None:
+    blobs = Counting()
+    await fetch(cache, blobs, a_blob(), tmp_path / "1")
+    (entry,) = (tmp_path / "cache").iterdir()
+    entry.write_bytes(bytes(SIZE))  # of the right length: the disk never had the content
+    again = BlobCache.open(tmp_path / "cache", 3 * SIZE)
+    await fetch(again, blobs, a_blob(), tmp_path / "2")
+    await fetch(again, blobs, a_blob(), tmp_path / "3")
+    assert blobs.downloads == ["k", "k"]
+
+
+async def test_what_is_kept_is_held_to_what_was_told(cache: BlobCache, tmp_path: Path) -> None:
+    blobs = Counting()
+    await fetch(cache, blobs, a_blob(), tmp_path / "1")
+    told = attrs.evolve(a_blob(), checksum=("sha256", "0" * 64))
+    with pytest.raises(BlobMismatch):
+        await cache.fetch(blobs, told, tmp_path / "2", lambda _: None)  # type: ignore[arg-type]
+    assert not (tmp_path / "2").exists()
+
+
+async def test_a_copy_ends_when_it_is_cancelled(
+    cache: BlobCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs, begun = Counting(), threading.Event()
+    await fetch(cache, blobs, a_blob(), tmp_path / "1")
+
+    def ioctl(*args: object) -> None:
+        begun.set()
+        raise OSError  # no clones here
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    monkeypatch.setattr(_blob_cache, "_BLOCK_BYTES", 1)  # hours for a whole one
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fetch, cache, blobs, a_blob(), tmp_path / "2")
+            await trio.to_thread.run_sync(begun.wait)
+            nursery.cancel_scope.cancel()
+    assert not (tmp_path / "2").exists()

@@ -68,6 +68,27 @@ async def test_names_never_collide(desk: Desk) -> None:
         assert len({it.casefold() for it in got["all"]}) == len(keys)
 
 
+@pytest.mark.parametrize("length", [253, 254, 255])
+async def test_long_names_never_collide_either(desk: Desk, length: int) -> None:
+    name = "x" * (length - 4) + ".bin"
+    keys = [f"{number}/{name}" for number in range(12)]
+    for key in keys:
+        await desk.put(key, key.encode())
+    files = desk.attempt()
+    async with files.open():
+        got = await files.fetch({"all": [uri(key) for key in keys]}, {})
+        assert [Path(it).read_bytes() for it in got["all"]] == [key.encode() for key in keys]
+        assert all(it.endswith(".bin") for it in got["all"])
+
+
+async def test_a_whole_bucket_is_a_folder(desk: Desk) -> None:
+    await desk.put("a", b"a")
+    files = desk.attempt()
+    async with files.open():
+        got = await files.fetch({"x": f"s3://{BUCKET}", "y": f"s3://{BUCKET}/"}, {})
+        assert Path(got["x"], "a").read_bytes() == Path(got["y"], "a").read_bytes() == b"a"
+
+
 async def test_one_uri_twice_is_one_file(desk: Desk) -> None:
     await desk.put("a", b"a")
     files = desk.attempt()
@@ -96,6 +117,9 @@ async def test_a_prefix_becomes_a_folder(desk: Desk) -> None:
         ("nothing/", BlobMissing, "there is no file in it"),
         ("", BlobMissing, "there is no file in it"),
         ("a/../../../etc/passwd", BlobRefused, "'..'"),
+        ("../../../../etc/ssl/", BlobRefused, "'..'"),
+        ("/etc/", BlobRefused, "''"),
+        ("a\0/", BlobRefused, "a\\x00"),
         ("k" * 1025, BlobRefused, "S3 allows 1024"),
     ],
 )
@@ -239,6 +263,21 @@ async def test_inputs_wait_for_room_that_others_have(tmp_path: Path) -> None:
                 await trio.testing.wait_all_tasks_blocked()
                 assert not fetched.is_set()
             await fetched.wait()
+
+
+async def test_who_has_room_does_not_wait_for_more(tmp_path: Path) -> None:
+    async with open_desk(tmp_path, payload_max_bytes=1000) as desk:
+        await desk.put("a", bytes(600))
+        await desk.put("b", bytes(300))
+        files = desk.attempt()
+        async with files.open():
+            await files.fetch({"a": uri("a")}, {})
+            with pytest.raises(DiskFault, match="no room for 600 more bytes now"):
+                await files.fetch_one(uri("a"), files.root / "again")
+            await files.fetch_one(uri("b"), files.root / "b")
+        other = desk.attempt("t2")
+        async with other.open():
+            await other.fetch({"all": [uri("a"), uri("b")]}, {})  # all was given back
 
 
 async def test_who_wants_much_room_is_not_passed_by(autojump_clock: MockClock) -> None:

@@ -1,5 +1,6 @@
 """The folder of a run: gone with it, and with runs that died."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from avtomatika_trio.errors import ConfigError
-from avtomatika_trio.worker._payload_folder import hold_payload_folder
+from avtomatika_trio.worker._payload_folder import hold_payload_folder, remove_tree
 
 DIES = """
 import os, sys
@@ -35,7 +36,7 @@ def start(folder: Path, how: str) -> "subprocess.Popen[str]":
 def test_it_is_private_and_goes_with_the_run(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "payloads"
     with hold_payload_folder(folder, "i1") as own:
-        assert own == folder / "i1"
+        assert own == folder / "run-i1"
         assert own.stat().st_mode & 0o777 == 0o700
         (own / "t1").mkdir()
     assert list(folder.iterdir()) == []
@@ -44,9 +45,9 @@ def test_it_is_private_and_goes_with_the_run(tmp_path: Path) -> None:
 def test_what_a_killed_run_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
     child = start(tmp_path, "die")
     child.communicate()
-    assert (tmp_path / "dead" / "t1" / "input").exists()
+    assert (tmp_path / "run-dead" / "t1" / "input").exists()
     with hold_payload_folder(tmp_path, "i2"):
-        assert [it.name for it in tmp_path.iterdir()] == ["i2"]
+        assert [it.name for it in tmp_path.iterdir()] == ["run-i2"]
 
 
 def test_the_folder_of_a_run_that_lives_stays(tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def test_the_folder_of_a_run_that_lives_stays(tmp_path: Path) -> None:
     assert child.stdout is not None
     child.stdout.readline()
     with hold_payload_folder(tmp_path, "i2"):
-        assert (tmp_path / "dead" / "t1" / "input").exists()
+        assert (tmp_path / "run-dead" / "t1" / "input").exists()
     child.communicate()
     assert list(tmp_path.iterdir()) == []
 
@@ -62,10 +63,24 @@ def test_the_folder_of_a_run_that_lives_stays(tmp_path: Path) -> None:
 def test_what_others_keep_there_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "data").write_text("x")
+    (tmp_path / "mine" / "lock").write_text("1")
     (tmp_path / "file").write_text("x")
     with hold_payload_folder(tmp_path, "i1"):
         pass
     assert sorted(it.name for it in tmp_path.iterdir()) == ["file", "mine"]
+    assert (tmp_path / "mine" / "data").exists()
+
+
+def test_folders_that_are_nested_very_deeply_are_removed_too(tmp_path: Path) -> None:
+    at = os.open(tmp_path, os.O_RDONLY)
+    for name in ("tree", *["d"] * 1500):
+        os.mkdir(name, dir_fd=at)
+        below = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+    remove_tree(tmp_path / "tree")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_used_is_told_with_the_setting(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ class Blobs(Protocol):
         ...
 
     async def presigned(self, at: Location, *, method: str, seconds: int) -> str | None:
-        """A URL by which anybody may `GET` or `PUT` *at* for a time; None: not to be had."""
+        """A URL by which anybody may `GET`, `HEAD` or `PUT` *at* for a time, if there are any."""
         ...
 
     def local(self, at: Location) -> Path | None:

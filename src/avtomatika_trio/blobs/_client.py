@@ -1,5 +1,6 @@
 """The boto3 client, and what its errors mean."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import (
-    BotoCoreError,
     ClientError,
     ConnectionError as NotConnected,
     HTTPClientError,
     IncompleteReadError,
+    ParamValidationError,
     ResponseStreamingError,
 )
 from urllib3.exceptions import HTTPError
@@ -20,6 +21,7 @@ from avtomatika_trio._config import S3Access
 from avtomatika_trio.blobs._connections import POOLS, SILENT_SECONDS
 from avtomatika_trio.blobs._patience import Passing
 from avtomatika_trio.errors import (
+    AvtomatikaError,
     BlobChanged,
     BlobDenied,
     BlobError,
@@ -35,6 +37,7 @@ _PASSING_CODES = frozenset(
     {
         "BadDigest",
         "InternalError",
+        "OperationAborted",
         "RequestTimeout",
         "RequestTimeTooSkewed",
         "ServiceUnavailable",
@@ -43,7 +46,8 @@ _PASSING_CODES = frozenset(
         "ThrottlingException",
     }
 )
-_PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_PASSING_STATUSES = frozenset({408, 425, 429})
+_NOT_IMPLEMENTED = 501
 
 _DENIED_STATUSES = frozenset({401, 403})
 _MISSING_CODES = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchBucket"})
@@ -73,6 +77,8 @@ def create_client(access: S3Access, most_connections: int) -> Any:
             "payload_signing_enabled": False,
         },
     )
+    # At DEBUG it logs what it signs, session tokens among it.
+    logging.getLogger("botocore.auth").setLevel(logging.INFO)
     client = boto3.session.Session().client(
         "s3",
         endpoint_url=access.endpoint,
@@ -111,8 +117,13 @@ def translated(uri: str) -> Iterator[None]:
         ConnectionError,
     ) as exc:
         raise Passing(_first_line(exc)) from exc
-    except BotoCoreError as exc:
+    except ParamValidationError as exc:
         raise BlobRefused(uri, _first_line(exc)) from exc
+    except (AvtomatikaError, Passing, UploadGone, OSError):
+        raise
+    except Exception as exc:  # whatever it answers: it is no S3 server, or not ours
+        reason = f"the server's answer makes no sense ({type(exc).__name__}: {_first_line(exc)})"
+        raise BlobDenied(uri, reason) from exc
 
 
 def _of_answer(uri: str, exc: ClientError) -> BlobError | Passing | UploadGone:
@@ -122,7 +133,8 @@ def _of_answer(uri: str, exc: ClientError) -> BlobError | Passing | UploadGone:
     said = answer.get("Error", {}).get("Message") or code
     if code == "NoSuchUpload":
         return UploadGone(said)
-    if code in _PASSING_CODES or status in _PASSING_STATUSES:
+    fails = status >= 500 and status != _NOT_IMPLEMENTED
+    if fails or code in _PASSING_CODES or status in _PASSING_STATUSES:
         return Passing(f"{status} {code}: {said}")
     if code in _MISSING_CODES or status == 404:
         what = "bucket" if code == "NoSuchBucket" else "file"
@@ -131,7 +143,7 @@ def _of_answer(uri: str, exc: ClientError) -> BlobError | Passing | UploadGone:
         return BlobDenied(uri, f"the S3 server does not allow it ({code}: {said})")
     if status in _CHANGED_STATUSES:
         return BlobChanged(uri, "it was changed while it was read")
-    return BlobRefused(uri, f"the S3 server refused ({status} {code}: {said})")
+    return BlobDenied(uri, f"the S3 server refused ({status} {code}: {said})")
 
 
 def _first_line(exc: BaseException) -> str:

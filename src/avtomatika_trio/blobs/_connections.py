@@ -45,11 +45,13 @@ class _Watched:
         except OSError as exc:
             raise self._failed(f"{self._dns_host} was not found: {exc}") from exc
         for family, kind, protocol, _, address in addresses:
-            made = socket.socket(family, kind, protocol)
+            made: socket.socket | None = None
             try:
+                made = socket.socket(family, kind, protocol)
                 self._connect(made, address, line)
-            except OSError as exc:
-                made.close()
+            except OSError as exc:  # also that there is no IPv6 here
+                if made is not None:
+                    made.close()
                 reason = exc
             else:
                 return made

@@ -73,10 +73,11 @@ class FolderBlobs:
 
     async def list(self, under: Location, *, most: int = 100_000) -> Sequence[Blob]:
         root = self.path_of(under.at(""))
+        path = self.path_of(under)
+        start = path if under.is_folder else path.parent
 
         def look() -> Sequence[Blob]:
             found: list[Blob] = []
-            start = root / under.key.rpartition("/")[0]
             with disk_faults(under.uri, "it cannot be looked at"):
                 for path in _files(start):
                     key = path.relative_to(root).as_posix()
@@ -137,7 +138,11 @@ class FolderBlobs:
                 finally:
                     os.close(file)
                 check_unchanged(at.uri, before, descriptor)
-                _move(temporary, target)
+                try:
+                    _move(temporary, target)
+                except (FileExistsError, IsADirectoryError, NotADirectoryError):
+                    reason = "in a folder, a file and a folder cannot have the same name"
+                    raise BlobRefused(at.uri, reason) from None
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote_plus
 
 import trio
 
@@ -97,31 +98,42 @@ class S3Blobs:
         return await call_in_thread(call, self.threads, grace=grace)
 
     async def head(self, at: Location) -> Blob:
-        ask = partial(self.client.head_object, Bucket=at.bucket, Key=at.key, ChecksumMode="ENABLED")
-        found: Mapping[str, Any] = await self.ask(at.uri, ask)
-        return Blob(
-            location=at,
-            size=found["ContentLength"],
-            etag=found["ETag"].strip('"'),
-            modified_at=found["LastModified"].timestamp(),
-            checksum=checksum_in(found),
-        )
+        def look() -> Blob:
+            found: Mapping[str, Any] = self.client.head_object(
+                Bucket=at.bucket, Key=at.key, ChecksumMode="ENABLED"
+            )
+            return Blob(
+                location=at,
+                size=found["ContentLength"],
+                etag=found["ETag"].strip('"'),
+                modified_at=found["LastModified"].timestamp(),
+                checksum=checksum_in(found),
+            )
+
+        return await self.ask(at.uri, look)
 
     async def list(self, under: Location, *, most: int = 100_000) -> Sequence[Blob]:
         found: list[Blob] = []
-        more: dict[str, str] = {}
-        while True:
-            ask = partial(
-                self.client.list_objects_v2, Bucket=under.bucket, Prefix=under.key, **more
-            )
-            page: Mapping[str, Any] = await self.ask(under.uri, ask)
-            found += [_listed(under, it) for it in page.get("Contents", ())]
+        more: dict[str, str] | None = {}
+        while more is not None:
+            page, more = await self.ask(under.uri, partial(self._page, under, more))
+            found += page
             if len(found) > most:
                 raise BlobRefused(under.uri, f"there are more than {most} files in it")
-            if not page.get("IsTruncated"):
-                # AWS has them in order; others, and its directory buckets, almost.
-                return sorted(found, key=lambda it: it.location.key.encode())
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+        # AWS has them in order; others, and its directory buckets, almost.
+        return sorted(found, key=lambda it: it.location.key.encode())
+
+    def _page(
+        self, under: Location, more: Mapping[str, str]
+    ) -> tuple[Sequence[Blob], dict[str, str] | None]:
+        """Some of what is listed, and how to ask for the rest of it."""
+        page: Mapping[str, Any] = self.client.list_objects_v2(
+            Bucket=under.bucket, Prefix=under.key, **more
+        )
+        found = [_listed(under, it) for it in page.get("Contents", ())]
+        if not page.get("IsTruncated"):
+            return found, None
+        return found, {"ContinuationToken": page["NextContinuationToken"]}
 
     async def download(self, blob: Blob, path: Path, advance: Advance) -> str:
         return await download(self, blob, path, advance)
@@ -163,7 +175,7 @@ class S3Blobs:
 
     async def presigned(self, at: Location, *, method: str, seconds: int) -> str | None:
         await trio.lowlevel.checkpoint()
-        operation = {"GET": "get_object", "PUT": "put_object"}[method]
+        operation = {"GET": "get_object", "HEAD": "head_object", "PUT": "put_object"}[method]
         url: str = self.client.generate_presigned_url(
             operation,
             Params={"Bucket": at.bucket, "Key": at.key},
@@ -178,26 +190,34 @@ class S3Blobs:
 
     async def unfinished(self, under: Location) -> Sequence[Unfinished]:
         found: list[Unfinished] = []
-        more: dict[str, str] = {}
-        while True:
-            ask = partial(
-                self.client.list_multipart_uploads, Bucket=under.bucket, Prefix=under.key, **more
+        more: dict[str, str] | None = {}
+        while more is not None:
+            page, more = await self.ask(under.uri, partial(self._uploads, under, more))
+            found += page
+        return found
+
+    def _uploads(
+        self, under: Location, more: Mapping[str, str]
+    ) -> tuple[Sequence[Unfinished], dict[str, str] | None]:
+        # A key may have characters that XML has not.
+        page: Mapping[str, Any] = self.client.list_multipart_uploads(
+            Bucket=under.bucket, Prefix=under.key, EncodingType="url", **more
+        )
+        plain = unquote_plus if page.get("EncodingType") == "url" else str
+        found = [
+            Unfinished(
+                location=under.at(plain(it["Key"])),
+                upload_id=it["UploadId"],
+                begun_at=it["Initiated"].timestamp(),
             )
-            page: Mapping[str, Any] = await self.ask(under.uri, ask)
-            found += [
-                Unfinished(
-                    location=under.at(it["Key"]),
-                    upload_id=it["UploadId"],
-                    begun_at=it["Initiated"].timestamp(),
-                )
-                for it in page.get("Uploads", ())
-            ]
-            if not page.get("IsTruncated"):
-                return found
-            more = {
-                "KeyMarker": page.get("NextKeyMarker", ""),
-                "UploadIdMarker": page.get("NextUploadIdMarker", ""),
-            }
+            for it in page.get("Uploads", ())
+        ]
+        if not page.get("IsTruncated"):
+            return found, None
+        return found, {
+            "KeyMarker": plain(page.get("NextKeyMarker", "")),
+            "UploadIdMarker": page.get("NextUploadIdMarker", ""),
+        }
 
     async def abort(self, upload: Unfinished) -> None:
         at = upload.location

@@ -14,7 +14,7 @@ from avtomatika_trio.blobs._digest import Digest, crc32_of
 from avtomatika_trio.blobs._disk import check_unchanged, disk_faults
 from avtomatika_trio.blobs._line import call_in_thread, check_line
 from avtomatika_trio.blobs._together import in_turns, together
-from avtomatika_trio.errors import BlobError, BlobUnavailable
+from avtomatika_trio.errors import BlobError, BlobMissing, BlobUnavailable
 
 if TYPE_CHECKING:
     from avtomatika_trio.blobs._s3 import S3Blobs
@@ -199,7 +199,10 @@ class _Parts:
             etag = await self.blobs.ask(at.uri, complete)
         except UploadGone as exc:
             # Perhaps an answer was lost, and it is complete: the key is of this attempt alone.
-            found = await self.blobs.head(at)
+            try:
+                found = await self.blobs.head(at)
+            except BlobMissing:
+                raise _aborted(at.uri) from exc
             if found.size != self.source.size or not found.etag.endswith(f"-{len(parts)}"):
                 raise _aborted(at.uri) from exc
             etag = found.etag

@@ -148,7 +148,7 @@ class _Streams:
         _, at = await self._place(request, Role.VIEWER)
         blobs = blobs_of(self.context)
         await blobs.head(at)
-        url = await blobs.presigned(at, method="GET", seconds=_REDIRECT_SECONDS)
+        url = await blobs.presigned(at, method=request.method, seconds=_REDIRECT_SECONDS)
         if url is not None:
             await _send_elsewhere(request.send, url)
             return

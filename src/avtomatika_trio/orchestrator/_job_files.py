@@ -2,13 +2,9 @@
 
 import builtins
 import json
-import shutil
-import tempfile
-import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -21,6 +17,7 @@ from avtomatika_trio.blobs._disk import disk_faults
 from avtomatika_trio.errors import BlobMissing, BlobRefused, UnsafePath
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._file_names import fault_of, folder_of
+from avtomatika_trio.orchestrator._step_folder import StepFolder
 
 T = TypeVar("T")
 
@@ -48,11 +45,8 @@ class JobFiles:
     def __init__(self, blobs: Blobs, job_id: str, folder: Path) -> None:
         self._blobs = blobs
         self._prefix = folder_of(blobs.bucket, job_id)
-        self._folder = folder
-        self._scratch: Path | None = None
-        self._lock = threading.Lock()
+        self._folder = StepFolder(folder, self._prefix.uri)
         self._calls: set[trio.CancelScope] = set()
-        self._is_over = False
 
     # The whole file at once.
 
@@ -139,7 +133,7 @@ class JobFiles:
         folders that *name* has are made.  Not awaited, in any handler.
         """
         _check(name)
-        path = self._scratch_folder() / "files" / name
+        path = self._folder.path / "files" / name
         with disk_faults(str(path), "its folder cannot be made"):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
@@ -244,7 +238,7 @@ class JobFiles:
 
     async def _source(self, path: Path | str) -> tuple[Path, str]:
         """The local file or folder, and the name that it has if it is given none."""
-        root = self._scratch_folder() / "files"
+        root = self._folder.path / "files"
         local = root / path
         if local.is_relative_to(root):
             return local, local.relative_to(root).as_posix()
@@ -283,35 +277,16 @@ class JobFiles:
 
     # The folder of this step.
 
-    def _scratch_folder(self) -> Path:
-        with self._lock:
-            if self._is_over:
-                raise RuntimeError("the step is over: task_files cannot be used any more")
-            if self._scratch is None:
-                self._scratch = self._make_scratch()
-            return self._scratch
-
-    def _make_scratch(self) -> Path:
-        with disk_faults(self._prefix.uri, f"{self._folder} cannot be written to"):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(prefix="step-", dir=self._folder)).resolve()
-            (scratch / "files").mkdir()
-            return scratch
-
     def _fresh_path(self) -> Path:
         """For a file that has no name of its own."""
-        return self._scratch_folder() / f"part-{uuid.uuid4().hex}"
+        return self._folder.path / f"part-{uuid.uuid4().hex}"
 
     async def close(self) -> None:
         """End what threads still do here, and remove the folder; it cannot be used any more."""
-        with self._lock:
-            self._is_over = True
+        self._folder.is_over = True
         for call in self._calls:
             call.cancel()
-        if self._scratch is not None:
-            with trio.CancelScope(shield=True):
-                remove = partial(shutil.rmtree, self._scratch, ignore_errors=True)
-                await trio.to_thread.run_sync(remove)
+        await self._folder.close()
 
     # For handlers in threads.
 
@@ -320,7 +295,7 @@ class JobFiles:
 
     async def _call(self, method: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Run a method for a thread, which may go on when its handler's time is over."""
-        if not self._is_over:
+        if not self._folder.is_over:
             with trio.CancelScope() as scope:
                 self._calls.add(scope)
                 try:

@@ -127,14 +127,14 @@ async def _with_files(attempt: Attempt, skill: Skill, threads: trio.CapacityLimi
         if "task_files" in skill.wants:
             await files.make()
     except Exception as exc:  # noqa: BLE001 - whatever names and disks do: one attempt fails
-        return _of_files(attempt, exc)
+        return _of_files(attempt, exc, _CODES)
     outcome = await _call(attempt, skill, _arguments(attempt, skill, params), threads)
     if attempt.ending is not None:
         return outcome  # nobody wants it
     try:
         return await files.deliver(outcome)
-    except Exception as exc:  # noqa: BLE001 - whatever names and disks do: one attempt fails
-        return _of_files(attempt, exc)
+    except Exception as exc:  # noqa: BLE001 - as above
+        return _of_files(attempt, exc, _CODES_OF_OUTPUTS)
 
 
 #: Whose fault it is if a file cannot be had or put; what is not named may pass.
@@ -146,7 +146,11 @@ _CODES: Mapping[type[BlobError], str] = {
 }
 
 
-def _of_files(attempt: Attempt, exc: Exception) -> Outcome:
+#: Who submitted the job has no part in where its outputs go.
+_CODES_OF_OUTPUTS: Mapping[type[BlobError], str] = dict.fromkeys(_CODES, PERMANENT)
+
+
+def _of_files(attempt: Attempt, exc: Exception, codes: Mapping[type[BlobError], str]) -> Outcome:
     """What a transfer that failed means; the message names the URI."""
     expected = isinstance(exc, BlobError | HandlerError | OSError)
     logger.warning(
@@ -158,7 +162,7 @@ def _of_files(attempt: Attempt, exc: Exception) -> Outcome:
     )
     if not isinstance(exc, BlobError):
         return outcome_of_error(exc)
-    return failed(_CODES.get(type(exc), TRANSIENT), str(exc), {"uri": exc.uri})
+    return failed(codes.get(type(exc), TRANSIENT), str(exc), {"uri": exc.uri})
 
 
 def _arguments(attempt: Attempt, skill: Skill, params: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 The folder and everything in it go with the attempt, however that ends.
 """
 
-import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -20,6 +19,7 @@ from avtomatika_trio.worker._file_names import leaves_in, uris_in, with_texts
 from avtomatika_trio.worker._inputs import Inputs
 from avtomatika_trio.worker._outcome import PERMANENT, Outcome, failed
 from avtomatika_trio.worker._outputs import Outputs, candidates
+from avtomatika_trio.worker._payload_folder import remove_tree
 from avtomatika_trio.worker._quota import DiskQuota
 
 _NO_STORE = (
@@ -34,8 +34,8 @@ class FilePlaces:
 
     folder: Path | None
     """The folder of this run; None: no attempt can have files."""
-    payload_dir: Path
-    """What it is in, as the settings say."""
+    payload_dirs: tuple[Path, ...]
+    """What it is in: as the settings say, and with links followed."""
     blobs: Blobs | None
     """None: params and results are left as they are."""
     buckets: frozenset[str] = frozenset()
@@ -100,8 +100,7 @@ class AttemptFiles:
         finally:
             if self._is_made and not self.is_left:
                 with trio.CancelScope(shield=True):
-                    remove = partial(shutil.rmtree, self.root, ignore_errors=True)
-                    await trio.to_thread.run_sync(remove)
+                    await trio.to_thread.run_sync(remove_tree, self.root)
                 self.places.quota.give_back(self._taken)
 
     async def make(self) -> None:
@@ -140,7 +139,7 @@ class AttemptFiles:
         inputs = Inputs(self.store(), self.places.cache, self.places.buckets, target.parent)
         with self._transfer():
             await inputs.look([uri], {})
-            await self.places.quota.take(uri, inputs.size)
+            await self.places.quota.take(uri, inputs.size, held=self._taken)
             self._taken += inputs.size
             await inputs.fetch(Meter("downloading", inputs.size, self.tell).advance, target)
 
@@ -172,11 +171,9 @@ class AttemptFiles:
         return with_texts(value, self._as_text) if _has_path(value) else value
 
     def _as_text(self, it: Any) -> Any:
-        if isinstance(it, PurePath) and it.is_absolute():
-            for root in (self.places.folder, self.places.payload_dir):
-                if root is not None and it.is_relative_to(root):
-                    return str(it)
-        return it
+        if not isinstance(it, PurePath):
+            return it
+        return str(it) if any(it.is_relative_to(one) for one in self.places.payload_dirs) else it
 
     async def deliver(self, outcome: Outcome) -> Outcome:
         """*outcome* with the URIs of files in the place of their paths.
@@ -189,14 +186,15 @@ class AttemptFiles:
         if not named or self.places.folder is None:
             return outcome
         if self.places.blobs is None:
-            ours = [text for _, text in named if PurePath(text).is_relative_to(self.root)]
+            roots = [folder / self.root.parent.name for folder in self.places.payload_dirs]
+            ours = [it for _, it in named if any(PurePath(it).is_relative_to(r) for r in roots)]
             reason = f"the result names {ours[0]!r}, but {_NO_STORE}" if ours else ""
             return failed(PERMANENT, reason) if ours else outcome
-        outputs = Outputs(self.places.blobs, self.root, self.prefix, self.places.payload_dir)
-        sizes = await outputs.find(named) if self._is_made else await outputs.find_escapes(named)
-        if not sizes:
+        outputs = Outputs(self.places.blobs, self.root, self.prefix, self.places.payload_dirs)
+        size = await outputs.find(named)
+        if size is None:
             return outcome
-        meter = Meter("uploading", sum(sizes.values()), self.tell)
+        meter = Meter("uploading", size, self.tell)
         found = await outputs.put(meter.advance)
         uris = {text: str(entry["uri"]) for text, entry in found.items()}
         data = with_texts(outcome.data, lambda it: _instead(uris, it))
@@ -215,12 +213,12 @@ class AttemptFiles:
             BlobError: it cannot be uploaded.
             UnsafePath: it is not in the attempt's folder.
         """
-        outputs = Outputs(self.store(), self.root, self.prefix, self.places.payload_dir)
+        outputs = Outputs(self.store(), self.root, self.prefix, self.places.payload_dirs)
         with self._transfer():
-            sizes = await outputs.find([("", str(path))])
-            if not sizes:
+            size = await outputs.find([("", str(path))])
+            if size is None:
                 raise FileNotFoundError(f"there is no file {str(path)!r}")
-            meter = Meter("uploading", sum(sizes.values()), self.tell)
+            meter = Meter("uploading", size, self.tell)
             found = await outputs.put(meter.advance)
             return str(found[str(path)]["uri"])
         raise AssertionError  # the block returns, or what ends it raises

@@ -8,22 +8,27 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import attrs
 import trio
 
 from avtomatika_trio.blobs import Advance, Blob, Blobs
-from avtomatika_trio.errors import DiskFault
+from avtomatika_trio.blobs._digest import Digest
+from avtomatika_trio.blobs._disk import disk_faults
+from avtomatika_trio.blobs._line import call_in_thread, check_line
+from avtomatika_trio.errors import BlobMismatch
 
 #: `FICLONE` of linux/fs.h: let a file share the blocks of another.
 _FICLONE = 0x40049409
+
+_BLOCK_BYTES = 1024 * 1024
 
 _NAME = re.compile(r"([0-9a-f]{64})\.([0-9a-f]{64})")
 
@@ -33,6 +38,8 @@ class _Entry:
     path: Path
     size: int
     sha256: str
+    is_trusted: bool = attrs.field(kw_only=True)
+    """Whether this process has made it; another one may have died before the disk had it."""
 
 
 class BlobCache:
@@ -62,7 +69,13 @@ class BlobCache:
         for path in folder.iterdir():
             status = path.stat()
             if match := _NAME.fullmatch(path.name):
-                found.append((status.st_mtime, match[1], _Entry(path, status.st_size, match[2])))
+                found.append(
+                    (
+                        status.st_mtime,
+                        match[1],
+                        _Entry(path, status.st_size, match[2], is_trusted=False),
+                    )
+                )
             elif path.name.endswith(".part"):
                 path.unlink()
         for _, key, entry in sorted(found, key=lambda it: it[:2]):
@@ -77,25 +90,42 @@ class BlobCache:
             return await blobs.download(blob, path, advance)
         key = _key(blob)
         async with self._alone(key):
-            entry = self._entries.get(key)
-            if entry is None or not await trio.Path(entry.path).exists():
+            entry = await self._kept(key)
+            if entry is None:
                 entry = await self._add(blobs, blob, key, advance)
             else:
                 advance(blob.size)
+            told = blob.sha256
+            if told is not None and told != entry.sha256:
+                raise BlobMismatch(blob.uri, f"its sha256 is {entry.sha256}, not {told}")
             self._entries.move_to_end(key)
-            await trio.to_thread.run_sync(partial(_clone, blob.uri, entry.path, path))
+            await call_in_thread(partial(_clone, blob.uri, entry.path, path), _threads())
             return entry.sha256
+
+    async def _kept(self, key: str) -> _Entry | None:
+        """The entry, if it is there and what it was."""
+        entry = self._entries.get(key)
+        if entry is None or not await trio.Path(entry.path).exists():
+            return None
+        if not entry.is_trusted:
+            sha256 = await call_in_thread(partial(_sha256_of, entry.path), _threads())
+            entry.is_trusted = sha256 == entry.sha256
+        if entry.is_trusted:
+            return entry
+        del self._entries[key]
+        await trio.to_thread.run_sync(partial(entry.path.unlink, missing_ok=True))
+        return None
 
     async def _add(self, blobs: Blobs, blob: Blob, key: str, advance: Advance) -> _Entry:
         part = self._folder / f"{uuid.uuid4().hex}.part"
         sha256 = await blobs.download(blob, part, advance)
-        entry = _Entry(self._folder / f"{key}.{sha256}", blob.size, sha256)
+        entry = _Entry(self._folder / f"{key}.{sha256}", blob.size, sha256, is_trusted=True)
 
-        def keep() -> None:
-            part.chmod(0o400)
-            part.rename(entry.path)
-
-        await trio.to_thread.run_sync(keep)
+        try:
+            await trio.to_thread.run_sync(part.rename, entry.path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
         self._entries[key] = entry
         for path in self._excess():
             await trio.to_thread.run_sync(partial(path.unlink, missing_ok=True))
@@ -133,19 +163,39 @@ def _key(blob: Blob) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _threads() -> trio.CapacityLimiter:
+    return trio.to_thread.current_default_thread_limiter()
+
+
+def _sha256_of(path: Path) -> str:
+    digest = Digest()
+    with path.open("rb") as file:
+        while data := file.read(_BLOCK_BYTES):
+            check_line()
+            digest.update(data)
+    return digest.sha256
+
+
 def _clone(uri: str, source: Path, target: Path) -> None:
+    with disk_faults(uri, f"{target} cannot be written"), ExitStack() as files:
+        read = files.enter_context(source.open("rb"))
+        written = files.enter_context(open(target, "xb", opener=_private))
+        try:
+            _copy(read, written)
+        except BaseException:
+            target.unlink()
+            raise
+    with suppress(OSError):
+        os.utime(source)  # when it was used last
+
+
+def _copy(read: IO[bytes], written: IO[bytes]) -> None:
     try:
-        with source.open("rb") as read, open(target, "xb", opener=_private) as written:
-            try:
-                fcntl.ioctl(written.fileno(), _FICLONE, read.fileno())
-            except OSError:  # this file system cannot
-                shutil.copyfileobj(read, written, 1024 * 1024)
-        with suppress(OSError):
-            os.utime(source)  # when it was used last
-    except OSError as exc:
-        if not isinstance(exc, FileExistsError):
-            target.unlink(missing_ok=True)
-        raise DiskFault(uri, f"{target} cannot be written: {exc.strerror or exc}") from exc
+        fcntl.ioctl(written.fileno(), _FICLONE, read.fileno())
+    except OSError:  # this file system cannot
+        while data := read.read(_BLOCK_BYTES):
+            check_line()
+            written.write(data)
 
 
 def _private(path: str, flags: int) -> int:

@@ -10,7 +10,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from avtomatika_trio.errors import UnsafePath
+from avtomatika_trio.blobs._line import check_line
+from avtomatika_trio.errors import PermanentError, UnsafePath
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -80,22 +81,27 @@ def _check_opened(root: Path, path: Path, descriptor: int) -> None:
 def files_in(root: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     """Every file below *folder* with its path relative to it; empty folders end in `/`.
 
-    Symbolic links to files of the attempt are those files.
+    If *folder* itself is empty, that is "".  Symbolic links to files of the attempt are those
+    files.
 
     Raises:
         UnsafePath: something in it leads out, or is a link to a folder.
+        PermanentError: a link in it leads nowhere.
     """
     for where, folders, names in os.walk(folder):
+        check_line()
         here = Path(where)
         for name in sorted(folders):
             if (here / name).is_symlink():
                 inside(root, here / name)
                 raise UnsafePath(f"{str(here / name)!r} is a link to a folder; copy it")
         for name in sorted(names):
-            relative = (here / name).relative_to(folder).as_posix()
-            yield relative, inside(root, here / name)
-        if not folders and not names and here != folder:
-            yield f"{here.relative_to(folder).as_posix()}/", here
+            real = inside(root, here / name)
+            if not os.path.lexists(real):
+                raise PermanentError(f"{str(here / name)!r} is a link that leads nowhere")
+            yield (here / name).relative_to(folder).as_posix(), real
+        if not folders and not names:
+            yield "" if here == folder else f"{here.relative_to(folder).as_posix()}/", here
         folders.sort()
 
 

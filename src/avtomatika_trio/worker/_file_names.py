@@ -53,7 +53,8 @@ class LocalNames:
         # Names that differ in case only are one on some file systems.
         while name.casefold() in self._taken:
             number += 1
-            name = _shortened(f"{number}-{wanted}")
+            start = f"{number}-"
+            name = start + _shortened(wanted, _LONGEST_NAME - len(start))
         self._taken.add(name.casefold())
         return name
 
@@ -83,9 +84,7 @@ def relative_names(folder: Location, blobs: Iterable[Blob]) -> Mapping[str, Blob
     return found
 
 
-def _shortened(name: str) -> str:
-    """*name* with its end kept, which tells what sort of file it is."""
+def _shortened(name: str, most: int = _LONGEST_NAME) -> str:
+    """*name* in *most* bytes, with its end kept, which tells what sort of file it is."""
     encoded = os.fsencode(name)
-    if len(encoded) <= _LONGEST_NAME:
-        return name
-    return encoded[-_LONGEST_NAME:].decode(errors="ignore")
+    return name if len(encoded) <= most else encoded[-most:].decode(errors="ignore")

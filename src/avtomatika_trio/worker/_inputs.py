@@ -11,6 +11,7 @@ import trio
 
 from avtomatika_trio._wire.file_metadata import flat_metadata
 from avtomatika_trio.blobs import Advance, Blob, Blobs, Location, parse_uri
+from avtomatika_trio.blobs._line import call_in_thread, check_line
 from avtomatika_trio.blobs._together import in_turns, together
 from avtomatika_trio.errors import BlobChanged, BlobMismatch, BlobMissing, UnsafePath
 from avtomatika_trio.worker._blob_cache import BlobCache
@@ -74,10 +75,11 @@ class Inputs:
         """
         entries = [flat_metadata(it) for it in known.values() if isinstance(it, dict)]
         told = {it["uri"]: it for it in entries if isinstance(it.get("uri"), str)}
-        places = [self._checked(uri) for uri in uris]
+        places = [(uri, self._checked(uri)) for uri in uris]
 
-        async def look(at: Location) -> None:
-            self._inputs[at.uri] = await self._look(at, told.get(at.uri, {}))
+        async def look(one: tuple[str, Location]) -> None:
+            uri, at = one
+            self._inputs[uri] = await self._look(at, told.get(uri, {}))
 
         await together(*in_turns(places, look, at_a_time=FILES_AT_A_TIME))
         self._inputs = {uri: self._inputs[uri] for uri in uris}  # in the order of the params
@@ -94,13 +96,15 @@ class Inputs:
 
     async def _look(self, at: Location, told: Mapping[str, Any]) -> _Input:
         sha256 = told.get("sha256")
-        if not isinstance(sha256, str) or len(sha256) != _SHA256_LETTERS:
+        if isinstance(sha256, str) and len(sha256) == _SHA256_LETTERS:
+            sha256 = sha256.lower()
+        else:
             sha256 = None
         if at.is_folder:
-            files = relative_names(at, await self._blobs.list(at))
-            if not files:
+            listed = await self._blobs.list(at)
+            if not listed:
                 raise BlobMissing(at.uri, "there is no file in it")
-            return _Input(at, files, sha256)
+            return _Input(at, relative_names(at, listed), sha256)
         blob = await self._blobs.head(at)
         for name, found in (("size", blob.size), ("etag", blob.etag)):
             wanted = told.get(name)
@@ -126,7 +130,8 @@ class Inputs:
             uri: target or self._root / self._names.name_for(it.at)
             for uri, it in self._inputs.items()
         }
-        await trio.to_thread.run_sync(self._make_folders, paths)
+        threads = trio.to_thread.current_default_thread_limiter()
+        await call_in_thread(partial(self._make_folders, paths), threads)
         work = (
             (it, name, _below(paths[uri], name))
             for uri, it in self._inputs.items()
@@ -155,6 +160,7 @@ class Inputs:
     def _make_folders(self, paths: Mapping[str, Path]) -> None:
         for uri, it in self._inputs.items():
             for name in it.files:
+                check_line()
                 path = _below(paths[uri], name)
                 folder = path if name.endswith("/") else path.parent
                 inside(self._root, folder)

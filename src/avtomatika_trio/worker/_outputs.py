@@ -3,6 +3,7 @@
 import logging
 import os
 import tempfile
+import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,9 @@ import trio
 
 from avtomatika_trio._core.known_files import texts_in
 from avtomatika_trio.blobs import Advance, Blob, Blobs, Location
+from avtomatika_trio.blobs._line import call_in_thread
 from avtomatika_trio.blobs._together import in_turns, together
-from avtomatika_trio.errors import BlobError, UnsafePath
+from avtomatika_trio.errors import BlobError, PermanentError, UnsafePath
 from avtomatika_trio.worker._containment import files_in, open_inside
 from avtomatika_trio.worker._inputs import FILES_AT_A_TIME, manifest_digest
 
@@ -50,35 +52,34 @@ class Outputs:
         blobs: Where they go.
         root: The attempt's folder.
         prefix: What their keys begin with.
-        payload_dir: The folder that attempts have their folders in.
+        payload_dirs: What attempts have their folders in.
     """
 
-    def __init__(self, blobs: Blobs, root: Path, prefix: str, payload_dir: Path) -> None:
+    def __init__(self, blobs: Blobs, root: Path, prefix: str, payload_dirs: Sequence[Path]) -> None:
         self._blobs = blobs
         self._root = root
         self._prefix = prefix
-        self._payload_dir = Path(os.path.abspath(payload_dir))  # noqa: PTH100 - links stay
+        self._payload_dirs = tuple(payload_dirs)
         self._outputs: dict[str, _Output] = {}
 
-    async def find(self, named: Sequence[tuple[str, str]]) -> dict[str, int]:
-        """Which of *named* are to be uploaded, with their sizes.
+    async def find(self, named: Sequence[tuple[str, str]]) -> int | None:
+        """Look which of *named* are to be uploaded; returns how many bytes, None: no file.
 
         Raises:
             UnsafePath: one leads out of the attempt's folder.
+            PermanentError: one has a name that cannot be kept.
         """
-        await trio.to_thread.run_sync(self._find, named)
+        threads = trio.to_thread.current_default_thread_limiter()
+        await call_in_thread(partial(self._find, named), threads)
+        return sum(size for _, size in self._wanted().values()) if self._outputs else None
+
+    def _wanted(self) -> dict[Location, tuple[Path, int]]:
+        """What is uploaded: each file once, also if it is named by itself and in its folder."""
         return {
-            text: sum(size for _, size in it.files.values()) for text, it in self._outputs.items()
+            it.location.at(it.location.key + name): file
+            for it in self._outputs.values()
+            for name, file in it.files.items()
         }
-
-    async def find_escapes(self, named: Sequence[tuple[str, str]]) -> dict[str, int]:
-        """As `find`, where the attempt has no folder: nothing is uploaded."""
-        await trio.to_thread.run_sync(self._check_all, named)
-        return {}
-
-    def _check_all(self, named: Sequence[tuple[str, str]]) -> None:
-        for _, text in named:
-            self._check(text)
 
     def _find(self, named: Sequence[tuple[str, str]]) -> None:
         real_root = Path(os.path.realpath(self._root))
@@ -88,15 +89,16 @@ class Outputs:
                 continue
             if not real.is_relative_to(real_root):
                 self._check(text)
-            elif real.exists():
+            elif _exists(real):
                 self._outputs[text] = self._output(real, real.relative_to(real_root).as_posix())
             else:
                 logger.warning("the result names %s, which is not there; it is left as it is", text)
 
     def _check(self, text: str) -> None:
         """Raise UnsafePath if *text*, which is not in the attempt's folder, tries to look so."""
-        parts = Path(text).parts[: len(self._payload_dir.parts)]
-        if parts != self._payload_dir.parts or not Path(text).exists():
+        # By its parts, as it is written: `..` in it is just what is looked for.
+        looks_so = any(Path(text).is_relative_to(it) for it in self._payload_dirs)
+        if not looks_so or not _exists(Path(text)):
             return
         logger.warning("security: a result names %s, outside of the folder of its attempt", text)
         raise UnsafePath(
@@ -114,7 +116,7 @@ class Outputs:
         files: dict[str, tuple[Path, int]] = {}
         for name, path in files_in(self._root, real):
             _check_name(name)
-            files[name] = path, 0 if name.endswith("/") else self._size_of(path)
+            files[name] = path, 0 if path.is_dir() else self._size_of(path)
         return _Output(Location(self._blobs.bucket, key), files)
 
     def _size_of(self, path: Path) -> int:
@@ -132,19 +134,19 @@ class Outputs:
             BlobError: one cannot be uploaded.
             UnsafePath: one is not what it seemed to be when it was found.
         """
-        work = ((it, name) for it in self._outputs.values() for name in it.files)
+        wanted = self._wanted()
+        found: dict[Location, Blob] = {}
 
-        async def put(one: tuple[_Output, str]) -> None:
-            it, name = one
-            it.blobs[name] = await self._put(it, name, advance)
+        async def put(at: Location) -> None:
+            found[at] = await self._put(wanted[at][0], at, advance)
 
-        await together(*in_turns(work, put, at_a_time=FILES_AT_A_TIME))
+        await together(*in_turns(wanted, put, at_a_time=FILES_AT_A_TIME))
+        for it in self._outputs.values():
+            it.blobs = {name: found[it.location.at(it.location.key + name)] for name in it.files}
         return {text: _entry(it) for text, it in self._outputs.items()}
 
-    async def _put(self, it: _Output, name: str, advance: Advance) -> Blob:
-        path, _ = it.files[name]
-        at = it.location.at(f"{it.location.key}{name}")
-        opening = _empty_file if name.endswith("/") else partial(open_inside, self._root, path)
+    async def _put(self, path: Path, at: Location, advance: Advance) -> Blob:
+        opening = _empty_file if at.is_folder else partial(open_inside, self._root, path)
         try:
             descriptor = await trio.to_thread.run_sync(opening)
         except OSError as exc:
@@ -161,21 +163,32 @@ def _empty_file() -> int:
         return os.dup(file.fileno())
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # no file has such a name
+        return False
+
+
 def _check_name(name: str) -> None:
+    """Refuse what cannot be told in XML, which S3 speaks."""
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise UnsafePath(
-            f"a file's name is not Unicode: {os.fsencode(name)!r}; rename it"
-        ) from None
+        fault = "is not Unicode"
+    else:
+        if name.isprintable() or not any(unicodedata.category(it) == "Cc" for it in name):
+            return
+        fault = "has control characters"
+    raise PermanentError(f"a file's name {fault}: {os.fsencode(name)!r}; rename it")
 
 
 def _entry(it: _Output) -> dict[str, Any]:
-    if "" in it.files:
+    if not it.location.is_folder:
         blob = it.blobs[""]
         return {"uri": blob.uri, "size": blob.size, "etag": blob.etag, "sha256": blob.sha256}
     sha256 = manifest_digest(
-        {name: blob.sha256 or "" for name, blob in it.blobs.items() if not name.endswith("/")}
+        {name: blob.sha256 or "" for name, blob in it.blobs.items() if not blob.location.is_folder}
     )
     size = sum(blob.size for blob in it.blobs.values())
     return {
@@ -183,5 +196,5 @@ def _entry(it: _Output) -> dict[str, Any]:
         "size": size,
         "etag": sha256,
         "sha256": sha256,
-        "files": len(it.blobs),
+        "files": sum(not blob.location.is_folder for blob in it.blobs.values()),
     }

@@ -1,7 +1,7 @@
 """Where attempts have their folders: one folder for each run of a worker, gone with it.
 
-    /tmp/payloads/<instance>/lock
-    /tmp/payloads/<instance>/<task id>/...
+    /tmp/payloads/run-<instance>/lock
+    /tmp/payloads/run-<instance>/<task id>/...
 
 Whoever starts removes what runs that died have left: a run holds the lock in its folder for
 as long as it lives.  Everything here blocks.
@@ -9,6 +9,7 @@ as long as it lives.  Everything here blocks.
 
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,8 +20,9 @@ from avtomatika_trio.worker._spool_folder import hold_lock
 
 _PRIVATE = 0o700
 
-#: What is made has this before its name until it is locked; it takes a moment.
-_NEW = ".new-"
+#: What the name of such a folder begins with, so that others' are not touched; and until it
+#: is locked, which takes a moment.
+_RUN, _NEW = "run-", ".new-run-"
 _LONG_SECONDS = 3600.0
 
 
@@ -31,12 +33,12 @@ def hold_payload_folder(folder: Path, instance: str) -> Iterator[Path]:
     Raises:
         ConfigError: it cannot be made, or is not safe.
     """
-    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay
     with ExitStack() as stack:
         try:
             folder.mkdir(_PRIVATE, parents=True, exist_ok=True)
             _check_owner(folder)
-            new, own = folder / f"{_NEW}{instance}", folder / instance
+            folder = folder.resolve()
+            new, own = folder / f"{_NEW}{instance}", folder / f"{_RUN}{instance}"
             new.mkdir(_PRIVATE)
             stack.enter_context(hold_lock(new))
             new.rename(own)
@@ -51,7 +53,7 @@ def hold_payload_folder(folder: Path, instance: str) -> Iterator[Path]:
         try:
             yield own
         finally:
-            shutil.rmtree(own, ignore_errors=True)
+            remove_tree(own)
 
 
 def _check_owner(folder: Path) -> None:
@@ -67,7 +69,15 @@ def _remove_dead(folder: Path) -> None:
         with suppress(OSError, SpoolError):
             if path.name.startswith(_NEW):
                 if path.stat().st_mtime < time.time() - _LONG_SECONDS:
-                    shutil.rmtree(path)
-            elif (path / "lock").exists():
+                    remove_tree(path)
+            elif path.name.startswith(_RUN) and (path / "lock").exists():
                 with hold_lock(path):
-                    shutil.rmtree(path)
+                    remove_tree(path)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove *folder* and what is in it; what cannot be removed stays."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:  # a handler has nested folders more deeply than Python can follow
+        subprocess.run(["rm", "-rf", "--", folder], check=False)  # noqa: S603, S607

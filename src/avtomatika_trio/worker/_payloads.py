@@ -12,11 +12,12 @@ import trio
 
 from avtomatika_trio._config import WorkerSettings
 from avtomatika_trio.blobs import Blobs, Patience, open_folder, open_s3
-from avtomatika_trio.errors import ConfigError
+from avtomatika_trio.errors import ConfigError, SpoolError
 from avtomatika_trio.worker._attempt_files import FilePlaces
 from avtomatika_trio.worker._blob_cache import BlobCache
 from avtomatika_trio.worker._payload_folder import hold_payload_folder
 from avtomatika_trio.worker._quota import DiskQuota
+from avtomatika_trio.worker._spool_folder import hold_lock
 from avtomatika_trio.worker._upload_journal import UploadJournal, open_journal
 
 #: Of the journal, beside the spool.
@@ -59,7 +60,7 @@ async def open_payloads(
     """
     access = settings.s3()
     quota = DiskQuota(settings.payload_max_bytes)
-    nowhere = FilePlaces(folder=None, payload_dir=settings.payload_dir, blobs=None, quota=quota)
+    nowhere = FilePlaces(folder=None, payload_dirs=(), blobs=None, quota=quota)
     if access is None and settings.files_dir is None and not wants_files:
         yield Payloads(places=nowhere)
         return
@@ -79,7 +80,14 @@ async def open_payloads(
         elif settings.files_dir is not None:
             opening = open_folder(settings.files_dir, max_concurrency=threads)
             blobs = await stack.enter_async_context(opening)
-        places = attrs.evolve(nowhere, folder=folder, cache=cache, blobs=blobs)
+        as_told = Path.cwd() / settings.payload_dir  # its links stay
+        places = attrs.evolve(
+            nowhere,
+            folder=folder,
+            payload_dirs=tuple({folder.parent, as_told}),
+            cache=cache,
+            blobs=blobs,
+        )
         if blobs is not None:
             buckets = frozenset({blobs.bucket, *settings.s3_allowed_buckets})
             places = attrs.evolve(places, buckets=buckets)
@@ -94,11 +102,14 @@ def _open_local(
     if settings.blob_cache_dir is None:
         return folder, None
     try:
+        settings.blob_cache_dir.mkdir(0o700, parents=True, exist_ok=True)
+        local.enter_context(hold_lock(settings.blob_cache_dir))  # two would not know of each other
         cache = BlobCache.open(settings.blob_cache_dir, settings.blob_cache_max_bytes)
-    except OSError as exc:
+    except (OSError, SpoolError) as exc:
         problem = (
             f"WORKER_BLOB_CACHE_DIR: {str(settings.blob_cache_dir)!r} cannot be used"
-            f" ({exc.strerror or exc}); give a folder that this account can write to"
+            f" ({getattr(exc, 'strerror', None) or exc}); give a folder of its own that this"
+            " account can write to"
         )
         raise ConfigError((problem,)) from exc
     return folder, cache

@@ -8,7 +8,7 @@ from avtomatika_trio.errors import DiskFault
 class DiskQuota:
     """Room for the inputs of attempts; who finds none waits until others have ended.
 
-    An attempt asks once, for all of its inputs, so that no two can wait for each other; and
+    An attempt waits once, for all of its inputs, so that no two can wait for each other; and
     those that wait are served in their order.
 
     Args:
@@ -21,18 +21,30 @@ class DiskQuota:
         self._turn = trio.Lock()
         self._freed = trio.lowlevel.ParkingLot()
 
-    async def take(self, uri: str, size: int) -> None:
+    async def take(self, uri: str, size: int, *, held: int = 0) -> None:
         """Wait until there is room for *size* bytes, and take it.
 
+        Args:
+            uri: What it is for, for the error.
+            size: In bytes.
+            held: What the attempt has already.  One that has some does not wait: those it
+                would wait for may be waiting for it.
+
         Raises:
-            DiskFault: it is more than there is at all.
+            DiskFault: it is more than there is at all, or, for one that has some, now.
         """
+        if held and self._max_bytes is not None and self._used + size > self._max_bytes:
+            text = f"there is no room for {size} more bytes now (WORKER_PAYLOAD_MAX_BYTES)"
+            raise DiskFault(uri, text)
         if self._max_bytes is not None and size > self._max_bytes:
             raise DiskFault(
                 uri,
                 f"the inputs have {size} bytes; this worker has room for {self._max_bytes}"
                 " (WORKER_PAYLOAD_MAX_BYTES)",
             )
+        if held:
+            self._used += size
+            return
         async with self._turn:  # who wants much is not passed by for ever
             while self._max_bytes is not None and self._used + size > self._max_bytes:
                 await self._freed.park()

@@ -89,7 +89,7 @@ class TaskFiles:
             UnsafePath: the name, or a link in the folder, leads out.
         """
         folder = inside(self.root, name)
-        return sorted(it for it, _ in files_in(self.root, folder) if not it.endswith("/"))
+        return sorted(it for it, _ in files_in(self.root, folder) if it and not it.endswith("/"))
 
     def exists_sync(self, name: str) -> bool:
         """Whether there is a file or a folder of that name.

@@ -96,7 +96,7 @@ def _read(path: Path) -> list[Unfinished]:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
         return []
-    for line in lines:
+    for line in filter(None, lines):
         try:
             said = json.loads(line)
             if "ended" in said:
@@ -110,7 +110,8 @@ def _read(path: Path) -> list[Unfinished]:
 
 
 def _line(said: dict[str, Any]) -> bytes:
-    return json.dumps(said).encode() + b"\n"
+    # A line that a full disk has torn ends before the next one.
+    return b"\n" + json.dumps(said).encode() + b"\n"
 
 
 def _as_json(upload: Unfinished) -> dict[str, Any]:
