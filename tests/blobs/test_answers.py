@@ -1,14 +1,17 @@
 """What servers answer, and what is made of it: real boto3, and answers that are written here."""
 
 import hashlib
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import attrs
 import pytest
 from tests.blobs.links import access_to, answer, fault, open_script
 from tests.blobs.s3_server import BUCKET
 
+from avtomatika_trio._config import Secret
 from avtomatika_trio.blobs import Blob, Blobs, Location, Patience, _client, open_s3
 from avtomatika_trio.blobs._upload import PART_BYTES
 from avtomatika_trio.errors import (
@@ -17,7 +20,6 @@ from avtomatika_trio.errors import (
     BlobError,
     BlobMismatch,
     BlobMissing,
-    BlobRefused,
     BlobUnavailable,
 )
 from avtomatika_trio.testing._promises_blobs import _sha256
@@ -66,7 +68,11 @@ async def test_a_server_that_is_busy_is_asked_again() -> None:
         (fault("404 Not Found", "NoSuchBucket"), BlobMissing, 1),
         (fault("412 Precondition Failed", "PreconditionFailed"), BlobChanged, 1),
         (fault("416 Range Not Satisfiable", "InvalidRange"), BlobChanged, 1),
-        (fault("400 Bad Request", "InvalidRequest"), BlobRefused, 1),
+        (fault("400 Bad Request", "InvalidRequest"), BlobDenied, 1),
+        (fault("400 Bad Request", "ExpiredToken"), BlobDenied, 1),
+        (fault("501 Not Implemented", "NotImplemented"), BlobDenied, 1),
+        (fault("409 Conflict", "OperationAborted"), BlobUnavailable, 3),
+        (fault("507 Insufficient Storage", "XMinioStorageFull"), BlobUnavailable, 3),
         (fault("400 Bad Request", "RequestTimeout"), BlobUnavailable, 3),
         (fault("403 Forbidden", "RequestTimeTooSkewed"), BlobUnavailable, 3),
         (fault("429 Too Many Requests", "TooManyRequests"), BlobUnavailable, 3),
@@ -87,6 +93,70 @@ async def test_what_a_server_says_is_told(
         assert caught.value.uri == AT.uri
         assert len(script.requests) == count
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",  # some other server: no ETag
+        b"HTTP/1.1 301 Moved\r\nLocation: https://else.where/\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 307 Moved\r\nLocation: https://else.where/\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+    ],
+)
+async def test_what_makes_no_sense_is_no_crash(said: bytes, tmp_path: Path) -> None:
+    async with open_script(said) as script, _blobs_at(script.url, seconds=0.5) as blobs:
+        for call in (
+            lambda: blobs.head(AT),
+            lambda: blobs.list(Location(BUCKET, "jobs/")),
+            lambda: blobs.unfinished(Location(BUCKET, "jobs/")),
+            lambda: blobs.delete(Location(BUCKET, "jobs/")),
+            lambda: blobs.download(A_BLOB, tmp_path / "a", ignore),
+        ):
+            with suppress(BlobError):  # a listing may just be empty
+                await call()
+        with pytest.raises(BlobError):
+            await blobs.head(AT)
+    assert not (tmp_path / "a").exists()
+
+
+async def test_an_upload_that_others_aborted_before_its_end_is_no_fault_of_the_input(
+    tmp_path: Path,
+) -> None:
+    begun = answer("200 OK", b"<X><UploadId>u</UploadId></X>")
+    gone = fault("404 Not Found", "NoSuchUpload")
+    nothing = fault("404 Not Found", "NoSuchKey")
+    with (tmp_path / "source").open("wb+") as file:
+        file.truncate(PART_BYTES + 1)
+        said = (begun, answer("200 OK"), answer("200 OK"), gone, nothing, gone)
+        async with open_script(*said) as script, _blobs_at(script.url, seconds=0.5) as blobs:
+            with pytest.raises(BlobUnavailable, match="aborted by somebody else"):
+                await blobs.upload(file.fileno(), AT, ignore)
+
+
+async def test_no_session_token_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    async with open_script(answer("200 OK")) as script:
+        access = attrs.evolve(access_to(script.url), session_token=Secret("never-shown"))
+        async with open_s3(access, max_concurrency=1, patience=Patience()) as blobs:
+            await blobs.head(AT)
+        assert b"never-shown" in script.requests[0]
+    assert "never-shown" not in caplog.text
+
+
+async def test_a_machine_without_ipv6_uses_the_other_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_script(answer("200 OK")) as script:
+        port = int(script.url.rpartition(":")[2])
+
+        def getaddrinfo(*args: object, **named: object) -> list[object]:
+            first = (-7, socket.SOCK_STREAM, 0, "", ("::1", port, 0, 0))  # no such family here
+            return [first, (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))]
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+        async with _blobs_at(script.url, seconds=0.5) as blobs:
+            assert (await blobs.head(AT)).etag == "e"
 
 
 async def test_an_answer_that_is_too_short_goes_on_where_it_ended(tmp_path: Path) -> None:

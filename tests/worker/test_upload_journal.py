@@ -1,5 +1,7 @@
 """Uploads of several parts that were cut off are taken back, by this process or the next."""
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from trio.testing import MockClock
 
 from avtomatika_trio.blobs import Blobs, Location, Unfinished
 from avtomatika_trio.errors import BlobUnavailable
+from avtomatika_trio.worker._spool_folder import Disk
 from avtomatika_trio.worker._upload_journal import open_journal
 
 
@@ -78,6 +81,28 @@ async def test_an_upload_under_way_is_left_alone(tmp_path: Path, autojump_clock:
         with trio.move_on_after(100):
             await journal.run(blobs)  # type: ignore[arg-type]
     assert blobs.aborted == []
+
+
+async def test_a_line_that_a_full_disk_has_torn_costs_only_itself(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write = tmp_path / "uploads", Disk.write_all
+
+    def write_half(disk: Disk, descriptor: int, data: bytes) -> None:
+        write(disk, descriptor, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with open_journal(path) as journal:
+        journal.begun(an_upload(1))
+        with monkeypatch.context() as full:
+            full.setattr(Disk, "write_all", write_half)
+            with pytest.raises(OSError, match="No space left"):
+                journal.begun(an_upload(2))
+            journal.ended(an_upload(1))  # no error: it is complete, whatever the disk says
+        journal.begun(an_upload(3))
+    blobs = Aborting()
+    await run_for(path, blobs, 1)
+    assert [it.upload_id for it in blobs.aborted] == ["id-1", "id-3"]
 
 
 @pytest.mark.parametrize("cut", range(1, 40))

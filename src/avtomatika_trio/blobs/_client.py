@@ -77,8 +77,8 @@ def create_client(access: S3Access, most_connections: int) -> Any:
             "payload_signing_enabled": False,
         },
     )
-    # At DEBUG it logs what it signs, session tokens among it.
-    logging.getLogger("botocore.auth").setLevel(logging.INFO)
+    # At DEBUG it logs whole requests, session tokens among them.
+    logging.getLogger("botocore").setLevel(logging.INFO)
     client = boto3.session.Session().client(
         "s3",
         endpoint_url=access.endpoint,
