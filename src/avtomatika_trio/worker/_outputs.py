@@ -108,17 +108,22 @@ class Outputs:
         stem = "" if relative == "." else relative
         _check_name(stem)
         if not real.is_dir():
-            descriptor = open_inside(self._root, real)
-            size = os.fstat(descriptor).st_size
-            os.close(descriptor)
             location = Location(self._blobs.bucket, f"{self._prefix}{stem}")
-            return _Output(location, {"": (real, size)})
+            return _Output(location, {"": (real, self._size_of(real))})
         key = f"{self._prefix}{stem}/" if stem else self._prefix
         files: dict[str, tuple[Path, int]] = {}
         for name, path in files_in(self._root, real):
             _check_name(name)
-            files[name] = path, 0 if name.endswith("/") else path.lstat().st_size
+            files[name] = path, 0 if name.endswith("/") else self._size_of(path)
         return _Output(Location(self._blobs.bucket, key), files)
+
+    def _size_of(self, path: Path) -> int:
+        """Of a file that may be uploaded: all are looked at before the first one is."""
+        descriptor = open_inside(self._root, path)
+        try:
+            return os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
 
     async def put(self, advance: Advance) -> dict[str, dict[str, Any]]:
         """Upload all that was found; returns what to tell of each, by its path.
