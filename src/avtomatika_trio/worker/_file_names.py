@@ -53,7 +53,8 @@ class LocalNames:
         # Names that differ in case only are one on some file systems.
         while name.casefold() in self._taken:
             number += 1
-            name = _shortened(f"{number}-{wanted}")
+            before = f"{number}-"
+            name = before + _shortened(wanted, _LONGEST_NAME - len(before))
         self._taken.add(name.casefold())
         return name
 
@@ -75,17 +76,16 @@ def relative_names(folder: Location, blobs: Iterable[Blob]) -> Mapping[str, Blob
                 raise BlobRefused(blob.uri, f"a part of its key cannot be a file name: {part!r}")
         found[name] = blob
     for name in found:
-        whole = name.removesuffix("/")
-        for at, letter in enumerate(whole):
-            if letter == "/" and whole[:at] in found:
-                uri = found[whole[:at]].uri
+        for at, letter in enumerate(name):
+            if letter == "/" and name[:at] in found:
+                uri = found[name[:at]].uri
                 raise BlobRefused(uri, f"it cannot be a file and the folder of {name!r} at once")
     return found
 
 
-def _shortened(name: str) -> str:
+def _shortened(name: str, longest: int = _LONGEST_NAME) -> str:
     """*name* with its end kept, which tells what sort of file it is."""
     encoded = os.fsencode(name)
-    if len(encoded) <= _LONGEST_NAME:
+    if len(encoded) <= longest:
         return name
-    return encoded[-_LONGEST_NAME:].decode(errors="ignore")
+    return encoded[-longest:].decode(errors="ignore")
