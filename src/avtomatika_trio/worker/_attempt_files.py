@@ -66,6 +66,7 @@ class AttemptFiles:
     is_left: bool = attrs.field(default=False, init=False)
     """Whether a thread may still use the folder: it stays until the worker ends."""
     _taken: int = attrs.field(default=0, init=False)
+    _has_asked: bool = attrs.field(default=False, init=False)
     _is_made: bool = attrs.field(default=False, init=False)
     _is_over: bool = attrs.field(default=False, init=False)
     _transfers: set[trio.CancelScope] = attrs.field(factory=set, init=False)
@@ -125,11 +126,16 @@ class AttemptFiles:
         await self.make()
         inputs = Inputs(self.places.blobs, self.places.cache, self.places.buckets, self.root)
         await inputs.look(uris, known)
-        await self.places.quota.take(uris[0], inputs.size)
-        self._taken += inputs.size
+        await self._take(uris[0], inputs.size)
         paths = await inputs.fetch(Meter("downloading", inputs.size, self.tell).advance)
         found: dict[str, Any] = with_texts(params, lambda it: _instead(paths, it))
         return found
+
+    async def _take(self, uri: str, size: int) -> None:
+        """Room for what is fetched; who has some must not wait for more, maybe for itself."""
+        waits, self._has_asked = not self._has_asked, True
+        await self.places.quota.take(uri, size, waits=waits)
+        self._taken += size
 
     async def fetch_one(self, uri: str, target: Path) -> None:
         """Download *uri*, a file or a folder, to *target*, which must not exist.
@@ -140,8 +146,7 @@ class AttemptFiles:
         inputs = Inputs(self.store(), self.places.cache, self.places.buckets, target.parent)
         with self._transfer():
             await inputs.look([uri], {})
-            await self.places.quota.take(uri, inputs.size)
-            self._taken += inputs.size
+            await self._take(uri, inputs.size)
             await inputs.fetch(Meter("downloading", inputs.size, self.tell).advance, target)
 
     def end_transfers(self) -> None:
