@@ -20,7 +20,7 @@ import attrs
 import trio
 
 from avtomatika_trio.blobs import Advance, Blob, Blobs
-from avtomatika_trio.errors import DiskFault
+from avtomatika_trio.errors import BlobMismatch, DiskFault
 
 #: `FICLONE` of linux/fs.h: let a file share the blocks of another.
 _FICLONE = 0x40049409
@@ -82,6 +82,8 @@ class BlobCache:
                 entry = await self._add(blobs, blob, key, advance)
             else:
                 advance(blob.size)
+            if blob.sha256 not in {None, entry.sha256}:
+                raise BlobMismatch(blob.uri, f"its sha256 is {entry.sha256}, not {blob.sha256}")
             self._entries.move_to_end(key)
             await trio.to_thread.run_sync(partial(_clone, blob.uri, entry.path, path))
             return entry.sha256
