@@ -88,7 +88,7 @@ class Outputs:
                 continue
             if not real.is_relative_to(real_root):
                 self._check(text)
-            elif real.exists():
+            elif _exists(real):
                 self._outputs[text] = self._output(real, real.relative_to(real_root).as_posix())
             else:
                 logger.warning("the result names %s, which is not there; it is left as it is", text)
@@ -96,7 +96,7 @@ class Outputs:
     def _check(self, text: str) -> None:
         """Raise UnsafePath if *text*, which is not in the attempt's folder, tries to look so."""
         parts = Path(text).parts[: len(self._payload_dir.parts)]
-        if parts != self._payload_dir.parts or not Path(text).exists():
+        if parts != self._payload_dir.parts or not _exists(text):
             return
         logger.warning("security: a result names %s, outside of the folder of its attempt", text)
         raise UnsafePath(
@@ -159,6 +159,11 @@ def _empty_file() -> int:
     """What marks a folder that has nothing in it."""
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
+
+
+def _exists(path: str | Path) -> bool:
+    """Unlike `Path.exists`, also of a text that is too long: it begins as a path by chance."""
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def _check_name(name: str) -> None:
