@@ -23,6 +23,7 @@ from avtomatika_trio._core import steps
 from avtomatika_trio._core.files import LONGEST_URL_SECONDS
 from avtomatika_trio._core.ledger import Timer, TimerKind
 from avtomatika_trio._core.rules import Rules
+from avtomatika_trio.blobs import Unfinished
 from avtomatika_trio.errors import BlobUnavailable, StorageUnavailable
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._engine import run_engine
@@ -212,6 +213,52 @@ async def test_a_server_that_is_away_is_asked_again_and_keeps_nothing_waiting(
     assert "it is away" in caplog.text
 
 
+@attrs.define(eq=False)
+class _Stubborn(MemoryBlobs):
+    """Some things cannot be removed from it."""
+
+    async def delete(self, at: Any) -> int:
+        if "stubborn" in at.key:
+            raise BlobUnavailable(at.uri, "not this one")
+        return await super().delete(at)
+
+    async def abort(self, upload: Unfinished) -> None:
+        if "stubborn" in upload.location.key:
+            raise BlobUnavailable(upload.location.uri, "not this one")
+        await super().abort(upload)
+
+
+async def test_what_cannot_be_removed_keeps_nothing_else_waiting(
+    autojump_clock: MockClock,
+) -> None:
+    plain = make_context()
+    blobs = _Stubborn(plain.storage.now)
+    context = attrs.evolve(plain, blobs=blobs)
+    for job_id in (*(f"p00-stubborn{number}" for number in range(20)), JOB):
+        await submit(context, job_id)
+        await cancel(context, job_id)
+        blobs.begin_upload(f"jobs/{job_id}/film.mp4")
+        await trio.sleep(1)
+    blobs.put(f"jobs/{JOB}/a", b"x")
+    await pass_time(autojump_clock, 11 * DAY)
+    async with sweeping(context):
+        await trio.sleep(3 * LOOK_SECONDS)
+        assert blobs.keys() == []
+        assert len(blobs.uploads) == 20
+
+
+async def test_files_of_a_job_that_is_forgotten_vanish_too(autojump_clock: MockClock) -> None:
+    context = make_context()
+    await context.storage.commit(
+        lambda ledger: ledger.put_timer(Timer(kind=TimerKind.FILES, subject=JOB, due_at=0))
+    )
+    blobs_of(context).put(f"jobs/{JOB}/a", b"x")
+    async with sweeping(context):
+        await trio.sleep(2 * LOOK_SECONDS)
+    assert blobs_of(context).keys() == []
+    assert await timer_of(context) is None
+
+
 async def test_other_timers_do_not_wait_behind_those_of_files(autojump_clock: MockClock) -> None:
     """Also where nobody removes files, as in an orchestrator that keeps none."""
     context = make_context(retention=0)
@@ -304,6 +351,20 @@ async def test_the_upload_of_a_running_attempt_goes_on(autojump_clock: MockClock
         nursery.start_soon(run_file_sweeper, context)
         await pass_time(autojump_clock, 10 * DAY)
         assert len(blobs_of(context).uploads) == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_upload_that_bears_the_name_of_an_attempt_of_another_job_is_aborted(
+    autojump_clock: MockClock,
+) -> None:
+    context = make_context()
+    async with leased(context) as (_, task, _), trio.open_nursery() as nursery:
+        await submit(context)
+        blobs_of(context).begin_upload(f"jobs/{JOB}/{task['task_id']}/film.mp4")
+        nursery.start_soon(run_file_sweeper, context)
+        await pass_time(autojump_clock, DAY)
+        await trio.sleep(2 * SWEEP_SECONDS)
+        assert blobs_of(context).uploads == []
         nursery.cancel_scope.cancel()
 
 

@@ -1,6 +1,7 @@
 """Files of jobs over HTTP: listed, put and fetched, by whom and under which names."""
 
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,18 @@ async def test_a_head_tells_of_a_file_without_its_content(
     if not is_server(context):
         assert (answer.status_code, answer.headers["content-length"]) == (200, "5")
         assert answer.content == b""
+        raw = await ask_raw(create_app(context), "HEAD", f"{job}/files/download/a")
+        assert (raw.status, raw.body) == (200, b"")
+
+
+async def test_downloads_leave_nothing_open(
+    client: httpx.AsyncClient, context: Context, job: str
+) -> None:
+    await client.put(f"{job}/files/content/a", content=b"12345")
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    for _ in range(3):
+        await fetch(client, context, f"{job}/files/download/a")
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
 
 
 # Limits.

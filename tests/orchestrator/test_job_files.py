@@ -369,3 +369,12 @@ async def test_a_fault_of_the_place_comes_out(files: JobFiles, blobs: MemoryBlob
     await files.write("a", "no json")
     with pytest.raises(ValueError, match="Expecting"):
         await files.read_json("a")
+
+
+async def test_a_key_that_leads_away_is_not_written_to(
+    files: JobFiles, blobs: MemoryBlobs, tmp_path: Path
+) -> None:
+    blobs.put(f"jobs/{JOB}/set/../../evil", b"x")
+    with pytest.raises(UnsafePath):
+        await files.download("set/", tmp_path / "a" / "b")
+    assert list(tmp_path.rglob("evil")) == []

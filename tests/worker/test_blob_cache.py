@@ -165,6 +165,21 @@ async def test_the_cache_outlives_the_process_and_keeps_to_a_smaller_bound(
     assert blobs.downloads == ["a", "b", "c"]
 
 
+async def test_what_was_used_last_outlives_the_process(cache: BlobCache, tmp_path: Path) -> None:
+    blobs = Counting()
+    for number, key in enumerate("abc", start=1):
+        await fetch(cache, blobs, a_blob(key), tmp_path / key)
+        for path in (tmp_path / "cache").iterdir():
+            if path.stat().st_mtime > 1000:
+                os.utime(path, (number, number))
+    await fetch(cache, blobs, a_blob("a"), tmp_path / "a again")
+    (tmp_path / "cache" / "mine").write_text("of somebody else")
+    again = BlobCache.open(tmp_path / "cache", SIZE)
+    await fetch(again, blobs, a_blob("a"), tmp_path / "a once more")
+    assert blobs.downloads == ["a", "b", "c"]
+    assert (tmp_path / "cache" / "mine").exists()
+
+
 async def test_an_entry_that_somebody_removed_is_fetched_again(
     cache: BlobCache, tmp_path: Path
 ) -> None:
@@ -190,8 +205,9 @@ async def test_a_worker_with_a_cache_uses_it(desk: Desk, tmp_path: Path) -> None
             got = await attempt.fetch({"a": blob.uri}, {})
             assert Path(got["a"]).read_bytes() == b"content"
             Path(got["a"]).write_bytes(b"spoilt")
+        assert desk.told.pop()[0] == 1.0
+        desk.told.clear()
     assert len([it for it in (tmp_path / "cache").iterdir() if it.name != "lock"]) == 1
-    assert desk.told[-1][0] == 1.0
 
 
 async def test_two_workers_do_not_share_a_cache(tmp_path: Path) -> None:
@@ -239,3 +255,16 @@ async def test_a_copy_ends_when_it_is_cancelled(
             await trio.to_thread.run_sync(begun.wait)
             nursery.cancel_scope.cancel()
     assert not (tmp_path / "2").exists()
+
+
+async def test_what_is_kept_is_held_to_the_sha256_that_is_told(desk: Desk) -> None:
+    blob = await desk.put("a", b"content")
+    for task_id, told in (("t1", {}), ("t2", {"a": {"uri": blob.uri, "sha256": "0" * 64}})):
+        attempt = desk.attempt(task_id)
+        async with attempt.open():
+            if not told:
+                await attempt.fetch({"a": blob.uri}, told)
+                continue
+            with pytest.raises(BlobMismatch):
+                await attempt.fetch({"a": blob.uri}, told)
+            assert not any(attempt.root.iterdir())

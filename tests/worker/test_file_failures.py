@@ -95,6 +95,46 @@ async def test_an_output_that_cannot_be_put(
     assert (error.code, error.message) == (code, f"{URI}: the reason")
 
 
+async def test_what_leads_out_is_told_as_a_matter_of_security(tmp_path: Path) -> None:
+    worker = Worker()
+
+    @worker.skill
+    async def work(params: dict[str, Any], task_files: TaskFiles) -> str:
+        return str(task_files.root.parent / "lock")
+
+    for params, said in (({"file": "s3://payroll/a"}, "payroll"), ({}, "lock")):
+        error = await error_of(worker, tmp_path, params)
+        assert error.code == "SECURITY_ERROR"
+        assert said in error.message
+
+
+async def test_a_link_to_nothing_in_a_result_is_no_crash_of_the_worker(tmp_path: Path) -> None:
+    worker = Worker()
+
+    @worker.skill
+    async def work(params: dict[str, Any], task_files: TaskFiles) -> Path:
+        (task_files.root / "set").mkdir()
+        (task_files.root / "set" / "link").symlink_to("nothing")
+        return task_files.root / "set"
+
+    error = await error_of(worker, tmp_path, {})
+    assert (error.code, "leads nowhere" in error.message) == ("PERMANENT_ERROR", True)
+
+
+async def test_who_uses_no_files_has_no_folder(tmp_path: Path) -> None:
+    fake, worker = FakeOrchestrator(), Worker()
+
+    @worker.skill
+    async def work(params: dict[str, Any]) -> list[str]:
+        return [it.name for it in (tmp_path / "payloads" / "run-i1").iterdir()]
+
+    fake.submit("work", {})
+    with trio.fail_after(20):
+        async with running(worker, fake, **folders(tmp_path)):
+            await fake.all_done()
+    assert list(fake.results().values()) == [("success", ["lock"])]
+
+
 async def test_a_disk_that_fails_is_no_crash_of_the_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

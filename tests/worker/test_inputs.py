@@ -12,14 +12,19 @@ import trio.testing
 from tests.worker.file_cases import BUCKET, Desk, open_desk
 from trio.testing import MockClock
 
+from avtomatika_trio.blobs import Advance, Blob
+from avtomatika_trio.blobs._folder import FolderBlobs
 from avtomatika_trio.errors import (
+    BlobChanged,
     BlobError,
     BlobMismatch,
     BlobMissing,
     BlobRefused,
     DiskFault,
+    TransientError,
     UnsafePath,
 )
+from avtomatika_trio.worker._inputs import manifest_digest
 from avtomatika_trio.worker._outcome import Outcome
 from avtomatika_trio.worker._quota import DiskQuota
 
@@ -203,6 +208,58 @@ async def test_a_file_that_is_what_was_told_is_taken(desk: Desk) -> None:
         assert Path(got["x"]).read_bytes() == b"content"
 
 
+@pytest.mark.parametrize("entry", [{"size": 0, "etag": ""}, {"sha256": "0" * 63}, {"sha256": 1}])
+async def test_what_is_told_to_be_unknown_is_not_compared(
+    desk: Desk, entry: dict[str, Any]
+) -> None:
+    await desk.put("a", b"content")
+    files = desk.attempt()
+    async with files.open():
+        got = await files.fetch({"x": uri("a")}, known("x", uri=uri("a"), **entry))
+        assert Path(got["x"]).read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("cache", [None, "cache"])
+@pytest.mark.parametrize(
+    ("kinds", "calls"),
+    [([BlobMismatch], 2), ([BlobMismatch, BlobMismatch], 2), ([BlobChanged], 1)],
+)
+async def test_what_was_spoilt_on_its_way_is_fetched_once_more(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cache: str | None,
+    kinds: list[type[BlobError]],
+    calls: int,
+) -> None:
+    real, targets = FolderBlobs.download, list[Path]()
+
+    async def download(self: FolderBlobs, blob: Blob, path: Path, advance: Advance) -> str:
+        targets.append(path)
+        if len(targets) <= len(kinds):
+            raise kinds[len(targets) - 1](blob.uri, "spoilt")
+        return await real(self, blob, path, advance)
+
+    async with open_desk(tmp_path, blob_cache_dir=cache and tmp_path / cache) as desk:
+        await desk.put("a", b"content")
+        monkeypatch.setattr(FolderBlobs, "download", download)
+        files = desk.attempt()
+        async with files.open():
+            if len(kinds) < calls:
+                got = await files.fetch({"x": uri("a")}, {})
+                assert Path(got["x"]).read_bytes() == b"content"
+                assert targets[1] == Path(got["x"])  # past the cache
+            else:
+                with pytest.raises(kinds[0]):
+                    await files.fetch({"x": uri("a")}, {})
+    assert len(targets) == calls
+
+
+def test_the_digest_of_a_folder_is_that_of_the_lines_of_sha256sum() -> None:
+    one, two = "1" * 64, "2" * 64
+    lines = f"{two}  a/c\n{one}  b\n".encode()
+    assert manifest_digest({"b": one, "a/c": two}) == hashlib.sha256(lines).hexdigest()
+
+
 async def test_a_folder_that_has_changed_is_a_mismatch(desk: Desk) -> None:
     writer = desk.attempt("t0")
     async with writer.open():
@@ -280,20 +337,73 @@ async def test_who_has_room_does_not_wait_for_more(tmp_path: Path) -> None:
             await other.fetch({"all": [uri("a"), uri("b")]}, {})  # all was given back
 
 
+async def test_the_folder_and_the_room_go_with_a_cancelled_attempt(tmp_path: Path) -> None:
+    async with open_desk(tmp_path, payload_max_bytes=1000) as desk:
+        await desk.put("a", bytes(600))
+        for task_id in ("t1", "t2"):
+            files = desk.attempt(task_id)
+            with trio.fail_after(10), trio.CancelScope() as scope:
+                async with files.open():
+                    await files.fetch({"a": uri("a")}, {})
+                    scope.cancel()
+                    await trio.sleep_forever()
+            assert not files.root.exists()
+
+
+async def test_a_folder_that_a_thread_may_use_stays_until_the_worker_ends(tmp_path: Path) -> None:
+    async with open_desk(tmp_path) as desk:
+        files = desk.attempt()
+        async with files.open():
+            await files.make()
+            files.is_left = True
+        assert files.root.exists()
+    assert not files.root.exists()
+
+
+async def test_nothing_is_transferred_for_an_attempt_that_is_over(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = trio.Event()
+
+    async def stall(self: FolderBlobs, *args: object) -> None:
+        begun.set()
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(FolderBlobs, "head", stall)
+    monkeypatch.setattr(FolderBlobs, "upload", stall)
+    files = desk.attempt()
+
+    async def fetch() -> None:
+        with pytest.raises(TransientError, match="the attempt is over"):
+            await files.fetch_one(uri("a"), files.root / "a")
+
+    with trio.fail_after(10):
+        async with files.open():
+            await files.make()
+            (files.root / "out").write_text("x")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fetch)
+                await begun.wait()
+                files.end_transfers()
+            await fetch()
+            with pytest.raises(TransientError, match="the attempt is over"):
+                await files.upload(files.root / "out")
+
+
 async def test_who_wants_much_room_is_not_passed_by(autojump_clock: MockClock) -> None:
-    quota, order = DiskQuota(10), []
+    quota, order, begun = DiskQuota(10), [], trio.current_time()
 
     async def want(size: int, name: str) -> None:
         await quota.take("s3://b/k", size)
-        order.append(name)
+        order.append((name, round(trio.current_time() - begun)))
         await trio.sleep(1)
         quota.give_back(size)
 
     async with trio.open_nursery() as nursery:
-        for size, name in ((6, "first"), (9, "much"), (2, "little"), (1, "less")):
+        for size, name in ((6, "first"), (10, "much"), (2, "little"), (1, "less")):
             nursery.start_soon(want, size, name)
             await trio.testing.wait_all_tasks_blocked()
-    assert order == ["first", "much", "little", "less"]
+    assert order == [("first", 0), ("much", 1), ("little", 2), ("less", 2)]
 
 
 async def test_progress_tells_the_bytes(desk: Desk) -> None:

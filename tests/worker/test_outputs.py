@@ -10,7 +10,7 @@ import pytest
 from tests.worker.file_cases import BUCKET, Desk, open_desk
 
 from avtomatika_trio.blobs import Location
-from avtomatika_trio.errors import PermanentError, UnsafePath
+from avtomatika_trio.errors import BlobError, PermanentError, UnsafePath
 from avtomatika_trio.worker import TaskFiles
 from avtomatika_trio.worker._attempt_files import AttemptFiles
 from avtomatika_trio.worker._outcome import Outcome
@@ -53,11 +53,12 @@ async def test_paths_become_uris(desk: Desk, files: AttemptFiles) -> None:
     assert await desk.content(at("sub/b.txt")) == b"sub/b.txt"
 
 
-async def test_paths_may_be_path_objects_and_stand_alone(files: AttemptFiles) -> None:
+async def test_paths_may_be_path_objects_and_stand_alone(desk: Desk, files: AttemptFiles) -> None:
     path = files.root / "a.txt"
     path.write_text("a")
-    value = files.as_texts({"a": path, "t": (path,), "other": Path("/etc/hostname")})
-    assert value == {"a": str(path), "t": [str(path)], "other": Path("/etc/hostname")}
+    beside = desk.places.payload_dirs[0] / "x"
+    value = files.as_texts({"a": path, "t": (path, beside), "other": Path("/etc/hostname")})
+    assert value == {"a": str(path), "t": [str(path), str(beside)], "other": Path("/etc/hostname")}
     outcome = await files.deliver(Outcome(data=files.as_texts(path)))
     assert outcome.data == at("a.txt")
     assert set(outcome.passed_on["data_metadata"]) == {"result"}
@@ -75,9 +76,19 @@ async def test_a_folder_becomes_a_prefix(desk: Desk, files: AttemptFiles) -> Non
     assert keys == [f"jobs/j1/t1/set/{name}" for name in ("a", "empty/", "sub/b")]
     other = desk.attempt("t2")
     async with other.open():
-        got = await other.fetch({"set": outcome.data}, {})
+        told = outcome.passed_on["data_metadata"]
+        got = await other.fetch({"set": outcome.data}, told)
         assert (Path(got["set"]) / "empty").is_dir()
         assert (Path(got["set"]) / "sub" / "b").read_text() == "b"
+
+
+async def test_the_whole_folder_of_the_attempt_becomes_a_prefix(
+    desk: Desk, files: AttemptFiles
+) -> None:
+    (files.root / "a").write_text("a")
+    outcome = await files.deliver(Outcome(data=str(files.root)))
+    assert outcome.data == at("")
+    assert await desk.content(at("a")) == b"a"
 
 
 async def test_another_attempt_overwrites_nothing(desk: Desk) -> None:
@@ -119,6 +130,13 @@ async def test_anything_else_is_left_alone(desk: Desk, files: AttemptFiles, text
 async def test_a_path_that_is_not_there_is_left_alone(files: AttemptFiles) -> None:
     text = str(files.root / "never-written")
     assert (await files.deliver(Outcome(data=text))).data == text
+
+
+async def test_a_text_that_begins_as_a_path_is_left_alone(desk: Desk, files: AttemptFiles) -> None:
+    """Such as what a program says of its input."""
+    said = ": invalid data found" * 50
+    texts = [f"{files.root}/in.mp4{said}", f"{desk.places.payload_dirs[0]}/in.mp4{said}"]
+    assert (await files.deliver(Outcome(data=texts))).data == texts
 
 
 async def test_a_folder_beside_the_payloads_is_left_alone(
@@ -364,6 +382,27 @@ async def test_a_file_that_becomes_a_link_after_it_was_found_is_not_read(
     assert list(await desk.blobs.list(EVERYTHING)) == []
 
 
+async def test_a_file_that_vanishes_after_it_was_found_is_named(
+    desk: Desk, files: AttemptFiles
+) -> None:
+    path = files.root / "a"
+    path.write_text("a")
+    outputs = Outputs(desk.blobs, files.root, files.prefix, desk.places.payload_dirs)
+    await outputs.find([("", str(path))])
+    path.unlink()
+    with pytest.raises(BlobError, match="cannot be read") as caught:
+        await outputs.put(lambda _: None)
+    assert caught.value.uri == at("a")
+
+
+async def test_nothing_is_left_open(files: AttemptFiles) -> None:
+    (files.root / "set" / "empty").mkdir(parents=True)
+    (files.root / "set" / "a").write_text("a")
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    await files.deliver(Outcome(data=[str(files.root / "set"), str(files.root / "set" / "a")]))
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+
+
 async def test_links_within_the_folder_are_what_they_lead_to(
     desk: Desk, files: AttemptFiles
 ) -> None:
@@ -388,9 +427,11 @@ async def test_unicode_names_are_kept(desk: Desk, files: AttemptFiles) -> None:
 
 async def test_what_the_handler_tells_of_files_is_kept(files: AttemptFiles) -> None:
     (files.root / "a").write_text("a")
-    passed_on = {"data_metadata": {"mine": {"uri": "s3://x/y"}}, "costs": {"gpu": 1}}
+    mine = {"uri": "s3://x/y"}
+    passed_on = {"data_metadata": {"mine": mine, "a": mine}, "costs": {"gpu": 1}}
     outcome = await files.deliver(Outcome(data={"a": str(files.root / "a")}, passed_on=passed_on))
-    assert set(outcome.passed_on["data_metadata"]) == {"mine", "a"}
+    told = outcome.passed_on["data_metadata"]
+    assert (set(told), told["mine"], told["a"]["uri"]) == ({"mine", "a"}, mine, at("a"))
     assert outcome.passed_on["costs"] == {"gpu": 1}
 
 

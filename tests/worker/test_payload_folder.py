@@ -83,6 +83,33 @@ def test_folders_that_are_nested_very_deeply_are_removed_too(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_was_never_finished_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    for name in (".new-run-young", ".new-run-old"):
+        (tmp_path / name).mkdir()
+    os.utime(tmp_path / ".new-run-old", (1, 1))
+    with hold_payload_folder(tmp_path, "i1"):
+        pass
+    assert [it.name for it in tmp_path.iterdir()] == [".new-run-young"]
+
+
+def test_a_folder_of_another_account_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 12345, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(ConfigError, match="another account"), hold_payload_folder(tmp_path, "i1"):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder of root")
+def test_a_folder_of_root_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with hold_payload_folder(tmp_path, "i1") as own:
+        assert own.exists()
+
+
 def test_a_folder_that_cannot_be_used_is_told_with_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError) as caught, hold_payload_folder(tmp_path / "file", "i1"):

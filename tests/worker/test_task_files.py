@@ -97,6 +97,17 @@ async def test_upload_and_download(desk: Desk, files: TaskFiles) -> None:
         await files.download(f"s3://{BUCKET}/", ".")
 
 
+async def test_a_folder_is_not_downloaded_through_a_link(
+    desk: Desk, files: TaskFiles, tmp_path: Path
+) -> None:
+    await desk.put("set/sub/x", b"x")
+    (files.root / "copy").mkdir()
+    (files.root / "copy" / "sub").symlink_to(tmp_path)
+    with pytest.raises(UnsafePath):
+        await files.download(f"s3://{BUCKET}/set/", "copy")
+    assert not (tmp_path / "x").exists()
+
+
 async def test_a_handler_in_a_thread_uses_the_twins(tmp_path: Path) -> None:
     fake, worker = FakeOrchestrator(), Worker()
 

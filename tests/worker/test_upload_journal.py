@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from avtomatika_trio.blobs import Blobs, Location, Unfinished
 from avtomatika_trio.errors import BlobUnavailable
+from avtomatika_trio.worker import _upload_journal
 from avtomatika_trio.worker._spool_folder import Disk
 from avtomatika_trio.worker._upload_journal import open_journal
 
@@ -72,6 +73,39 @@ async def test_what_cannot_be_aborted_is_tried_again(
     assert blobs.aborted == [an_upload(1)]
     pauses = [after - before for before, after in zip(blobs.at, blobs.at[1:], strict=False)]
     assert pauses == [1.0, 2.0, 4.0]
+
+
+async def test_what_is_left_while_it_runs_is_seen_to_at_once(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    blobs = Aborting(fails=9)
+    with open_journal(tmp_path / "uploads") as journal:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(journal.run, blobs)  # type: ignore[arg-type]
+            await trio.sleep(5)
+            journal.left(an_upload(1))
+            await trio.sleep(1000)
+            assert blobs.aborted == [an_upload(1)]
+            assert blobs.at == pytest.approx([5, 6, 8, 12, 20, 36, 68, 128, 188, 248])
+            begun, blobs.fails = trio.current_time(), 1
+            journal.left(an_upload(2))
+            await trio.sleep(10)
+            assert blobs.at[10:] == pytest.approx([begun, begun + 1])
+            nursery.cancel_scope.cancel()
+
+
+def test_an_upload_that_is_complete_stays_so_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, data: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with open_journal(tmp_path / "uploads") as journal:
+        journal.begun(an_upload(1))
+        monkeypatch.setattr(_upload_journal, "DISK", Disk(write=refuse))
+        journal.ended(an_upload(1))
+        with pytest.raises(OSError, match="No space left"):
+            journal.begun(an_upload(2))
 
 
 async def test_an_upload_under_way_is_left_alone(tmp_path: Path, autojump_clock: MockClock) -> None:

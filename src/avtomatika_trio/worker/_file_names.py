@@ -76,10 +76,9 @@ def relative_names(folder: Location, blobs: Iterable[Blob]) -> Mapping[str, Blob
                 raise BlobRefused(blob.uri, f"a part of its key cannot be a file name: {part!r}")
         found[name] = blob
     for name in found:
-        whole = name.removesuffix("/")
-        for at, letter in enumerate(whole):
-            if letter == "/" and whole[:at] in found:
-                uri = found[whole[:at]].uri
+        for at, letter in enumerate(name):
+            if letter == "/" and name[:at] in found:
+                uri = found[name[:at]].uri
                 raise BlobRefused(uri, f"it cannot be a file and the folder of {name!r} at once")
     return found
 

@@ -13,7 +13,7 @@ from avtomatika_trio._wire.file_metadata import flat_metadata
 from avtomatika_trio.blobs import Advance, Blob, Blobs, Location, parse_uri
 from avtomatika_trio.blobs._line import call_in_thread, check_line
 from avtomatika_trio.blobs._together import in_turns, together
-from avtomatika_trio.errors import BlobChanged, BlobMismatch, BlobMissing, UnsafePath
+from avtomatika_trio.errors import BlobMismatch, BlobMissing, UnsafePath
 from avtomatika_trio.worker._blob_cache import BlobCache
 from avtomatika_trio.worker._containment import inside
 from avtomatika_trio.worker._file_names import LocalNames, relative_names
@@ -151,9 +151,7 @@ class Inputs:
     async def _bring(self, blob: Blob, path: Path, advance: Advance) -> str:
         try:
             return await self._fetch(blob, path, advance)
-        except BlobMismatch as exc:
-            if isinstance(exc, BlobChanged):
-                raise
+        except BlobMismatch:
             # Once more: it may have been spoilt on its way.
             return await self._blobs.download(blob, path, advance)
 
