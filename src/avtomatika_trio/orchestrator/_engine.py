@@ -40,6 +40,9 @@ _THREADS = 20
 #: What goes through a handler and is for others.
 _NOT_THE_HANDLERS = (trio.Cancelled, KeyboardInterrupt, GeneratorExit)
 
+#: A handler that asks for one of these may use the files of its job.
+_WITH_FILES = frozenset({"context", "task_files"})
+
 #: After the storage refused a step, how long until it is tried again.
 _PAUSE_SECONDS = 1.0
 
@@ -135,6 +138,9 @@ async def _decide(
         known = ", ".join(blueprint.states)
         message = f"blueprint {blueprint.name!r} has no state {job.state!r} (any more): {known}"
         return steps.Broke(fault=_blueprint_fault(job, message)), job.state_history
+    if _WITH_FILES.isdisjoint(it.name for it in state.parameters):
+        values = await _values(context, blueprint, state, job, None)
+        return await _run_handler(context, blueprint, state, job, values, threads)
     async with open_job_files(context, job) as files:
         values = await _values(context, blueprint, state, job, files)
         return await _run_handler(context, blueprint, state, job, values, threads)

@@ -113,6 +113,8 @@ async def _outcome(attempt: Attempt, threads: trio.CapacityLimiter) -> Outcome:
         return failed(INVALID_INPUT, f"params must be an object, not {kind}")
     progress.begin(task)
     try:
+        if not attempt.files.are_possible:
+            return await _with_files(attempt, skill, threads)
         async with attempt.files.open():
             return await _with_files(attempt, skill, threads)
     finally:

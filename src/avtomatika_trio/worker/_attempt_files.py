@@ -15,6 +15,7 @@ import trio
 from avtomatika_trio.blobs import Blobs
 from avtomatika_trio.errors import PermanentError, TransientError
 from avtomatika_trio.worker._blob_cache import BlobCache
+from avtomatika_trio.worker._containment import safe_component
 from avtomatika_trio.worker._file_names import leaves_in, uris_in, with_texts
 from avtomatika_trio.worker._inputs import Inputs
 from avtomatika_trio.worker._outcome import PERMANENT, Outcome, failed
@@ -54,8 +55,8 @@ class AttemptFiles:
 
     Args:
         places: What the worker has.
-        job_id: Already fit to be the name of a folder.
-        task_id: Likewise.
+        job_id: Whose task it is.
+        task_id: The attempt's wire id.
         tell: Told how far transfers are.
     """
 
@@ -75,12 +76,17 @@ class AttemptFiles:
         """The attempt's folder; it exists once `make` has returned."""
         if self.places.folder is None:
             raise PermanentError(_NO_STORE)
-        return self.places.folder / self.task_id
+        return self.places.folder / safe_component(self.task_id)
+
+    @property
+    def are_possible(self) -> bool:
+        """Whether there is anything to be done for them, at any time of the attempt."""
+        return self.places.folder is not None
 
     @property
     def prefix(self) -> str:
         """What the keys of its outputs begin with: no other attempt writes there."""
-        return f"jobs/{self.job_id}/{self.task_id}/"
+        return f"jobs/{safe_component(self.job_id)}/{safe_component(self.task_id)}/"
 
     def store(self) -> Blobs:
         """Where files go.
@@ -168,7 +174,9 @@ class AttemptFiles:
 
     def as_texts(self, value: Any) -> Any:
         """*value*, of a handler, with its paths below the folder for payloads as texts."""
-        return with_texts(value, self._as_text) if _has_path(value) else value
+        if not self.places.payload_dirs or not _has_path(value):
+            return value
+        return with_texts(value, self._as_text)
 
     def _as_text(self, it: Any) -> Any:
         if not isinstance(it, PurePath):
@@ -182,8 +190,7 @@ class AttemptFiles:
             BlobError: one cannot be uploaded.
             UnsafePath: one leads out of the attempt's folder.
         """
-        named = candidates(outcome.data)
-        if not named or self.places.folder is None:
+        if self.places.folder is None or not (named := candidates(outcome.data)):
             return outcome
         if self.places.blobs is None:
             roots = [folder / self.root.parent.name for folder in self.places.payload_dirs]

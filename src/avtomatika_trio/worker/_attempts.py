@@ -11,7 +11,6 @@ import trio
 from avtomatika_trio._wire.messages import TaskPayload
 from avtomatika_trio.worker._attempt import Attempt, Ending, run_attempt
 from avtomatika_trio.worker._attempt_files import AttemptFiles, FilePlaces
-from avtomatika_trio.worker._containment import safe_component
 from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._outcome import Outcome
 from avtomatika_trio.worker._requests import Terms
@@ -66,8 +65,8 @@ class Attempts:
         """An attempt at *task* of *home*, to be given to `run`."""
         files = AttemptFiles(
             self._places,
-            safe_component(task.job_id),
-            safe_component(task.task_id),
+            task.job_id,
+            task.task_id,
             partial(home.progress.note, task),
         )
         skill = self._skills.get(task.type)
