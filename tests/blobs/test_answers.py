@@ -144,6 +144,14 @@ async def test_no_session_token_is_logged(caplog: pytest.LogCaptureFixture) -> N
     assert "never-shown" not in caplog.text
 
 
+async def test_a_profile_that_is_named_for_others_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "of-another-program")
+    async with open_script(answer("200 OK")) as script, _blobs_at(script.url) as blobs:
+        assert (await blobs.head(AT)).etag == "e"
+
+
 async def test_a_machine_without_ipv6_uses_the_other_address(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.blobs.s3_server import S3Server
 
 from avtomatika_trio.blobs import Blob, Blobs, Location, Patience, open_folder, open_s3
 from avtomatika_trio.blobs._download import PIECE_BYTES
-from avtomatika_trio.errors import DiskFault
+from avtomatika_trio.errors import BlobRefused, DiskFault
 from avtomatika_trio.testing._promises_blobs import _content, _ignore, _put
 
 SIZES = [100_000, PIECE_BYTES + 100_000]
@@ -140,6 +141,30 @@ async def test_a_file_that_cannot_be_read(
     assert caught.value.uri == at.uri
     assert list(await blobs.list(at)) == []
     assert list(await blobs.unfinished(at)) == []
+
+
+async def test_folders_of_blobs_may_be_nested_very_deeply(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    key = "/".join(["d"] * 500)
+    async with open_folder(tmp_path / "kept") as blobs:
+        at = Location(blobs.bucket, f"{key}/one.bin")
+        with (tmp_path / "a").open("rb") as file:
+            await blobs.upload(file.fileno(), at, _ignore)
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(250)
+        try:
+            assert [it.location for it in await blobs.list(Location(blobs.bucket, ""))] == [at]
+            assert await blobs.delete(Location(blobs.bucket, "d/")) == 1
+        finally:
+            sys.setrecursionlimit(limit)
+    assert not (tmp_path / "kept" / blobs.bucket / "d").exists()
+
+
+async def test_a_path_that_is_too_long_is_no_fault_of_the_disk(tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["x" * 200] * 19)
+    async with open_folder(folder) as blobs:
+        with pytest.raises(BlobRefused, match="too long"):
+            await blobs.head(Location(blobs.bucket, "y" * 200))
 
 
 async def test_a_folder_of_blobs_that_is_full(tmp_path: Path) -> None:

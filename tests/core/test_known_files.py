@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from avtomatika_trio._core.known_files import kept_metadata, metadata_of
+from avtomatika_trio._core.known_files import files_known, kept_metadata, metadata_of
 
 URI = "s3://b/k"
 
@@ -37,12 +37,12 @@ def test_everything_that_a_job_has_learnt_is_looked_through() -> None:
         "all": [1, [told("s3://b/3")]],
     }
     params = {"l": [f"s3://b/{number}" for number in range(1, 5)], "n": 1}
-    assert metadata_of(params, history) == {
+    assert metadata_of(params, files_known(history)) == {
         f"l[{number - 1}]": {"uri": f"s3://b/{number}", "size": 7} for number in range(1, 4)
     }
 
 
 def test_a_text_that_is_no_uri_is_not_a_file() -> None:
-    assert metadata_of({"a": "text", "b": URI}, {"x": [told("text"), told(URI)]}) == {
+    assert metadata_of({"a": "text", "b": URI}, files_known({"x": [told("text"), told(URI)]})) == {
         "b": {"uri": URI, "size": 7}
     }

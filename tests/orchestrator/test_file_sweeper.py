@@ -135,6 +135,23 @@ async def test_without_a_retention_everything_stays(autojump_clock: MockClock) -
     assert blobs_of(context).keys() == [f"jobs/{JOB}/a"]
 
 
+@pytest.mark.parametrize(("later", "stays_for"), [(None, 100 * DAY), (30 * DAY, 29 * DAY)])
+async def test_who_lets_files_stay_longer_puts_off_what_was_set_before(
+    autojump_clock: MockClock, later: float | None, stays_for: float
+) -> None:
+    before = make_context(retention=DAY)
+    await submit(before)
+    await cancel(before)
+    blobs_of(before).put(f"jobs/{JOB}/a", b"x")
+    context = attrs.evolve(before, rules=Rules(files_retention_seconds=later))
+    async with sweeping(context):
+        await pass_time(autojump_clock, stays_for)
+        assert blobs_of(context).keys() == [f"jobs/{JOB}/a"]
+        if later is not None:
+            await pass_time(autojump_clock, 2 * DAY)
+            assert blobs_of(context).keys() == []
+
+
 async def test_what_a_url_that_is_still_valid_brings_is_removed_too(
     autojump_clock: MockClock,
 ) -> None:

@@ -458,7 +458,7 @@ async def test_no_way_of_writing_a_path_leads_out_of_the_job(
     [
         (BlobMissing("s3://memory/a", "there is no such bucket"), 404, "file_not_found"),
         (BlobDenied("s3://memory/a", "the key is s3cr3t"), 502, "files_refused"),
-        (BlobRefused("s3://memory/a", "the key is s3cr3t"), 502, "files_refused"),
+        (BlobRefused("s3://memory/a", "a folder cannot keep it"), 400, "invalid_message"),
         (BlobError("s3://memory/a", "the key is s3cr3t"), 502, "files_refused"),
         (BlobUnavailable("s3://memory/a", "http://u:s3cr3t@h/"), 503, "files_unavailable"),
         (BlobChanged("s3://memory/a", "the key is s3cr3t"), 503, "files_unavailable"),

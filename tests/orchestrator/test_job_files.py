@@ -352,6 +352,17 @@ async def test_a_folder_goes_and_comes_as_a_whole(
     assert sorted(it.name for it in target.rglob("*")) == ["a", "b", "sub"]
 
 
+async def test_a_folder_with_an_empty_one_in_it_comes_as_a_whole(
+    files: JobFiles, blobs: MemoryBlobs
+) -> None:
+    for name in ("set/a", "set/empty/", "bare/"):
+        blobs.put(f"jobs/{JOB}/{name}", b"")
+    folder = await files.download("set/")
+    assert sorted(it.name for it in folder.iterdir()) == ["a", "empty"]
+    assert (folder / "empty").is_dir()
+    assert list((await files.download("bare/")).iterdir()) == []
+
+
 async def test_local_copies_are_nobody_elses(files: JobFiles, tmp_path: Path) -> None:
     files.path_to("a")
     [scratch] = inside(tmp_path / "work")

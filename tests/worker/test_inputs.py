@@ -390,6 +390,44 @@ async def test_nothing_is_transferred_for_an_attempt_that_is_over(
                 await files.upload(files.root / "out")
 
 
+async def test_downloads_of_one_attempt_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    async with open_desk(tmp_path, payload_max_bytes=1000) as desk:
+        await desk.put("a", bytes(600))
+        first, second, third = (desk.attempt(f"t{number}") for number in (1, 2, 3))
+        failed: list[DiskFault] = []
+
+        async def fetch(name: str) -> None:
+            try:
+                await second.fetch_one(uri("a"), second.root / name)
+            except DiskFault as exc:
+                failed.append(exc)
+
+        has_room, ends = trio.Event(), trio.Event()
+
+        async def hold() -> None:
+            async with first.open():
+                await first.fetch({"a": uri("a")}, {})
+                has_room.set()
+                await ends.wait()
+
+        async def want() -> None:
+            async with second.open(), trio.open_nursery() as downloads:
+                await second.make()
+                for name in ("x", "y"):
+                    downloads.start_soon(fetch, name)
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(hold)
+                await has_room.wait()
+                nursery.start_soon(want)
+                await trio.testing.wait_all_tasks_blocked(0.1)
+                ends.set()
+            async with third.open():
+                await third.fetch({"a": uri("a")}, {})
+        assert len(failed) == 1
+
+
 async def test_who_wants_much_room_is_not_passed_by(autojump_clock: MockClock) -> None:
     quota, order, begun = DiskQuota(10), [], trio.current_time()
 

@@ -287,7 +287,7 @@ async def test_an_escape_is_refused_and_nothing_is_uploaded(
     assert list(await desk.blobs.list(EVERYTHING)) == []
 
 
-@pytest.mark.parametrize("name", [os.fsdecode(b"\xff"), "a\x01b", "a\nb"])
+@pytest.mark.parametrize("name", [os.fsdecode(b"\xff"), "a\x01b", "a\nb", "a\\b", "a\u2028b"])
 async def test_a_name_that_s3_cannot_tell_is_refused(
     desk: Desk, files: AttemptFiles, name: str
 ) -> None:
@@ -329,6 +329,19 @@ async def test_a_file_that_is_named_twice_is_uploaded_once(desk: Desk, files: At
     stored = await desk.blobs.head(Location(BUCKET, "jobs/j1/t1/set/0"))
     assert told["one"]["etag"] == told["again"]["etag"] == stored.etag
     assert sum(share == 1.0 for share, _ in desk.told) == 1
+
+
+async def test_a_folder_has_what_was_uploaded_early_too(desk: Desk, files: AttemptFiles) -> None:
+    (files.root / "set").mkdir()
+    (files.root / "set" / "early").write_text("early")
+    await files.upload(files.root / "set" / "early")
+    (files.root / "set" / "early").rename(files.root / "set" / "late")
+    outcome = await files.deliver(Outcome(data={"set": str(files.root / "set")}))
+    told = outcome.passed_on["data_metadata"]
+    other = desk.attempt("t2")
+    async with other.open():
+        got = await other.fetch({"set": outcome.data["set"]}, told)
+        assert sorted(it.name for it in Path(got["set"]).iterdir()) == ["early", "late"]
 
 
 async def test_a_text_that_is_too_long_for_a_name_is_left_alone(files: AttemptFiles) -> None:

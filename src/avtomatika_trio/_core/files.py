@@ -25,16 +25,21 @@ _LONG_SECONDS = 3600.0
 _VERY_LONG_SECONDS = 86_400.0
 
 
-def take_due(ledger: Ledger, *, most: int) -> list[str]:
+def take_due(ledger: Ledger, *, most: int, retention_seconds: float) -> list[str]:
     """The jobs, up to *most*, whose files are to be removed now.
 
-    They are nobody else's for some minutes.
+    They are nobody else's for some minutes.  Who lets files stay longer than whoever set a
+    timer puts it off.
     """
     taken: list[str] = []
     for timer in ledger.due_files(most=most):
         job = ledger.job(timer.subject)
         if job is not None and not job.status.is_final:
             ledger.drop_timer(timer.kind, timer.subject)  # a retry may need them
+            continue
+        if job is not None and job.updated_at + retention_seconds > ledger.now:
+            due_at = job.updated_at + retention_seconds
+            ledger.put_timer(attrs.evolve(timer, due_at=due_at))
             continue
         ledger.put_timer(attrs.evolve(timer, due_at=ledger.now + _TAKEN_SECONDS))
         taken.append(timer.subject)

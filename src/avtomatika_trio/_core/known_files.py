@@ -28,18 +28,31 @@ def kept_metadata(said: Any) -> dict[str, Any]:
     return kept
 
 
-def metadata_of(params: Mapping[str, Any], state_history: Mapping[str, Any]) -> dict[str, Any]:
-    """What *state_history* knows of the files that *params* name, by their places there.
+def names_files(params: Any) -> bool:
+    """Whether *params* name any."""
+    return any(text.startswith(SCHEME) for _, text in texts_in(params))
+
+
+def files_known(*sources: Any) -> dict[str, Any]:
+    """What *sources* - results, in whatever they are nested - know of files, by their URIs.
 
     >>> history = {"cut": {"data_metadata": {"file": {"uri": "s3://b/k", "size": 7}}}}
-    >>> metadata_of({"film": {"path": "s3://b/k"}}, history)
-    {'film.path': {'uri': 's3://b/k', 'size': 7}}
+    >>> files_known(history)
+    {'s3://b/k': {'uri': 's3://b/k', 'size': 7}}
     """
-    named = [(place, text) for place, text in texts_in(params) if text.startswith(SCHEME)]
-    if not named:
+    return dict(entry for source in sources for entry in _entries_in(source))
+
+
+def metadata_of(params: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """What is *known*, by URIs, of the files that *params* name, by their places there.
+
+    >>> metadata_of({"film": {"path": "s3://b/k"}}, {"s3://b/k": {"uri": "s3://b/k"}})
+    {'film.path': {'uri': 's3://b/k'}}
+    """
+    if not known:
         return {}
-    known = dict(_entries_in(state_history))
-    return {place: known[uri] for place, uri in named if uri in known}
+    named = ((place, text) for place, text in texts_in(params) if text.startswith(SCHEME))
+    return {place: known[text] for place, text in named if text in known}
 
 
 def texts_in(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ The engine runs the handler; what the handler chose comes here as a `Decision` a
 one commit: the job, its tasks, its timers and its history.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
 import attrs
@@ -44,6 +44,8 @@ class Chose:
     """The handler chose an action."""
 
     action: Action
+    known_files: Mapping[str, Any] = attrs.field(factory=dict)
+    """What is known of files that its tasks are given, by their URIs; see `files_known`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -126,8 +128,8 @@ def advance(
         found = 0 if job is None else job.revision
         raise StaleRevision(claimed.id, claimed.revision, found)
     match decision:
-        case Chose(action=action):
-            _act(ledger, job, state_history, action, rules)
+        case Chose():
+            _act(ledger, job, state_history, decision, rules)
         case ReachedEnd():
             finish(ledger, job, _ending(job, state_history, decision), rules)
         case Broke(fault=fault):
@@ -139,22 +141,24 @@ def advance(
 
 
 def _act(
-    ledger: Ledger, job: Job, state_history: dict[str, Any], action: Action, rules: Rules
+    ledger: Ledger, job: Job, state_history: dict[str, Any], chose: Chose, rules: Rules
 ) -> None:
-    match action:
+    match chose.action:
         case GoTo(state=target):
             _record(ledger, job, "state_finished", next_state=target)
             enter(ledger, job, jobs.StateEntered(state=target, state_history=state_history), rules)
         case DispatchTask(spec=spec):
             moved = jobs.step(job, jobs.TaskDispatched(state_history=state_history), now=ledger.now)
             ledger.put_job(moved)
-            task = _add_task(ledger, moved, spec, branch=None, transitions=spec.transitions)
+            known = chose.known_files
+            transitions = spec.transitions
+            task = _add_task(ledger, moved, spec, known, branch=None, transitions=transitions)
             details = {"skill": spec.skill}
             _record(ledger, moved, "task_dispatched", task_id=task.id, details=details)
-        case DispatchParallel():
-            _fan_out(ledger, job, state_history, action, rules)
+        case DispatchParallel() as action:
+            _fan_out(ledger, job, state_history, action, chose.known_files, rules)
         case _:
-            assert_never(action)
+            assert_never(chose.action)
 
 
 def _fan_out(
@@ -162,6 +166,7 @@ def _fan_out(
     job: Job,
     state_history: dict[str, Any],
     action: DispatchParallel,
+    known: Mapping[str, Any],
     rules: Rules,
 ) -> None:
     total = len(action.specs)
@@ -193,7 +198,8 @@ def _fan_out(
         )
     )
     for branch, spec in enumerate(action.specs):
-        _add_task(ledger, moved, spec, branch=branch, transitions={}, held=branch >= released)
+        held = branch >= released
+        _add_task(ledger, moved, spec, known, branch=branch, transitions={}, held=held)
     _record(ledger, moved, "branches_dispatched", next_state=target, details={"branches": total})
 
 
@@ -201,6 +207,7 @@ def _add_task(
     ledger: Ledger,
     job: Job,
     spec: TaskSpec,
+    known: Mapping[str, Any],
     *,
     branch: int | None,
     transitions: dict[str, str],
@@ -215,7 +222,7 @@ def _add_task(
         state=job.state,
         skill=spec.skill,
         params=spec.params,
-        params_metadata=metadata_of(spec.params, job.state_history),
+        params_metadata=metadata_of(spec.params, known),
         priority=spec.priority,
         transitions=transitions,
         timeout_seconds=spec.timeout_seconds,

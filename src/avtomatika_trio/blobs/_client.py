@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     ClientError,
@@ -28,6 +29,8 @@ from avtomatika_trio.errors import (
     BlobMissing,
     BlobRefused,
 )
+
+logger = logging.getLogger(__name__)
 
 #: For each address of the server; a connection that takes longer is tried anew.
 _CONNECT_SECONDS = 5.0
@@ -79,7 +82,9 @@ def create_client(access: S3Access, most_connections: int) -> Any:
     )
     # At DEBUG it logs whole requests, session tokens among them.
     logging.getLogger("botocore").setLevel(logging.INFO)
-    client = boto3.session.Session().client(
+    # Whatever profile is named for other programs: what is needed is given.
+    plain = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+    client = boto3.session.Session(botocore_session=plain).client(
         "s3",
         endpoint_url=access.endpoint,
         aws_access_key_id=access.access_key.reveal(),
@@ -122,6 +127,7 @@ def translated(uri: str) -> Iterator[None]:
     except (AvtomatikaError, Passing, UploadGone, OSError):
         raise
     except Exception as exc:  # whatever it answers: it is no S3 server, or not ours
+        logger.warning("%s: an answer that makes no sense", uri, exc_info=exc)
         reason = f"the server's answer makes no sense ({type(exc).__name__}: {_first_line(exc)})"
         raise BlobDenied(uri, reason) from exc
 

@@ -1,7 +1,6 @@
 """Blobs in a folder of this machine: buckets are folders in it, keys are paths."""
 
 import os
-import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -32,6 +31,9 @@ _OLD_SECONDS = 86_400.0
 _BLOCK_BYTES = 1024 * 1024
 
 _LONGEST_NAME = 255
+
+#: Of a path with all of its folders (`PATH_MAX` of linux/limits.h), and some room for ours.
+_LONGEST_PATH = 4000
 
 
 @asynccontextmanager
@@ -157,12 +159,9 @@ class FolderBlobs:
                     with suppress(FileNotFoundError, NotADirectoryError):
                         path.unlink()
                     return 1
-                count = sum(1 for _ in _files(path))
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    shutil.rmtree(path)
-                return count
+                return _remove(path)
 
-        return await trio.to_thread.run_sync(remove, limiter=self.threads)
+        return await call_in_thread(remove, self.threads)
 
     async def presigned(self, at: Location, *, method: str, seconds: int) -> str | None:
         del at, method, seconds
@@ -196,14 +195,45 @@ class FolderBlobs:
                 raise BlobRefused(at.uri, f"a folder cannot keep a file of such a name: {part!r}")
             if len(os.fsencode(part)) > _LONGEST_NAME:
                 raise BlobRefused(at.uri, f"a part of its name has more than {_LONGEST_NAME} bytes")
-        return self.folder.joinpath(at.bucket, *parts)
+        path = self.folder.joinpath(at.bucket, *parts)
+        if len(os.fsencode(path)) > _LONGEST_PATH:
+            raise BlobRefused(at.uri, "its path in the folder would be too long")
+        return path
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for where, _, names in os.walk(folder):
+    """Every file below *folder*, however deeply they are nested."""
+    for entry, is_folder in _entries(folder):
+        if not is_folder:
+            yield entry
+
+
+def _entries(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """All that is below *folder*, and whether it is a folder; what is in one comes after it."""
+    left = [folder]
+    while left:
         check_line()
-        for name in names:
-            yield Path(where, name)
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(left.pop()) as found:
+            for entry in found:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                yield Path(entry.path), is_folder
+                if is_folder:
+                    left.append(Path(entry.path))
+
+
+def _remove(folder: Path) -> int:
+    """Remove *folder* and all that is in it; returns how many files there were."""
+    count, folders = 0, [folder]
+    for path, is_folder in _entries(folder):
+        if is_folder:
+            folders.append(path)
+        else:
+            path.unlink(missing_ok=True)
+            count += 1
+    for path in reversed(folders):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.rmdir()
+    return count
 
 
 def _copy(source: int, target: int, digest: Digest) -> Digest:
@@ -222,6 +252,7 @@ def _copy(source: int, target: int, digest: Digest) -> Digest:
 def _move(temporary: Path, target: Path) -> None:
     """Put a whole file into its place; its folder may be deleted at the same moment."""
     for last_try in (False, True):
+        made = [it for it in target.parents if not it.exists()]
         target.parent.mkdir(0o700, parents=True, exist_ok=True)
         try:
             temporary.replace(target)
@@ -229,7 +260,18 @@ def _move(temporary: Path, target: Path) -> None:
             if last_try:
                 raise
         else:
+            for folder in {target.parent, *(it.parent for it in made)}:
+                _sync(folder)
             return
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in it durable: results tell of the file as of one that is there."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _forget_old(folder: Path) -> None:

@@ -12,11 +12,18 @@ import msgspec
 import trio
 
 from avtomatika_trio._core import steps
-from avtomatika_trio._core.actions import Action, ActionFactory
+from avtomatika_trio._core.actions import (
+    Action,
+    ActionFactory,
+    DispatchParallel,
+    DispatchTask,
+    TaskSpec,
+)
 from avtomatika_trio._core.binding import HandlerValues, JobContext, bind
 from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio._core.job import Job, JobFault
 from avtomatika_trio._core.json_values import NotJson, copy_json
+from avtomatika_trio._core.known_files import files_known, names_files
 from avtomatika_trio._core.outcomes import as_branch_result
 from avtomatika_trio._core.state import State
 from avtomatika_trio.errors import ActionError, StaleRevision, StateError, StorageUnavailable
@@ -158,7 +165,7 @@ async def _run_handler(
         arguments = bind(state, values)
         returned = await _call(context, state, arguments, threads)
         history = _kept_history(arguments, values, state, job)
-        return _decision(blueprint, state, values.actions.chosen, returned), history
+        return _decision(blueprint, state, values, returned), history
     except StateError as exc:
         return steps.Broke(fault=_blueprint_fault(job, str(exc))), job.state_history
     except _NOT_THE_HANDLERS:
@@ -219,13 +226,31 @@ async def _call(
 
 
 def _decision(
-    blueprint: Blueprint, state: State, chosen: Action | None, returned: Any
+    blueprint: Blueprint, state: State, values: HandlerValues, returned: Any
 ) -> steps.Decision:
+    chosen = values.actions.chosen
     blueprint.allows(state.name, chosen)
     if chosen is not None:
-        return steps.Chose(action=chosen)
+        return steps.Chose(action=chosen, known_files=_known_files(chosen, values))
     result = _as_json(returned, state, "the returned value")
     return steps.ReachedEnd(outcome=state.outcome or "finished", returned=result)
+
+
+def _known_files(chosen: Action, values: HandlerValues) -> dict[str, Any]:
+    """What earlier results tell of files that tasks are given now.
+
+    Found before the commit, and once for all branches: a history may be large.
+    """
+    match chosen:
+        case DispatchTask(spec=spec):
+            specs: tuple[TaskSpec, ...] = (spec,)
+        case DispatchParallel(specs=specs):
+            pass
+        case _:
+            return {}
+    if not any(names_files(spec.params) for spec in specs):
+        return {}
+    return files_known(values.context.state_history, values.context.aggregation_results)
 
 
 def _kept_history(

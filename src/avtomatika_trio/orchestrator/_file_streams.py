@@ -128,6 +128,9 @@ class _Streams:
             raise _too_large(most)
         async with _temporary(self.context.task_files_dir, at.uri) as file:
             await _keep(request, file, at.uri, most)
+            if not self.context.access.lets_in(client):
+                detail = "the token was withdrawn while the file was sent"
+                raise HttpProblem(HTTPStatus.UNAUTHORIZED, "token_unknown", detail)
             still_runs(await owned_job(self.context, client, request.job_id))
             blob = await blobs_of(self.context).upload(file.fileno(), at, lambda _: None)
         await send_json(

@@ -37,7 +37,8 @@ async def run_file_sweeper(context: Context) -> None:
     if context.blobs is None:
         return
     async with trio.open_nursery() as loops:
-        loops.start_soon(_remove_files_again_and_again, context, context.blobs)
+        if context.rules.files_retention_seconds is not None:
+            loops.start_soon(_remove_files_again_and_again, context, context.blobs)
         loops.start_soon(_abort_uploads_again_and_again, context, context.blobs)
 
 
@@ -67,14 +68,20 @@ async def remove_files(context: Context, blobs: Blobs) -> bool:
         StorageUnavailable: it is not known whose files are due, or not noted that they are
             gone, which they may be.
     """
-    job_ids = await context.storage.commit(partial(files.take_due, most=_AT_A_TIME))
+    retention = context.rules.files_retention_seconds
+    assert retention is not None, "else files stay"
+    operation = partial(files.take_due, most=_AT_A_TIME, retention_seconds=retention)
+    job_ids = await context.storage.commit(operation)
     removed: list[str] = []
 
     async def remove(job_id: str) -> None:
         try:
             await blobs.delete(folder_of(blobs.bucket, job_id))
-        except BlobError as exc:
-            logger.warning("files of job %s stay for now: %s", job_id, exc)
+        except Exception as exc:
+            expected = isinstance(exc, BlobError)
+            logger.warning(
+                "files of job %s stay for now: %s", job_id, exc, exc_info=None if expected else exc
+            )
         else:
             removed.append(job_id)
 

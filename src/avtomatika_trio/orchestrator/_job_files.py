@@ -14,9 +14,10 @@ from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.known_files import SCHEME
 from avtomatika_trio.blobs import Blob, Blobs, Location, parse_uri
 from avtomatika_trio.blobs._disk import disk_faults
+from avtomatika_trio.blobs._names import fault_of
 from avtomatika_trio.errors import BlobMissing, BlobRefused, UnsafePath
 from avtomatika_trio.orchestrator._context import Context
-from avtomatika_trio.orchestrator._file_names import fault_of, folder_of
+from avtomatika_trio.orchestrator._file_names import folder_of
 from avtomatika_trio.orchestrator._step_folder import StepFolder
 
 T = TypeVar("T")
@@ -186,6 +187,9 @@ class JobFiles:
         under = self._prefix.at(f"{self._prefix.key}{short}/")
         for blob in await self._blobs.list(under):
             rest = blob.location.key.removeprefix(under.key)
+            if rest.endswith("/") or not rest:  # the mark of an empty folder
+                await trio.Path(folder / rest).mkdir(parents=True, exist_ok=True)
+                continue
             _check(rest)
             await trio.Path(folder / rest).parent.mkdir(parents=True, exist_ok=True)
             await self._download(blob, folder / rest)

@@ -11,10 +11,12 @@ from avtomatika_trio.errors import (
     BlobError,
     BlobMismatch,
     BlobMissing,
+    BlobRefused,
     BlobUnavailable,
     DiskFault,
     InvalidMessage,
     JobNotFound,
+    Problem,
     StorageUnavailable,
 )
 from avtomatika_trio.orchestrator._http import HttpProblem, invalid
@@ -53,6 +55,8 @@ def as_problem(exc: HttpProblem | AvtomatikaError) -> HttpProblem:
 
 def _of_file(exc: BlobError) -> HttpProblem:
     """What is wrong with a file; what a server or a disk has said is for the log alone."""
+    if isinstance(exc, BlobRefused):
+        return invalid(InvalidMessage((Problem("name", exc.reason),)))
     if isinstance(exc, BlobMissing):
         return HttpProblem(HTTPStatus.NOT_FOUND, "file_not_found", f"there is no {exc.uri}")
     logger.warning("a request for a file has failed: %s", exc)

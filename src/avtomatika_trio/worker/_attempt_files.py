@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import trio
 
-from avtomatika_trio.blobs import Blobs
+from avtomatika_trio.blobs import Blob, Blobs, Location
 from avtomatika_trio.errors import PermanentError, TransientError
 from avtomatika_trio.worker._blob_cache import BlobCache
 from avtomatika_trio.worker._containment import safe_component
@@ -70,6 +70,8 @@ class AttemptFiles:
     _is_made: bool = attrs.field(default=False, init=False)
     _is_over: bool = attrs.field(default=False, init=False)
     _transfers: set[trio.CancelScope] = attrs.field(factory=set, init=False)
+    _uploaded: dict[Location, Blob] = attrs.field(factory=dict, init=False)
+    _asking: trio.Lock = attrs.field(factory=trio.Lock, init=False)
 
     @property
     def root(self) -> Path:
@@ -130,8 +132,7 @@ class AttemptFiles:
         await self.make()
         inputs = Inputs(self.places.blobs, self.places.cache, self.places.buckets, self.root)
         await inputs.look(uris, known)
-        await self.places.quota.take(uris[0], inputs.size)
-        self._taken += inputs.size
+        await self._take(uris[0], inputs.size)
         paths = await inputs.fetch(Meter("downloading", inputs.size, self.tell).advance)
         found: dict[str, Any] = with_texts(params, lambda it: _instead(paths, it))
         return found
@@ -145,9 +146,18 @@ class AttemptFiles:
         inputs = Inputs(self.store(), self.places.cache, self.places.buckets, target.parent)
         with self._transfer():
             await inputs.look([uri], {})
-            await self.places.quota.take(uri, inputs.size, held=self._taken)
-            self._taken += inputs.size
+            await self._take(uri, inputs.size)
             await inputs.fetch(Meter("downloading", inputs.size, self.tell).advance, target)
+
+    async def _take(self, uri: str, size: int) -> None:
+        """Room on the disk, for one transfer after the other: the first may wait for it."""
+        async with self._asking:
+            await self.places.quota.take(uri, size, held=self._taken)
+            self._taken += size
+
+    def _outputs(self) -> Outputs:
+        places = self.places
+        return Outputs(self.store(), self.root, self.prefix, places.payload_dirs, self._uploaded)
 
     def end_transfers(self) -> None:
         """The attempt is over: end what a handler transfers, and let it begin no more.
@@ -197,7 +207,7 @@ class AttemptFiles:
             ours = [it for _, it in named if any(PurePath(it).is_relative_to(r) for r in roots)]
             reason = f"the result names {ours[0]!r}, but {_NO_STORE}" if ours else ""
             return failed(PERMANENT, reason) if ours else outcome
-        outputs = Outputs(self.places.blobs, self.root, self.prefix, self.places.payload_dirs)
+        outputs = self._outputs()
         size = await outputs.find(named)
         if size is None:
             return outcome
@@ -220,7 +230,7 @@ class AttemptFiles:
             BlobError: it cannot be uploaded.
             UnsafePath: it is not in the attempt's folder.
         """
-        outputs = Outputs(self.store(), self.root, self.prefix, self.places.payload_dirs)
+        outputs = self._outputs()
         with self._transfer():
             size = await outputs.find([("", str(path))])
             if size is None:

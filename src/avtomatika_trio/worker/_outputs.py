@@ -3,7 +3,6 @@
 import logging
 import os
 import tempfile
-import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import trio
 from avtomatika_trio._core.known_files import texts_in
 from avtomatika_trio.blobs import Advance, Blob, Blobs, Location
 from avtomatika_trio.blobs._line import call_in_thread
+from avtomatika_trio.blobs._names import fault_of
 from avtomatika_trio.blobs._together import in_turns, together
 from avtomatika_trio.errors import BlobError, PermanentError, UnsafePath
 from avtomatika_trio.worker._containment import files_in, open_inside
@@ -53,13 +53,23 @@ class Outputs:
         root: The attempt's folder.
         prefix: What their keys begin with.
         payload_dirs: What attempts have their folders in.
+        uploaded: What the attempt has uploaded so far, whatever became of it in its folder;
+            added to.
     """
 
-    def __init__(self, blobs: Blobs, root: Path, prefix: str, payload_dirs: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        blobs: Blobs,
+        root: Path,
+        prefix: str,
+        payload_dirs: Sequence[Path],
+        uploaded: dict[Location, Blob] | None = None,
+    ) -> None:
         self._blobs = blobs
         self._root = root
         self._prefix = prefix
         self._payload_dirs = tuple(payload_dirs)
+        self._uploaded = {} if uploaded is None else uploaded
         self._outputs: dict[str, _Output] = {}
 
     async def find(self, named: Sequence[tuple[str, str]]) -> int | None:
@@ -115,7 +125,7 @@ class Outputs:
         key = f"{self._prefix}{stem}/" if stem else self._prefix
         files: dict[str, tuple[Path, int]] = {}
         for name, path in files_in(self._root, real):
-            _check_name(name)
+            _check_name(f"{stem}/{name}" if stem else name)
             files[name] = path, 0 if path.is_dir() else self._size_of(path)
         return _Output(Location(self._blobs.bucket, key), files)
 
@@ -135,14 +145,19 @@ class Outputs:
             UnsafePath: one is not what it seemed to be when it was found.
         """
         wanted = self._wanted()
-        found: dict[Location, Blob] = {}
 
         async def put(at: Location) -> None:
-            found[at] = await self._put(wanted[at][0], at, advance)
+            self._uploaded[at] = await self._put(wanted[at][0], at, advance)
 
         await together(*in_turns(wanted, put, at_a_time=FILES_AT_A_TIME))
         for it in self._outputs.values():
-            it.blobs = {name: found[it.location.at(it.location.key + name)] for name in it.files}
+            # Whoever fetches a folder gets all that is there.
+            key = it.location.key
+            it.blobs = {
+                at.key.removeprefix(key): blob
+                for at, blob in self._uploaded.items()
+                if at.key == key or (it.location.is_folder and at.key.startswith(key))
+            }
         return {text: _entry(it) for text, it in self._outputs.items()}
 
     async def _put(self, path: Path, at: Location, advance: Advance) -> Blob:
@@ -171,16 +186,10 @@ def _exists(path: Path) -> bool:
 
 
 def _check_name(name: str) -> None:
-    """Refuse what cannot be told in XML, which S3 speaks."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        fault = "is not Unicode"
-    else:
-        if name.isprintable() or not any(unicodedata.category(it) == "Cc" for it in name):
-            return
-        fault = "has control characters"
-    raise PermanentError(f"a file's name {fault}: {os.fsencode(name)!r}; rename it")
+    """Refuse a name by which nobody could read the file."""
+    fault = fault_of(name.removesuffix("/"))
+    if name and fault is not None:
+        raise PermanentError(f"a file's name {fault}: {name!a}; rename it")
 
 
 def _entry(it: _Output) -> dict[str, Any]:
