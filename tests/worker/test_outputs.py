@@ -64,6 +64,16 @@ async def test_paths_may_be_path_objects_and_stand_alone(desk: Desk, files: Atte
     assert set(outcome.passed_on["data_metadata"]) == {"result"}
 
 
+async def test_what_is_nested_in_itself_is_left_to_those_who_want_json(
+    files: AttemptFiles,
+) -> None:
+    endless: list[Any] = [files.root / "a"]
+    endless += [endless, endless]
+    assert files.as_texts(endless) is endless
+    endless.pop(0)
+    assert files.as_texts({"x": endless})["x"] is endless
+
+
 async def test_a_folder_becomes_a_prefix(desk: Desk, files: AttemptFiles) -> None:
     (files.root / "set" / "sub").mkdir(parents=True)
     (files.root / "set" / "empty").mkdir()

@@ -184,9 +184,11 @@ class AttemptFiles:
 
     def as_texts(self, value: Any) -> Any:
         """*value*, of a handler, with its paths below the folder for payloads as texts."""
-        if not self.places.payload_dirs or not _has_path(value):
+        try:
+            has_paths = self.places.payload_dirs and _has_path(value)
+            return with_texts(value, self._as_text) if has_paths else value
+        except ValueError:  # it is no JSON, which will be told
             return value
-        return with_texts(value, self._as_text)
 
     def _as_text(self, it: Any) -> Any:
         if not isinstance(it, PurePath):

@@ -14,8 +14,14 @@ _LONGEST_NAME = 255
 
 
 def leaves_in(value: Any, depth: int = 0) -> Iterator[Any]:
-    """Everything in *value* that is neither a dict nor a list."""
-    if isinstance(value, dict | list | tuple) and depth <= MAX_DEPTH:
+    """Everything in *value* that is neither a dict nor a list.
+
+    Raises:
+        ValueError: it is nested too deeply, perhaps in itself.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    if isinstance(value, dict | list | tuple):
         for it in value.values() if isinstance(value, dict) else value:
             yield from leaves_in(it, depth + 1)
     else:
@@ -23,9 +29,13 @@ def leaves_in(value: Any, depth: int = 0) -> Iterator[Any]:
 
 
 def with_texts(value: Any, change: Callable[[Any], Any], depth: int = 0) -> Any:
-    """A copy of *value* in which every leaf is what *change* makes of it."""
+    """A copy of *value* in which every leaf is what *change* makes of it.
+
+    Raises:
+        ValueError: it is nested too deeply, perhaps in itself.
+    """
     if depth > MAX_DEPTH:
-        return value
+        raise ValueError("nested too deeply")
     if isinstance(value, dict):
         return {key: with_texts(it, change, depth + 1) for key, it in value.items()}
     if isinstance(value, list | tuple):
