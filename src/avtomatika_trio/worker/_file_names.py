@@ -9,6 +9,9 @@ from avtomatika_trio._core.known_files import SCHEME, texts_in
 from avtomatika_trio.blobs import Blob, Location
 from avtomatika_trio.errors import BlobRefused
 
+#: What is JSON is not nested more deeply.
+_MOST_LEVELS = MAX_DEPTH + 2
+
 #: Of one name, in bytes, on the file systems in use.
 _LONGEST_NAME = 255
 
@@ -19,7 +22,7 @@ def leaves_in(value: Any, depth: int = 0) -> Iterator[Any]:
     Raises:
         ValueError: it is nested too deeply, perhaps in itself.
     """
-    if depth > MAX_DEPTH:
+    if depth > _MOST_LEVELS:
         raise ValueError("nested too deeply")
     if isinstance(value, dict | list | tuple):
         for it in value.values() if isinstance(value, dict) else value:
@@ -34,7 +37,7 @@ def with_texts(value: Any, change: Callable[[Any], Any], depth: int = 0) -> Any:
     Raises:
         ValueError: it is nested too deeply, perhaps in itself.
     """
-    if depth > MAX_DEPTH:
+    if depth > _MOST_LEVELS:
         raise ValueError("nested too deeply")
     if isinstance(value, dict):
         return {key: with_texts(it, change, depth + 1) for key, it in value.items()}
