@@ -144,9 +144,11 @@ async def test_no_session_token_is_logged(caplog: pytest.LogCaptureFixture) -> N
     assert "never-shown" not in caplog.text
 
 
-async def test_a_profile_that_is_named_for_others_does_not_matter(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_what_is_configured_for_others_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "config").write_text("[no config")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_PROFILE", "of-another-program")
     async with open_script(answer("200 OK")) as script, _blobs_at(script.url) as blobs:
         assert (await blobs.head(AT)).etag == "e"

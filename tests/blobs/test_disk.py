@@ -3,14 +3,17 @@
 import errno
 import os
 import resource
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+import trio
 from tests.blobs.s3_server import S3Server
 
 from avtomatika_trio.blobs import Blob, Blobs, Location, Patience, open_folder, open_s3
@@ -158,6 +161,54 @@ async def test_folders_of_blobs_may_be_nested_very_deeply(tmp_path: Path) -> Non
         finally:
             sys.setrecursionlimit(limit)
     assert not (tmp_path / "kept" / blobs.bucket / "d").exists()
+
+
+DIES = """
+import os, sys, time, trio
+from pathlib import Path
+from avtomatika_trio.blobs import Location, _digest, open_folder
+
+def stop(self, data):  # in the middle of the copy
+    print("up", flush=True)
+    time.sleep(60)
+
+async def main():
+    _digest.Digest.update = stop
+    async with open_folder(Path(sys.argv[1])) as blobs:
+        descriptor = os.open(sys.argv[2], os.O_RDONLY)
+        await blobs.upload(descriptor, Location(blobs.bucket, "a"), lambda _: None)
+
+trio.run(main)
+"""
+
+
+async def test_what_a_killed_process_had_half_written_goes_and_what_a_living_one_has_stays(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a").write_bytes(_content(100_000))
+    kept = tmp_path / "kept"
+    command = [sys.executable, "-c", DIES, str(kept), str(tmp_path / "a")]
+    child = await trio.to_thread.run_sync(
+        partial(subprocess.Popen, command, stdout=subprocess.PIPE)
+    )
+    try:
+        assert child.stdout is not None
+        await trio.to_thread.run_sync(child.stdout.readline)
+        (half,) = (kept / ".unfinished").iterdir()
+        os.utime(half, (1, 1))  # long ago
+        async with open_folder(kept) as blobs:
+            everything = Location(blobs.bucket, "")
+            assert await blobs.unfinished(everything) == ()
+            assert half.exists()
+            child.kill()
+            child.wait()
+            await blobs.unfinished(everything)
+            assert not half.exists()
+    finally:
+        child.kill()
+        child.wait()
+        if child.stdout is not None:
+            child.stdout.close()
 
 
 async def test_a_path_that_is_too_long_is_no_fault_of_the_disk(tmp_path: Path) -> None:

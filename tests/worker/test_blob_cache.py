@@ -228,6 +228,19 @@ async def test_what_a_crash_has_spoilt_is_fetched_again(cache: BlobCache, tmp_pa
     assert blobs.downloads == ["k", "k"]
 
 
+async def test_an_entry_that_cannot_be_read_is_fetched_again(
+    cache: BlobCache, tmp_path: Path
+) -> None:
+    blobs = Counting()
+    await fetch(cache, blobs, a_blob(), tmp_path / "1")
+    (entry,) = (tmp_path / "cache").iterdir()
+    again = BlobCache.open(tmp_path / "cache", 3 * SIZE)
+    entry.unlink()
+    entry.symlink_to(tmp_path)  # a folder: reading it fails as a broken disk does
+    await fetch(again, blobs, a_blob(), tmp_path / "2")
+    assert blobs.downloads == ["k", "k"]
+
+
 async def test_what_is_kept_is_held_to_what_was_told(cache: BlobCache, tmp_path: Path) -> None:
     blobs = Counting()
     await fetch(cache, blobs, a_blob(), tmp_path / "1")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from avtomatika_trio.errors import UnsafePath
-from avtomatika_trio.worker._containment import open_inside, safe_component
+from avtomatika_trio.worker._containment import LinkCount, open_inside, safe_component
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_file_that_becomes_a_pipe_at_the_last_moment_is_not_read(
     with monkeypatch.context() as patched:
         patched.setattr(os, "open", replace_and_open)
         with pytest.raises(UnsafePath, match="not a regular file"):
-            open_inside(tmp_path, path)
+            open_inside(tmp_path, path, LinkCount(tmp_path))
 
 
 def test_a_refusal_leaves_nothing_open(tmp_path: Path) -> None:
@@ -50,5 +50,5 @@ def test_a_refusal_leaves_nothing_open(tmp_path: Path) -> None:
     os.link(tmp_path / "secret", tmp_path / "root" / "hard")
     before = os.listdir("/proc/self/fd")  # noqa: PTH208 - its entries are gone at once
     with pytest.raises(UnsafePath):
-        open_inside(tmp_path / "root", tmp_path / "root" / "hard")
+        open_inside(tmp_path / "root", tmp_path / "root" / "hard", LinkCount(tmp_path / "root"))
     assert os.listdir("/proc/self/fd") == before  # noqa: PTH208

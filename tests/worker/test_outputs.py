@@ -354,6 +354,45 @@ async def test_a_folder_has_what_was_uploaded_early_too(desk: Desk, files: Attem
         assert sorted(it.name for it in Path(got["set"]).iterdir()) == ["early", "late"]
 
 
+async def test_a_name_that_is_too_long_with_its_task_is_refused(
+    desk: Desk, files: AttemptFiles
+) -> None:
+    """Readers know it by both."""
+    folder = files.root / ("x" * 250)
+    folder.mkdir()
+    (folder / ("y" * 250)).write_text("fits with a task id of two letters")
+    assert (await files.deliver(Outcome(data=str(folder / ("y" * 250))))).data.endswith("y")
+    attempt = desk.attempt("t" * 30)
+    async with attempt.open():
+        await attempt.make()
+        folder = attempt.root / ("x" * 250)
+        folder.mkdir()
+        (folder / ("y" * 250)).write_text("does not")
+        with pytest.raises(PermanentError, match="more than 512 bytes"):
+            await attempt.deliver(Outcome(data=str(folder)))
+
+
+async def test_many_links_within_the_folder_are_counted_once(
+    files: AttemptFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (files.root / "set").mkdir()
+    for number in range(200):
+        (files.root / "set" / f"a{number}").write_text("a")
+        os.link(files.root / "set" / f"a{number}", files.root / "set" / f"b{number}")
+    walks = 0
+
+    def walk(*args: Any, **named: Any) -> Any:
+        nonlocal walks
+        walks += 1
+        return original(*args, **named)
+
+    original = os.walk
+    monkeypatch.setattr(os, "walk", walk)
+    outcome = await files.deliver(Outcome(data=str(files.root / "set")))
+    assert outcome.passed_on["data_metadata"]["result"]["files"] == 400
+    assert walks <= 4
+
+
 async def test_a_text_that_is_too_long_for_a_name_is_left_alone(files: AttemptFiles) -> None:
     text = f"{files.root}/{'x' * 300}/y"
     assert (await files.deliver(Outcome(data=text))).data == text

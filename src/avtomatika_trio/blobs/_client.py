@@ -1,6 +1,7 @@
 """The boto3 client, and what its errors mean."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,6 +40,7 @@ _CONNECT_SECONDS = 5.0
 _PASSING_CODES = frozenset(
     {
         "BadDigest",
+        "IncompleteBody",
         "InternalError",
         "OperationAborted",
         "RequestTimeout",
@@ -82,8 +84,11 @@ def create_client(access: S3Access, most_connections: int) -> Any:
     )
     # At DEBUG it logs whole requests, session tokens among them.
     logging.getLogger("botocore").setLevel(logging.INFO)
-    # Whatever profile is named for other programs: what is needed is given.
-    plain = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+    # Whatever is configured for other programs does not matter: what is needed is given.
+    nothing = (None, None, os.devnull, None)
+    unused: dict[str, Any] = {"profile": (None, None, None, None)}
+    unused |= {"config_file": nothing, "credentials_file": nothing}
+    plain = botocore.session.Session(session_vars=unused)
     client = boto3.session.Session(botocore_session=plain).client(
         "s3",
         endpoint_url=access.endpoint,

@@ -1,5 +1,6 @@
 """Blobs in a folder of this machine: buckets are folders in it, keys are paths."""
 
+import fcntl
 import os
 import time
 import uuid
@@ -26,7 +27,8 @@ _UNFINISHED = ".unfinished"
 #: What a key that ends in `/`, the mark of an empty folder, is on the disk.
 _MARK = ".folder"
 
-_OLD_SECONDS = 86_400.0
+#: Between the making of a file and its lock there is a moment.
+_YOUNG_SECONDS = 60.0
 
 _BLOCK_BYTES = 1024 * 1024
 
@@ -128,12 +130,13 @@ class FolderBlobs:
         with disk_faults(at.uri, "it cannot be kept in the folder"):
             temporary = self.folder / _UNFINISHED / uuid.uuid4().hex
             temporary.parent.mkdir(0o700, parents=True, exist_ok=True)
-            _forget_old(temporary.parent)
+            _forget_dead(temporary.parent)
             before = os.fstat(descriptor)
             try:
                 file = os.open(
                     temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
                 )
+                fcntl.flock(file, fcntl.LOCK_EX)
                 try:
                     sha256 = _copy(descriptor, file, Digest()).sha256
                     os.fsync(file)
@@ -172,8 +175,8 @@ class FolderBlobs:
         return self.path_of(at)
 
     async def unfinished(self, under: Location) -> Sequence[Unfinished]:
-        del under  # what a process that died has left is forgotten by the next upload
-        await trio.lowlevel.checkpoint()
+        del under  # nobody has to end any: what a process that died has left is forgotten
+        await trio.to_thread.run_sync(_forget_dead, self.folder / _UNFINISHED)
         return ()
 
     async def abort(self, upload: Unfinished) -> None:
@@ -274,12 +277,15 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _forget_old(folder: Path) -> None:
-    """Remove what processes that died have left."""
-    for path in folder.iterdir():
-        with suppress(OSError):
-            if path.stat().st_mtime < time.time() - _OLD_SECONDS:
-                path.unlink()
+def _forget_dead(folder: Path) -> None:
+    """Remove what processes that died have left: nobody holds its lock."""
+    with suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            with suppress(OSError):  # it is locked, or it has just been finished
+                if path.stat().st_mtime < time.time() - _YOUNG_SECONDS:
+                    with path.open("rb") as file:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        path.unlink()
 
 
 def _blob(at: Location, status: os.stat_result) -> Blob:

@@ -109,11 +109,12 @@ class BlobCache:
             return None
         if not entry.is_trusted:
             sha256 = await call_in_thread(partial(_sha256_of, entry.path), _threads())
-            entry.is_trusted = sha256 == entry.sha256
+            entry.is_trusted = sha256 == entry.sha256  # None if it cannot be read
         if entry.is_trusted:
             return entry
         del self._entries[key]
-        await trio.to_thread.run_sync(partial(entry.path.unlink, missing_ok=True))
+        with suppress(OSError):
+            await trio.to_thread.run_sync(partial(entry.path.unlink, missing_ok=True))
         return None
 
     async def _add(self, blobs: Blobs, blob: Blob, key: str, advance: Advance) -> _Entry:
@@ -167,12 +168,17 @@ def _threads() -> trio.CapacityLimiter:
     return trio.to_thread.current_default_thread_limiter()
 
 
-def _sha256_of(path: Path) -> str:
+def _sha256_of(path: Path) -> str | None:
     digest = Digest()
-    with path.open("rb") as file:
-        while data := file.read(_BLOCK_BYTES):
-            check_line()
-            digest.update(data)
+    try:
+        with path.open("rb") as file:
+            while data := file.read(_BLOCK_BYTES):
+                check_line()
+                digest.update(data)
+    except ConnectionError:
+        raise  # the line is cut
+    except OSError:
+        return None
     return digest.sha256
 
 

@@ -7,7 +7,10 @@ that lies elsewhere; a special file may never end.  Everything here blocks.
 import os
 import re
 import stat
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from avtomatika_trio.blobs._line import check_line
@@ -41,8 +44,42 @@ def inside(root: Path, name: str | os.PathLike[str]) -> Path:
     return real
 
 
-def open_inside(root: Path, path: Path) -> int:
+class LinkCount:
+    """How many names files have in *root*, as it was when the first was asked for.
+
+    Asked by several threads at a time.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[int, int]] | None = None
+
+    def of(self, status: os.stat_result) -> int:
+        """The names of the file that has this *status*."""
+        with self._lock:
+            if self._counts is None:
+                self._counts = self._count()
+            return self._counts[status.st_dev, status.st_ino]
+
+    def _count(self) -> Counter[tuple[int, int]]:
+        counts: Counter[tuple[int, int]] = Counter()
+        for where, _, names in os.walk(self._root):
+            for name in names:
+                check_line()
+                with suppress(FileNotFoundError):  # it is gone again
+                    found = os.lstat(Path(where, name))
+                    counts[found.st_dev, found.st_ino] += 1
+        return counts
+
+
+def open_inside(root: Path, path: Path, links: LinkCount) -> int:
     """Open *path*, as `inside` returned it, to read it; whatever has been done to it since.
+
+    Args:
+        root: The folder.
+        path: What is opened.
+        links: Of that folder.
 
     Returns:
         A descriptor, which the caller closes.
@@ -55,14 +92,14 @@ def open_inside(root: Path, path: Path) -> int:
         raise UnsafePath(f"{str(path)!r} is not a regular file")
     descriptor = os.open(path, _OPEN)
     try:
-        _check_opened(root, path, descriptor)
+        _check_opened(root, path, descriptor, links)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _check_opened(root: Path, path: Path, descriptor: int) -> None:
+def _check_opened(root: Path, path: Path, descriptor: int, links: LinkCount) -> None:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise UnsafePath(f"{str(path)!r} is not a regular file")
@@ -72,7 +109,7 @@ def _check_opened(root: Path, path: Path, descriptor: int) -> None:
         real = Path(os.path.realpath(path))
     if not real.is_relative_to(os.path.realpath(root)):
         raise UnsafePath(f"{str(path)!r} leads out of the folder of this attempt")
-    if status.st_nlink > 1 and _names_of(root, status) < status.st_nlink:
+    if status.st_nlink > 1 and links.of(status) < status.st_nlink:
         raise UnsafePath(
             f"{str(path)!r} is a hard link to a file outside of the folder of this attempt; copy it"
         )
@@ -96,6 +133,7 @@ def files_in(root: Path, folder: Path) -> Iterator[tuple[str, Path]]:
                 inside(root, here / name)
                 raise UnsafePath(f"{str(here / name)!r} is a link to a folder; copy it")
         for name in sorted(names):
+            check_line()
             real = inside(root, here / name)
             if not os.path.lexists(real):
                 raise PermanentError(f"{str(here / name)!r} is a link that leads nowhere")
@@ -116,12 +154,3 @@ def safe_component(text: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}", text):
         return text
     return f"x{text.encode(errors='surrogatepass').hex()[:200]}"
-
-
-def _names_of(root: Path, status: os.stat_result) -> int:
-    """How many names in *root* the file of *status* has."""
-    count = 0
-    for where, _, names in os.walk(root):
-        for name in names:
-            count += os.path.samestat(os.lstat(Path(where, name)), status)
-    return count

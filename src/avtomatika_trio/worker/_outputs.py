@@ -17,7 +17,7 @@ from avtomatika_trio.blobs._line import call_in_thread
 from avtomatika_trio.blobs._names import fault_of
 from avtomatika_trio.blobs._together import in_turns, together
 from avtomatika_trio.errors import BlobError, PermanentError, UnsafePath
-from avtomatika_trio.worker._containment import files_in, open_inside
+from avtomatika_trio.worker._containment import LinkCount, files_in, open_inside
 from avtomatika_trio.worker._inputs import FILES_AT_A_TIME, manifest_digest
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ class Outputs:
         self._payload_dirs = tuple(payload_dirs)
         self._uploaded = {} if uploaded is None else uploaded
         self._outputs: dict[str, _Output] = {}
+        self._links = LinkCount(root)
 
     async def find(self, named: Sequence[tuple[str, str]]) -> int | None:
         """Look which of *named* are to be uploaded; returns how many bytes, None: no file.
@@ -118,20 +119,27 @@ class Outputs:
 
     def _output(self, real: Path, relative: str) -> _Output:
         stem = "" if relative == "." else relative
-        _check_name(stem)
+        self._check_name(stem)
         if not real.is_dir():
             location = Location(self._blobs.bucket, f"{self._prefix}{stem}")
             return _Output(location, {"": (real, self._size_of(real))})
         key = f"{self._prefix}{stem}/" if stem else self._prefix
         files: dict[str, tuple[Path, int]] = {}
         for name, path in files_in(self._root, real):
-            _check_name(f"{stem}/{name}" if stem else name)
+            self._check_name(f"{stem}/{name}" if stem else name)
             files[name] = path, 0 if path.is_dir() else self._size_of(path)
         return _Output(Location(self._blobs.bucket, key), files)
 
+    def _check_name(self, name: str) -> None:
+        """Refuse a name by which nobody could read the file: the task's id is a part of it."""
+        task_id = self._prefix.split("/")[2]
+        fault = fault_of(f"{task_id}/{name}".removesuffix("/"))
+        if fault is not None:
+            raise PermanentError(f"a file's name {fault}: {name!a}; rename it")
+
     def _size_of(self, path: Path) -> int:
         """Of a file that may be uploaded: all are looked at before the first one is."""
-        descriptor = open_inside(self._root, path)
+        descriptor = open_inside(self._root, path, self._links)
         try:
             return os.fstat(descriptor).st_size
         finally:
@@ -145,6 +153,7 @@ class Outputs:
             UnsafePath: one is not what it seemed to be when it was found.
         """
         wanted = self._wanted()
+        self._links = LinkCount(self._root)  # as it is now
 
         async def put(at: Location) -> None:
             self._uploaded[at] = await self._put(wanted[at][0], at, advance)
@@ -161,7 +170,9 @@ class Outputs:
         return {text: _entry(it) for text, it in self._outputs.items()}
 
     async def _put(self, path: Path, at: Location, advance: Advance) -> Blob:
-        opening = _empty_file if at.is_folder else partial(open_inside, self._root, path)
+        opening = (
+            _empty_file if at.is_folder else partial(open_inside, self._root, path, self._links)
+        )
         try:
             descriptor = await trio.to_thread.run_sync(opening)
         except OSError as exc:
@@ -183,13 +194,6 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError:  # no file has such a name
         return False
-
-
-def _check_name(name: str) -> None:
-    """Refuse a name by which nobody could read the file."""
-    fault = fault_of(name.removesuffix("/"))
-    if name and fault is not None:
-        raise PermanentError(f"a file's name {fault}: {name!a}; rename it")
 
 
 def _entry(it: _Output) -> dict[str, Any]:
