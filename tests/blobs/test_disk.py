@@ -16,7 +16,7 @@ import pytest
 import trio
 from tests.blobs.s3_server import S3Server
 
-from avtomatika_trio.blobs import Blob, Blobs, Location, Patience, open_folder, open_s3
+from avtomatika_trio.blobs import Blob, Blobs, Location, Patience, _folder, open_folder, open_s3
 from avtomatika_trio.blobs._download import PIECE_BYTES
 from avtomatika_trio.errors import BlobRefused, DiskFault
 from avtomatika_trio.testing._promises_blobs import _content, _ignore, _put
@@ -164,13 +164,13 @@ async def test_folders_of_blobs_may_be_nested_very_deeply(tmp_path: Path) -> Non
 
 
 DIES = """
-import os, sys, time, trio
+import os, sys, trio
 from pathlib import Path
 from avtomatika_trio.blobs import Location, _digest, open_folder
 
 def stop(self, data):  # in the middle of the copy
     print("up", flush=True)
-    time.sleep(60)
+    sys.stdin.read()  # until it is killed
 
 async def main():
     _digest.Digest.update = stop
@@ -189,7 +189,7 @@ async def test_what_a_killed_process_had_half_written_goes_and_what_a_living_one
     kept = tmp_path / "kept"
     command = [sys.executable, "-c", DIES, str(kept), str(tmp_path / "a")]
     child = await trio.to_thread.run_sync(
-        partial(subprocess.Popen, command, stdout=subprocess.PIPE)
+        partial(subprocess.Popen, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     )
     try:
         assert child.stdout is not None
@@ -207,8 +207,28 @@ async def test_what_a_killed_process_had_half_written_goes_and_what_a_living_one
     finally:
         child.kill()
         child.wait()
-        if child.stdout is not None:
-            child.stdout.close()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+async def test_what_is_whole_is_not_taken_for_left_over_before_it_has_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    move = _folder._move
+
+    def late(temporary: Path, target: Path) -> None:
+        os.utime(temporary, (1, 1))  # its fsync took long
+        _folder._forget_dead(temporary.parent)
+        move(temporary, target)
+
+    monkeypatch.setattr(_folder, "_move", late)
+    async with open_folder(tmp_path / "kept") as blobs:
+        at = Location(blobs.bucket, "one.bin")
+        with (tmp_path / "a").open("rb") as file:
+            await blobs.upload(file.fileno(), at, _ignore)
+        assert (await blobs.head(at)).size == 1
 
 
 async def test_a_path_that_is_too_long_is_no_fault_of_the_disk(tmp_path: Path) -> None:

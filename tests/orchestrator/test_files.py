@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,7 +22,8 @@ from tests.orchestrator.clients import (
 )
 from tests.orchestrator.serving import connect, open_server, read_to_end
 
-from avtomatika_trio._core.access import Role
+from avtomatika_trio._core.access import AuditRow, Role
+from avtomatika_trio._core.admission import apply
 from avtomatika_trio.blobs import open_folder
 from avtomatika_trio.errors import (
     BlobChanged,
@@ -515,3 +517,32 @@ async def test_a_job_that_ends_while_its_file_comes_does_not_get_it(
     await app(http_scope("PUT", f"{job}/files/content/a"), receive, send)
     assert sent[0]["status"] == 409
     assert (await client.get(f"{job}/files")).json() == {"files": []}
+
+
+async def test_a_token_that_is_withdrawn_while_a_file_comes_brings_none(
+    context: Context, tmp_path: Path
+) -> None:
+    await let_in(context, "ada", roles=(Role.SUBMITTER,))
+    headers = [(b"host", b"o"), (b"x-client-token", b"token-of-ada")]
+    async with open_client(context) as client:
+        ada = {"X-Client-Token": "token-of-ada"}
+        posted = await client.post("/api/v1/jobs/resize", headers=ada)
+        job = f"/api/v1/jobs/{posted.json()['job_id']}"
+        sent: list[dict[str, Any]] = []
+        bodies = [b"x", b"y"]
+
+        async def receive() -> dict[str, Any]:
+            if len(bodies) == 1:
+                row = AuditRow(at=0, who="test", action="test", origin="")
+                operation = partial(apply, workers=None, clients=(), audit=row)
+                await context.storage.commit(operation)
+                await context.access.open()
+            return {"type": "http.request", "body": bodies.pop(), "more_body": bool(bodies)}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        scope = http_scope("PUT", f"{job}/files/content/a", headers=headers)
+        await create_app(context)(scope, receive, send)
+        assert sent[0]["status"] == 401
+        assert (await client.get(f"{job}/files")).json() == {"files": []}

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from avtomatika_trio._core.known_files import uris_in
 from avtomatika_trio.blobs import Blob, Location
 from avtomatika_trio.errors import BlobRefused
-from avtomatika_trio.worker._file_names import LocalNames, relative_names, uris_in
+from avtomatika_trio.worker._file_names import LocalNames, relative_names
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,6 @@ from avtomatika_trio.errors import (
 from avtomatika_trio.worker._inputs import manifest_digest
 from avtomatika_trio.worker._outcome import Outcome
 from avtomatika_trio.worker._quota import DiskQuota
-
-
-@pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
-        yield opened
 
 
 def uri(key: str, bucket: str = BUCKET) -> str:

@@ -20,12 +20,6 @@ EVERYTHING = Location(BUCKET, "")
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
-        yield opened
-
-
-@pytest.fixture
 async def files(desk: Desk) -> AsyncIterator[AttemptFiles]:
     attempt = desk.attempt()
     async with attempt.open():

@@ -7,17 +7,11 @@ from typing import Any
 import pytest
 import trio
 from tests.worker.fake_orchestrator import FakeOrchestrator
-from tests.worker.file_cases import BUCKET, Desk, open_desk
+from tests.worker.file_cases import BUCKET, Desk
 from tests.worker.worker_cases import running
 
 from avtomatika_trio.errors import BlobMissing, UnsafePath
 from avtomatika_trio.worker import TaskFiles, Worker
-
-
-@pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -28,9 +28,10 @@ def kept_metadata(said: Any) -> dict[str, Any]:
     return kept
 
 
-def names_files(params: Any) -> bool:
-    """Whether *params* name any."""
-    return any(text.startswith(SCHEME) for _, text in texts_in(params))
+def uris_in(params: Any) -> list[str]:
+    """Each URI that params name, once."""
+    found = (text for _, text in texts_in(params) if text.startswith(SCHEME))
+    return list(dict.fromkeys(found))
 
 
 def files_known(*sources: Any) -> dict[str, Any]:

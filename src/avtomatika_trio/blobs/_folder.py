@@ -132,25 +132,22 @@ class FolderBlobs:
             temporary.parent.mkdir(0o700, parents=True, exist_ok=True)
             _forget_dead(temporary.parent)
             before = os.fstat(descriptor)
+            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                file = os.open(
-                    temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
-                )
-                fcntl.flock(file, fcntl.LOCK_EX)
-                try:
-                    sha256 = _copy(descriptor, file, Digest()).sha256
-                    os.fsync(file)
-                finally:
-                    os.close(file)
+                fcntl.flock(file, fcntl.LOCK_EX)  # until it has its place, or is gone
+                sha256 = _copy(descriptor, file, Digest()).sha256
+                os.fsync(file)
                 check_unchanged(at.uri, before, descriptor)
-                try:
-                    _move(temporary, target)
-                except (FileExistsError, IsADirectoryError, NotADirectoryError):
-                    reason = "in a folder, a file and a folder cannot have the same name"
-                    raise BlobRefused(at.uri, reason) from None
+                _move(temporary, target)
+            except (FileExistsError, IsADirectoryError, NotADirectoryError):
+                temporary.unlink(missing_ok=True)
+                reason = "in a folder, a file and a folder cannot have the same name"
+                raise BlobRefused(at.uri, reason) from None
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
+            finally:
+                os.close(file)
             return attrs.evolve(_blob(at, target.stat()), checksum=("sha256", sha256))
 
     async def delete(self, at: Location) -> int:

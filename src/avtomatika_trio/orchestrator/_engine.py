@@ -23,7 +23,7 @@ from avtomatika_trio._core.binding import HandlerValues, JobContext, bind
 from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio._core.job import Job, JobFault
 from avtomatika_trio._core.json_values import NotJson, copy_json
-from avtomatika_trio._core.known_files import files_known, names_files
+from avtomatika_trio._core.known_files import files_known, uris_in
 from avtomatika_trio._core.outcomes import as_branch_result
 from avtomatika_trio._core.state import State
 from avtomatika_trio.errors import ActionError, StaleRevision, StateError, StorageUnavailable
@@ -248,7 +248,7 @@ def _known_files(chosen: Action, values: HandlerValues) -> dict[str, Any]:
             pass
         case _:
             return {}
-    if not any(names_files(spec.params) for spec in specs):
+    if not any(uris_in(spec.params) for spec in specs):
         return {}
     return files_known(values.context.state_history, values.context.aggregation_results)
 

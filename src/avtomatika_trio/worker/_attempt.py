@@ -21,6 +21,7 @@ from avtomatika_trio.errors import (
 from avtomatika_trio.worker._attempt_files import AttemptFiles
 from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._outcome import (
+    INVALID_INPUT,
     PERMANENT,
     TRANSIENT,
     Outcome,
@@ -35,8 +36,6 @@ from avtomatika_trio.worker._skills import Skill
 from avtomatika_trio.worker._task_files import TaskFiles
 
 logger = logging.getLogger(__name__)
-
-INVALID_INPUT = "INVALID_INPUT_ERROR"
 
 
 class Ending(enum.Enum):

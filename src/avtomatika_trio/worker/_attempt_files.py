@@ -12,11 +12,12 @@ from typing import Any
 import attrs
 import trio
 
+from avtomatika_trio._core.known_files import uris_in
 from avtomatika_trio.blobs import Blob, Blobs, Location
 from avtomatika_trio.errors import PermanentError, TransientError
 from avtomatika_trio.worker._blob_cache import BlobCache
 from avtomatika_trio.worker._containment import safe_component
-from avtomatika_trio.worker._file_names import leaves_in, uris_in, with_texts
+from avtomatika_trio.worker._file_names import leaves_in, with_texts
 from avtomatika_trio.worker._inputs import Inputs
 from avtomatika_trio.worker._outcome import PERMANENT, Outcome, failed
 from avtomatika_trio.worker._outputs import Outputs, candidates

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from avtomatika_trio._core.json_values import MAX_DEPTH
-from avtomatika_trio._core.known_files import SCHEME, texts_in
 from avtomatika_trio.blobs import Blob, Location
 from avtomatika_trio.errors import BlobRefused
 
@@ -44,12 +43,6 @@ def with_texts(value: Any, change: Callable[[Any], Any], depth: int = 0) -> Any:
     if isinstance(value, list | tuple):
         return [with_texts(it, change, depth + 1) for it in value]
     return change(value)
-
-
-def uris_in(params: Any) -> list[str]:
-    """Each URI that params name, once."""
-    found = (text for _, text in texts_in(params) if text.startswith(SCHEME))
-    return list(dict.fromkeys(found))
 
 
 class LocalNames:

@@ -35,6 +35,7 @@ from avtomatika_trio.errors import HandlerError
 
 TRANSIENT = "TRANSIENT_ERROR"
 PERMANENT = "PERMANENT_ERROR"
+INVALID_INPUT = "INVALID_INPUT_ERROR"
 FAILURE = "failure"
 
 _RESULT_KEYS = frozenset(

@@ -33,9 +33,6 @@ class DiskQuota:
         Raises:
             DiskFault: it is more than there is at all, or, for one that has some, now.
         """
-        if held and self._max_bytes is not None and self._used + size > self._max_bytes:
-            text = f"there is no room for {size} more bytes now (WORKER_PAYLOAD_MAX_BYTES)"
-            raise DiskFault(uri, text)
         if self._max_bytes is not None and size > self._max_bytes:
             raise DiskFault(
                 uri,
@@ -43,12 +40,18 @@ class DiskQuota:
                 " (WORKER_PAYLOAD_MAX_BYTES)",
             )
         if held:
+            if self._lacks(size):
+                text = f"there is no room for {size} more bytes now (WORKER_PAYLOAD_MAX_BYTES)"
+                raise DiskFault(uri, text)
             self._used += size
             return
         async with self._turn:  # who wants much is not passed by for ever
-            while self._max_bytes is not None and self._used + size > self._max_bytes:
+            while self._lacks(size):
                 await self._freed.park()
             self._used += size
+
+    def _lacks(self, size: int) -> bool:
+        return self._max_bytes is not None and self._used + size > self._max_bytes
 
     def give_back(self, size: int) -> None:
         """The attempt that took it has ended."""

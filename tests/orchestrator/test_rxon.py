@@ -1,0 +1,26 @@
+"""What a worker is told when it registers with something that does not fit."""
+
+import pytest
+
+from avtomatika_trio._wire.messages import RXON_VERSION, Registration
+from avtomatika_trio.orchestrator._rxon import warning_for
+
+
+@pytest.mark.parametrize(
+    ("version", "theirs", "ours", "says"),
+    [
+        (RXON_VERSION, None, None, None),
+        (RXON_VERSION, None, "here", None),
+        (RXON_VERSION, "here", "here", None),
+        (RXON_VERSION, "there", "here", "files in another place"),
+        (RXON_VERSION, "there", None, "files in another place"),
+        ("1.0b1", "here", "here", "Protocol version mismatch"),
+    ],
+)
+def test_another_place_for_files_is_told_and_another_protocol(
+    version: str, theirs: str | None, ours: str | None, says: str | None
+) -> None:
+    capabilities = {} if theirs is None else {"s3_config_hash": theirs}
+    said = Registration(worker_id="w1", capabilities=capabilities)
+    warning = warning_for(said, version, ours)
+    assert warning is None if says is None else says in (warning or "")
