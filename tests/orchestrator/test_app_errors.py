@@ -352,3 +352,16 @@ async def test_a_head_request_has_no_body() -> None:
     async with open_client(make_context()) as client:
         answer = await client.head("/healthz")
     assert (answer.status_code, answer.content) == (200, b"")
+
+
+@pytest.mark.parametrize("host", [b".", b"a..b", b"x" * 70 + b".y"])
+async def test_a_body_that_is_too_large_with_a_host_that_is_none_is_answered_once(
+    host: bytes,
+) -> None:
+    """Its length was not announced: it is refused while Quart refuses the host."""
+    app = create_app(make_context(max_body_bytes=1000))
+    answer = await ask_raw(
+        app, "GET", "/_public/status", body=b"x" * 2000, headers=[(b"host", host)]
+    )
+    assert answer.status in {400, 413}
+    assert json.loads(answer.body)["code"] in {"bad_host", "body_too_large"}

@@ -13,6 +13,7 @@ import trio
 from tests.worker.file_cases import Desk, open_desk
 
 from avtomatika_trio.blobs import Advance, Blob, Location
+from avtomatika_trio.blobs._line import check_line
 from avtomatika_trio.errors import BlobMismatch, BlobUnavailable, ConfigError
 from avtomatika_trio.worker import _blob_cache
 from avtomatika_trio.worker._blob_cache import BlobCache
@@ -257,11 +258,16 @@ async def test_a_copy_ends_when_it_is_cancelled(
     await fetch(cache, blobs, a_blob(), tmp_path / "1")
 
     def ioctl(*args: object) -> None:
-        begun.set()
         raise OSError  # no clones here
 
+    def check_slowly() -> None:
+        begun.set()
+        threading.Event().wait(0.001)
+        check_line()
+
     monkeypatch.setattr(fcntl, "ioctl", ioctl)
-    monkeypatch.setattr(_blob_cache, "_BLOCK_BYTES", 1)  # hours for a whole one
+    monkeypatch.setattr(_blob_cache, "check_line", check_slowly)
+    monkeypatch.setattr(_blob_cache, "_BLOCK_BYTES", 1)  # five minutes for a whole one
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fetch, cache, blobs, a_blob(), tmp_path / "2")

@@ -5,6 +5,7 @@ Nothing runs here besides requests: the loops are siblings of the server.
 """
 
 import logging
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -175,7 +176,8 @@ async def _with_last_resort(app: AsgiApp, scope: Scope, receive: Receive, send: 
     except* ClientGone:
         pass  # nobody is there to be told anything
     except* BadRequest:  # Quart looks at `Host` before it looks for a handler of errors
-        await send_problem(send, _BAD_HOST)
+        with suppress(ClientGone):  # its body may have been refused meanwhile
+            await send_problem(send, _BAD_HOST)
     except* Exception:  # the border to every request: one fails, and is answered
         nobody_is_there = hung_up and not begun  # Quart raises when it would answer
         if begun and not gone:
