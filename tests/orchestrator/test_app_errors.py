@@ -364,4 +364,5 @@ async def test_a_body_that_is_too_large_with_a_host_that_is_none_is_answered_onc
         app, "GET", "/_public/status", body=b"x" * 2000, headers=[(b"host", host)]
     )
     assert answer.status in {400, 413}
-    assert json.loads(answer.body)["code"] in {"bad_host", "body_too_large"}
+    # Which of the two is first is chance; for the first two see the test of hosts alone.
+    assert json.loads(answer.body)["code"] in {"bad_host", "bad_request", "body_too_large"}
