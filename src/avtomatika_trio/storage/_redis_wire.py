@@ -1,0 +1,138 @@
+"""What goes to a Redis server and comes back, as bytes: RESP2, packed and read by hand.
+
+redis-py's own packing and parsing take several times as long, and this is where a bridge
+spends its time.
+"""
+
+import hashlib
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from redis.exceptions import ResponseError
+
+Argument = bytes | str | int | float
+Command = tuple[Argument, ...]
+
+_RECEIVE_BYTES = 64 * 1024
+
+
+@attrs.frozen
+class Script:
+    """A script in Lua; a server that does not know it yet is given it."""
+
+    name: str
+    source: str
+    sha: str = attrs.field(init=False, repr=False)
+
+    @sha.default
+    def _digest(self) -> str:
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+@attrs.frozen
+class ScriptCall:
+    """A script to run, on these keys."""
+
+    script: Script
+    keys: tuple[str, ...]
+    args: Sequence[Argument] = ()
+
+    def command(self) -> Command:
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
+
+class Closed(OSError):
+    """The other end has closed the connection."""
+
+
+def pack(command: Command) -> bytes:
+    """*command* as it goes over the wire.
+
+    Raises:
+        TypeError: an argument is none that Redis can take.
+    """
+    parts = [b"*%d\r\n" % len(command)]
+    for argument in command:
+        value = argument if type(argument) is bytes else _encoded(argument)
+        parts.append(b"$%d\r\n%b\r\n" % (len(value), value))
+    return b"".join(parts)
+
+
+def _encoded(argument: Argument) -> bytes:
+    if isinstance(argument, str):
+        return argument.encode()
+    if isinstance(argument, bytes):
+        return argument
+    if isinstance(argument, bool) or not isinstance(argument, int | float):
+        raise TypeError(f"a command takes bytes, str, int and float, not {argument!r}")
+    return repr(argument).encode()
+
+
+class Replies:
+    """The replies that come from a socket, one after the other.
+
+    Text is bytes; an error reply is a `ResponseError` that is returned, with its whole line.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._buffer = b""
+        self._at = 0
+
+    def waits(self) -> bool:
+        """Whether some of the next reply has been received already."""
+        return self._at < len(self._buffer)
+
+    def next(self) -> Any:
+        """The next reply; waits for it.
+
+        Raises:
+            OSError: the connection broke, or its timeout has passed.
+        """
+        line = self._line()
+        kind, rest = line[:1], line[1:]
+        if kind == b"$":
+            size = int(rest)
+            return None if size < 0 else self._bulk(size)
+        if kind == b"+":
+            return rest
+        if kind == b":":
+            return int(rest)
+        if kind == b"*":
+            size = int(rest)
+            return None if size < 0 else [self.next() for _ in range(size)]
+        if kind == b"-":
+            return ResponseError(rest.decode(errors="replace"))
+        raise Closed(f"it does not speak the protocol of Redis: {line[:40]!r}")
+
+    def _line(self) -> bytes:
+        while True:
+            end = self._buffer.find(b"\r\n", self._at)
+            if end >= 0:
+                line = self._buffer[self._at : end]
+                self._at = end + 2
+                return line
+            self._receive(len(self._buffer) - self._at + 1)
+
+    def _bulk(self, size: int) -> bytes:
+        if len(self._buffer) - self._at < size + 2:
+            self._receive(size + 2)
+        begin = self._at
+        self._at = begin + size + 2
+        return self._buffer[begin : begin + size]
+
+    def _receive(self, least: int) -> None:
+        """Have at least so many bytes in the buffer that are not used yet."""
+        pieces = [self._buffer[self._at :]]
+        have = len(pieces[0])
+        try:
+            while have < least:
+                piece = self._sock.recv(max(_RECEIVE_BYTES, min(least - have, 16 * _RECEIVE_BYTES)))
+                if not piece:
+                    raise Closed("it closed the connection")
+                pieces.append(piece)
+                have += len(piece)
+        finally:
+            self._buffer, self._at = b"".join(pieces), 0
