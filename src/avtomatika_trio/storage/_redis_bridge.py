@@ -81,10 +81,12 @@ class RedisBridge:
         task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
 
         def told(answer: list[Any] | StorageUnavailable) -> None:
-            if task is not None:
-                failed = isinstance(answer, StorageUnavailable)
-                result = outcome.Error(answer) if failed else outcome.Value(answer)
-                trio.lowlevel.reschedule(task, result)
+            if task is None:
+                return
+            if isinstance(answer, StorageUnavailable):
+                trio.lowlevel.reschedule(task, outcome.Error(answer))
+            else:
+                trio.lowlevel.reschedule(task, outcome.Value(answer))
 
         def abandon(_: object) -> trio.lowlevel.Abort:
             nonlocal task

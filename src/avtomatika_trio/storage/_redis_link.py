@@ -43,8 +43,10 @@ class Link:
 
     def __init__(self, connection: Connection, place: Place) -> None:
         self._connection = connection
-        # It has no public way to the socket before 6.0.
-        self.sock: socket.socket = connection._sock  # type: ignore[union-attr] # noqa: SLF001
+        # Versions before 6.0 have no public way to it.
+        sock: socket.socket | None = connection._sock  # noqa: SLF001
+        assert sock is not None
+        self.sock = sock
         self.replies = Replies(self.sock)
         self.place = place
 
@@ -56,6 +58,12 @@ class Link:
         """
         self.sock.sendall(b"".join(map(pack, commands)))
         return [self.replies.next() for _ in commands]
+
+    def pending(self) -> bool:
+        """Whether some of the next reply has arrived in this process already."""
+        if self.replies.waits():
+            return True
+        return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
 
     def shut(self) -> None:
         """Wake who waits for this connection, in whatever thread: it is broken now."""
@@ -132,7 +140,7 @@ def _connected(address: RedisAddress, place: Place) -> Connection:
         **options,
     )
     try:
-        connection.connect()
+        connection.connect()  # type: ignore[no-untyped-call]
     except RedisError as exc:
         raise Broken(cause(exc.__context__ or exc, CONNECT_SECONDS)) from exc
     except OSError as exc:  # a file of the TLS options can't be read

@@ -31,7 +31,7 @@ FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 0.5
 
 #: After so many redirections a request waits a little: nodes do not agree on where it belongs.
-_MOST_REDIRECTS = 4
+MOST_REDIRECTS = 4
 
 Told = Callable[[list[Any] | StorageUnavailable], None]
 
@@ -188,8 +188,8 @@ class Node:
         try:
             if self._link is None:
                 self._link = self._owner.connect(self)
-            if self._stop.is_set():  # too late for `stop` to see the connection
-                raise Broken(_CLOSED)
+                if self._stop.is_set():  # and `stop` could not see this connection
+                    self._link.shut()
             trouble = self._exchange(self._link, batch)
         except Denied as exc:
             self._drop_link()
@@ -245,16 +245,21 @@ class Node:
             request.redirects += 1
             self._owner.moved(request, text.rsplit(maxsplit=1)[-1], self)
             return None
-        if verdict is Verdict.AGAIN or self._owner.follows_master:
+        not_master = verdict is Verdict.NOT_MASTER and self._owner.follows_master
+        if verdict is Verdict.AGAIN or not_master:
             self.put_off(request, text)
         else:
-            self._refuse([request], self._text(text))
+            self.refuse(request, text)
         return text
+
+    def refuse(self, request: Request, reason: str) -> None:
+        """Give *request* up; only for the node's own thread."""
+        self._refuse([request], self._text(reason))
 
     def put_off(self, request: Request, reason: str) -> None:
         """Have another try at *request* a little later; only for the node's own thread."""
         if time.monotonic() - request.born >= PATIENCE_SECONDS:
-            self._refuse([request], self._text(reason))
+            self.refuse(request, reason)
             return
         if not self._later:
             self._later_at = time.monotonic() + self._pause
@@ -326,10 +331,10 @@ def _read_replies(
         if type(reply) is ResponseError:
             verdict, text = judge(reply)
             script = request.scripts[len(replies)]
-            if verdict is Verdict.NO_SCRIPT and script is None:
-                verdict = Verdict.ANSWER
-            elif verdict is Verdict.NO_SCRIPT and isinstance(loaded.get(script.sha), Exception):
-                verdict, reply = Verdict.ANSWER, loaded[script.sha]
+            if verdict is Verdict.NO_SCRIPT:
+                failed = loaded.get(script.sha) if script else reply
+                if isinstance(failed, ResponseError):  # it can't be loaded, and this is why
+                    verdict, reply = Verdict.ANSWER, failed
             if verdict is not Verdict.ANSWER:
                 cut = verdict, text
                 continue

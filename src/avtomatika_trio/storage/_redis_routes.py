@@ -5,7 +5,9 @@ from typing import Protocol
 
 import trio
 
+from avtomatika_trio.storage._redis_cluster import Cluster
 from avtomatika_trio.storage._redis_link import Link, open_link
+from avtomatika_trio.storage._redis_master import SentinelMaster
 from avtomatika_trio.storage._redis_node import Node, Request
 from avtomatika_trio.storage._redis_url import RedisAddress
 
@@ -51,7 +53,7 @@ class OneServer:
         return open_link(self._address, node.place)
 
     def moved(self, request: Request, place: str, node: Node) -> None:
-        node.put_off(request, f"it is one node of a cluster, and another one ({place}) has the key")
+        node.refuse(request, f"it belongs to a cluster, as {place} does; give redis+cluster:")
 
     def returned(self, request: Request, node: Node) -> None:
         node.put(request)
@@ -60,5 +62,26 @@ class OneServer:
         return list(requests)
 
 
+class Master(OneServer):
+    """Everything goes to the server that the sentinels call the master."""
+
+    follows_master = True
+
+    def __init__(self, address: RedisAddress, token: trio.lowlevel.TrioToken) -> None:
+        self._master = SentinelMaster(address)
+        super().__init__(address, token)
+        self._node.name = f"the redis that sentinels call {address.service}"
+
+    def connect(self, node: Node) -> Link:  # noqa: ARG002
+        return self._master.connect()
+
+
 def routes_for(address: RedisAddress, token: trio.lowlevel.TrioToken) -> Routes:
-    return OneServer(address, token)
+    """The routes to what *address* is."""
+    match address.kind:
+        case "single":
+            return OneServer(address, token)
+        case "sentinel":
+            return Master(address, token)
+        case "cluster":
+            return Cluster(address, token)
