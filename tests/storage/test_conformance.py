@@ -1,10 +1,12 @@
 """Every backend keeps the same promises."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.storage.redis_servers import Server, start_cluster, start_server
 
 from avtomatika_trio.storage import Storage, open_storage
 from avtomatika_trio.testing.conformance import (
@@ -20,18 +22,58 @@ from avtomatika_trio.testing.conformance import (
     ValuePromises,
 )
 
+#: What is in Redis is the same for a server of either make, and for three in a cluster.  Redis
+#: itself is no package of Python: only `e2e` needs it.
+REDISES = ["valkey", "valkey-cluster", pytest.param("redis", marks=pytest.mark.e2e)]
+
 
 @pytest.fixture
 def clock() -> SetClock:
     return SetClock()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Callable[[], str]]:
+    with start_server("valkey") as server:
+        yield partial(emptied, server.url, [server])
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[Callable[[], str]]:
+    with start_server("redis") as server:
+        yield partial(emptied, server.url, [server])
+
+
+@pytest.fixture(scope="module")
+def valkey_cluster() -> Iterator[Callable[[], str]]:
+    with start_cluster("valkey") as cluster:
+        yield partial(emptied, cluster.url, cluster.nodes)
+
+
+def emptied(url: str, servers: Sequence[Server]) -> str:
+    for server in servers:
+        with server.client() as client:
+            client.flushall()
+    return url
+
+
+def url_of(kind: str, request: pytest.FixtureRequest, folder: Path) -> str:
+    """Of an empty storage."""
+    match kind:
+        case "memory":
+            return "memory:"
+        case "sqlite":
+            return f"sqlite:{folder / 'a.db'}"
+        case _:
+            url: str = request.getfixturevalue(kind.replace("-", "_"))()
+            return url
+
+
+@pytest.fixture(params=["memory", "sqlite", *REDISES])
 async def storage(
     request: pytest.FixtureRequest, tmp_path: Path, clock: SetClock
 ) -> AsyncIterator[Storage]:
-    url = "memory:" if request.param == "memory" else f"sqlite:{tmp_path / 'a.db'}"
-    async with open_storage(url, now=clock) as opened:
+    async with open_storage(url_of(request.param, request, tmp_path), now=clock) as opened:
         yield opened
 
 
@@ -68,25 +110,25 @@ class TestClaims(ClaimPromises):
 
 
 class TestDurability(DurabilityPromises):
+    @pytest.fixture(params=["sqlite", *REDISES])
+    def url(self, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+        return url_of(request.param, request, tmp_path)
+
     @pytest.fixture
     async def sessions(self) -> AsyncIterator[AsyncExitStack]:
         async with AsyncExitStack() as stack:
             yield stack
 
     @pytest.fixture
-    async def storage(self, sessions: AsyncExitStack, tmp_path: Path, clock: SetClock) -> Storage:
-        return await sessions.enter_async_context(_sqlite(tmp_path, clock))
+    async def storage(self, sessions: AsyncExitStack, url: str, clock: SetClock) -> Storage:
+        return await sessions.enter_async_context(open_storage(url, now=clock))
 
     @pytest.fixture
     def reopen(
-        self, sessions: AsyncExitStack, tmp_path: Path, clock: SetClock
+        self, sessions: AsyncExitStack, url: str, clock: SetClock
     ) -> Callable[[], Awaitable[Storage]]:
         async def close_and_open() -> Storage:
             await sessions.aclose()
-            return await sessions.enter_async_context(_sqlite(tmp_path, clock))
+            return await sessions.enter_async_context(open_storage(url, now=clock))
 
         return close_and_open
-
-
-def _sqlite(folder: Path, clock: SetClock) -> AbstractAsyncContextManager[Storage]:
-    return open_storage(f"sqlite:{folder / 'a.db'}", now=clock)

@@ -1,6 +1,5 @@
-"""Where jobs are kept: in memory, or in a SQLite file."""
+"""Where jobs are kept: in memory, in a SQLite file, or in Redis."""
 
-import importlib.util
 import time
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
@@ -18,12 +17,13 @@ from avtomatika_trio.storage._memory import MemoryStorage as MemoryStorage
 __all__ = ["JobQuery", "MemoryStorage", "NumberedRow", "Storage", "Waiter", "open_storage"]
 
 
-def open_storage(url: str, *, now: Clock = time.time) -> AbstractAsyncContextManager[Storage]:
+def open_storage(url: str, *, now: Clock | None = None) -> AbstractAsyncContextManager[Storage]:
     """Open the storage that *url* names.
 
     Args:
-        url: `memory:`, or `sqlite:` and the path of a file.
-        now: The host's time, as Unix seconds.
+        url: `memory:`, `sqlite:` and the path of a file, or `redis://` and more (see
+            `_redis_url`).
+        now: A clock to go by, as Unix seconds, instead of the host's or the server's own.
 
     Raises:
         ConfigError: there is no such kind of storage (here).
@@ -32,15 +32,18 @@ def open_storage(url: str, *, now: Clock = time.time) -> AbstractAsyncContextMan
     scheme, colon, rest = url.partition(":")
     match scheme:
         case "memory" if colon and not rest:
-            return nullcontext(MemoryStorage(now))
+            return nullcontext(MemoryStorage(now or time.time))
         case "sqlite" if rest:
             from avtomatika_trio.storage._sqlite import open_sqlite  # noqa: PLC0415 - on demand
 
-            return open_sqlite(Path(rest), now)
-        case "redis" | "rediss":
-            fault = "redis: is not supported by this version yet; use sqlite:PATH"
-            if importlib.util.find_spec("redis") is None:
-                fault += ' (it will need: pip install "avtomatika-trio[redis]")'
+            return open_sqlite(Path(rest), now or time.time)
+        case _ if scheme.split("+")[0] in ("redis", "rediss"):
+            from avtomatika_trio.storage._redis import open_redis  # noqa: PLC0415 - on demand
+
+            return open_redis(url, now)
         case _:
-            fault = f"{url!r} is not a storage; the choices are memory: and sqlite:PATH"
+            fault = (
+                f"{url!r} is not a storage; the choices are memory:, sqlite:PATH and"
+                " redis://HOST:PORT"
+            )
     raise ConfigError((f"STORAGE_URL: {fault}",))

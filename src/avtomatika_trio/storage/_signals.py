@@ -101,6 +101,17 @@ class Queues:
         else:
             self._lengths.pop(skill, None)
 
+    def measured(self, skill: str, length: int) -> None:
+        """So many tasks of *skill* are queued; who waits for them all the same looks again."""
+        self._lengths.pop(skill, None)
+        if length > 0:
+            self._lengths[skill] = length
+            self.news(skill, length)
+
+    def skills(self) -> Sequence[str]:
+        """What is waited for."""
+        return list(self._waiters)
+
     def has_any(self, skills: Sequence[str]) -> bool:
         """Whether a task of one of *skills* is queued."""
         return any(skill in self._lengths for skill in skills)
@@ -111,6 +122,10 @@ class Queues:
         for _ in range(count):
             if not self._wake(_Wakeup(skill, self._number)):
                 break
+
+    def wake_all(self, skill: str) -> None:
+        """Wake everyone who waits for *skill*."""
+        self.news(skill, len(self._waiters.get(skill, ())))
 
     def pass_on(self, wakeup: _Wakeup) -> None:
         """Wake the next who has not looked since the news came, if there still is a task."""
@@ -183,6 +198,13 @@ class Signals:
             followers.discard(waiter)
             if not followers:
                 del self._followers[job_id]
+
+    def wake_all(self) -> None:
+        """Wake everyone who waits for tasks or follows a job."""
+        for skill in self.queues.skills():
+            self.queues.wake_all(skill)
+        for job_id in list(self._followers):
+            self.job_changed(job_id)
 
     def job_changed(self, job_id: str) -> None:
         """Wake everyone who follows the job."""

@@ -46,7 +46,7 @@ async def broken(storage: Storage, operation: Callable[[Ledger], object]) -> Non
 
 async def settled(storage: Storage) -> None:
     """Return when every task waits, also if it was waiting for a thread of the storage."""
-    for _ in range(2):
+    for _ in range(6):
         await trio.testing.wait_all_tasks_blocked()
         await storage.commit(lambda _: None)
         await storage.job("nobody's")

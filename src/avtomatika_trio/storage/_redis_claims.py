@@ -1,0 +1,176 @@
+"""Which jobs are claimed, and by whom: kept in Redis, since several orchestrators claim.
+
+Claims only spare work: what keeps a step from happening twice is the compare-and-swap of
+revisions (rule S1).  A commit that writes a job voids the claim of the revision before.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import msgspec
+import outcome
+import trio
+
+from avtomatika_trio._core.job import Job
+from avtomatika_trio.errors import StorageUnavailable
+from avtomatika_trio.storage._redis_bridge import RedisBridge
+from avtomatika_trio.storage._redis_clock import PartitionClock
+from avtomatika_trio.storage._redis_keys import Keys
+from avtomatika_trio.storage._redis_known import TOKEN_BYTES
+from avtomatika_trio.storage._redis_scripts import CLAIM, HOLD
+from avtomatika_trio.storage._redis_wire import ScriptCall
+
+#: Who waits for ready jobs looks this often, should news have been lost.
+_LOOK_SECONDS = 5.0
+
+#: A claim that should have ended is looked for again no sooner.
+_SHORTEST_WAIT_SECONDS = 0.05
+
+_job = msgspec.json.Decoder(Job).decode
+
+
+@attrs.define(eq=False)
+class _Call:
+    """A claim under way, and who waits for it."""
+
+    task: trio.lowlevel.Task | None
+
+
+class Claims:
+    """The claims that this process holds, and its waiting for jobs to claim.
+
+    Args:
+        bridge: To the server.
+        keys: Of the partition.
+        clock: The partition's time.
+        fresh_token: Makes the name of a call.
+        news: What other processes are told when a job was released.
+    """
+
+    def __init__(
+        self,
+        bridge: RedisBridge,
+        keys: Keys,
+        clock: PartitionClock,
+        fresh_token: Callable[[], bytes],
+        news: bytes,
+    ) -> None:
+        self._bridge = bridge
+        self._keys = keys
+        self._clock = clock
+        self._fresh_token = fresh_token
+        self._release_news = news
+        self._marks: dict[tuple[str, int], tuple[str, bytes]] = {}
+        """Of what is claimed by this process: the owner, and what Redis has noted."""
+        self._ready = trio.Event()
+
+    def look_again(self) -> None:
+        """There may be something to claim."""
+        self._ready.set()
+        self._ready = trio.Event()
+
+    async def claim(self, owner: str, *, most: int, lease_seconds: float) -> list[Job]:
+        """See `Storage.claim_ready`."""
+        await trio.lowlevel.checkpoint()
+        while True:
+            ready = self._ready
+            jobs, next_end = await self._claim(owner, most, lease_seconds)
+            if jobs:
+                return jobs
+            wait = _LOOK_SECONDS if next_end is None else next_end - self._clock.now()
+            with trio.move_on_after(max(_SHORTEST_WAIT_SECONDS, min(wait, _LOOK_SECONDS))):
+                await ready.wait()
+
+    async def _claim(
+        self, owner: str, most: int, lease_seconds: float
+    ) -> tuple[list[Job], float | None]:
+        keys = self._keys
+        names = (
+            keys.done(self._fresh_token().decode()),
+            *(keys.clock, keys.ready, keys.claims, keys.claimed, keys.job("")),
+        )
+        call = _Call(trio.lowlevel.current_task())
+
+        def replied(replies: list[Any] | StorageUnavailable) -> None:
+            answer: outcome.Outcome[Any]
+            if isinstance(replies, StorageUnavailable):
+                answer = outcome.Error(replies)
+            elif isinstance(replies[0], Exception):
+                fault = f"Redis has refused a claim: {replies[0]}"
+                answer = outcome.Error(StorageUnavailable(fault))
+            else:
+                jobs, next_end = self._note(owner, replies[0])
+                if call.task is None:
+                    self._hold("release", [self._marks_of(job) for job in jobs])
+                answer = outcome.Value((jobs, next_end))
+            if call.task is not None:
+                trio.lowlevel.reschedule(call.task, answer)
+
+        def abandon(_: object) -> trio.lowlevel.Abort:
+            call.task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        script = ScriptCall(CLAIM, names, (self._given_now(), owner, most, repr(lease_seconds)))
+        self._bridge.submit([script], replied, key=keys.tag)
+        found: tuple[list[Job], float | None] = await trio.lowlevel.wait_task_rescheduled(abandon)
+        return found
+
+    def _note(self, owner: str, reply: Sequence[bytes]) -> tuple[list[Job], float | None]:
+        time, next_end, *rest = reply
+        self._clock.heard(float(time))
+        jobs: list[Job] = []
+        for value in rest[1::2]:
+            job = _job(value[TOKEN_BYTES:])
+            mark = owner.encode() + b" " + value[:TOKEN_BYTES]
+            self._marks[job.id, job.revision] = (owner, mark)
+            jobs.append(job)
+        return jobs, float(next_end) if next_end else None
+
+    def renew(self, owner: str, *, lease_seconds: float) -> None:
+        """See `Storage.renew_claims`."""
+        held = [(job_id, mark) for (job_id, _), (who, mark) in self._marks.items() if who == owner]
+        self._hold("renew", held, lease_seconds)
+
+    def settle(self, job: Job) -> None:
+        """See `Storage.settle_claim`."""
+        self._hold("settle", [self._marks_of(job)])
+
+    def release(self, job: Job) -> None:
+        """See `Storage.release_claim`."""
+        self._hold("release", [self._marks_of(job)])
+
+    def release_all(self) -> None:
+        """This process ends: others need not wait until its claims do."""
+        held = [(job_id, mark) for (job_id, _), (_, mark) in self._marks.items()]
+        self._marks.clear()
+        self._hold("release", held[::-1])
+
+    def void(self, job: Job) -> None:
+        """A new revision of the job was committed here: the claim of the last one is no more."""
+        self._marks.pop((job.id, job.revision - 1), None)
+
+    def _marks_of(self, job: Job) -> tuple[str, bytes] | None:
+        found = self._marks.pop((job.id, job.revision), None)
+        return None if found is None else (job.id, found[1])
+
+    def _given_now(self) -> str:
+        return "" if self._clock.slack else repr(self._clock.now())
+
+    def _hold(
+        self, what: str, claims: Sequence[tuple[str, bytes] | None], seconds: float = 0.0
+    ) -> None:
+        held = [part for claim in claims if claim is not None for part in claim]
+        if not held:
+            return
+        keys = self._keys
+        names = (keys.clock, keys.ready, keys.claims, keys.claimed)
+        news = (keys.news, self._release_news)
+        script = ScriptCall(HOLD, names, (self._given_now(), what, repr(seconds), *news, *held))
+
+        def replied(_: list[Any] | StorageUnavailable) -> None:
+            if what == "release":
+                self.look_again()
+
+        # If it cannot be done, the claims end by themselves.
+        self._bridge.submit([script], replied, key=keys.tag)

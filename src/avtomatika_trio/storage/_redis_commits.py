@@ -1,0 +1,298 @@
+"""Carries operations through: run, fetch what was missing, commit, and again if others were faster.
+
+All of it happens in callbacks on Trio's thread, so that a step whose caller has left is carried
+through all the same.  What a step writes is *expected* at once, and the next operation of this
+process builds upon it without waiting for the answer: should the step be refused, Redis refuses
+those that were built on it, too, since the versions that they name never came to be.
+"""
+
+import itertools
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+import outcome
+import trio
+
+from avtomatika_trio._core.ledger import Ledger
+from avtomatika_trio.errors import StorageUnavailable
+from avtomatika_trio.storage._redis_bridge import RedisBridge
+from avtomatika_trio.storage._redis_clock import PartitionClock
+from avtomatika_trio.storage._redis_keys import Keys
+from avtomatika_trio.storage._redis_known import Known
+from avtomatika_trio.storage._redis_ledger import RedisLedger
+from avtomatika_trio.storage._redis_questions import First, Missing, Question, Score
+from avtomatika_trio.storage._redis_scripts import COMMIT
+from avtomatika_trio.storage._redis_step import checks_of, commands_of, news_of
+from avtomatika_trio.storage._redis_wire import ScriptCall
+from avtomatika_trio.storage._signals import News
+
+#: How many keys one MGET names.
+_MOST_KEYS = 500
+
+#: What is wrong with what an operation wrote, not with Redis: values that JSON cannot hold.
+_FAULTS_OF_RECORDS = (ArithmeticError, MemoryError, RecursionError, TypeError, ValueError)
+
+
+_STRANGER = (
+    "Redis does not hold the storage that was opened (any more): was it emptied, or restored to"
+    " another one? Bring its data back, or start the orchestrators again to begin a new one"
+)
+
+#: How many steps of a process are under way at a time.  The others are not run before there is
+#: room, so that a slow server is not sent what is too old by the time it is read.
+_MOST_UNDER_WAY = 256
+
+
+@attrs.define(eq=False)
+class _Step:
+    """One operation on its way."""
+
+    operation: Callable[[Ledger], Any]
+    task: trio.lowlevel.Task | None = None
+    """Who waits; None once the caller was cancelled, or before it waits."""
+    answers: dict[Question, Any] = attrs.field(factory=dict)
+    settled: outcome.Outcome[Any] | None = None
+
+
+@attrs.define(eq=False)
+class _Run:
+    """One run of a step's operation, on its way to Redis."""
+
+    step: _Step
+    ledger: RedisLedger
+    token: bytes
+    answer: outcome.Outcome[Any]
+
+
+class Commits:
+    """The commits of one process to one partition.
+
+    Args:
+        bridge: To the server.
+        keys: Of the partition.
+        clock: The partition's time, as far as it is known here.
+        cluster_id: Of the storage that was opened.
+        tell: Told, in order, of what was committed.
+    """
+
+    def __init__(
+        self,
+        bridge: RedisBridge,
+        keys: Keys,
+        clock: PartitionClock,
+        cluster_id: str,
+        tell: Callable[[News], None],
+    ) -> None:
+        self._bridge = bridge
+        self._keys = keys
+        self._clock = clock
+        self._cluster_id = cluster_id
+        self._tell = tell
+        self._known = Known()
+        self._prefix = secrets.token_urlsafe(9)
+        self._numbers = itertools.count()
+        self._waiting: deque[_Step] = deque()
+        self._under_way = 0
+        self._runs: dict[_Run, None] = {}
+        """Sent and not answered, in order."""
+        self._given_up: deque[str] = deque(maxlen=10_000)
+
+    def fresh_token(self) -> bytes:
+        """A token that nobody else will ever have."""
+        return f"{self._prefix}{next(self._numbers):08x}".encode()
+
+    def was_told(self, token: str) -> bool:
+        """Whether this process has told itself, or will, of the commit *token*."""
+        return token.startswith(self._prefix) and token not in self._given_up
+
+    async def commit(self, operation: Callable[[Ledger], Any]) -> Any:
+        """See `Storage.commit`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        step = _Step(operation)
+        self._waiting.append(step)
+        self._start()
+        if step.settled is not None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return step.settled.unwrap()
+        step.task = trio.lowlevel.current_task()
+
+        def abandon(_: object) -> trio.lowlevel.Abort:
+            step.task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return await trio.lowlevel.wait_task_rescheduled(abandon)
+
+    def _start(self) -> None:
+        while self._waiting and self._under_way < _MOST_UNDER_WAY:
+            self._under_way += 1
+            self._run(self._waiting.popleft())
+
+    def _settle(self, step: _Step, answer: outcome.Outcome[Any]) -> None:
+        self._under_way -= 1
+        step.settled = answer
+        if step.task is not None:
+            trio.lowlevel.reschedule(step.task, answer)
+            step.task = None
+
+    def _run(self, step: _Step) -> None:
+        ledger = RedisLedger(self._keys, self._known, step.answers, self._clock.now())
+        answer: outcome.Outcome[Any]
+        try:
+            answer = outcome.Value(step.operation(ledger))
+        except Missing as missing:
+            self._fetch(step, missing, ledger.now)
+            return
+        except Exception as exc:  # noqa: BLE001 - the caller's, if what it has read is true
+            answer = outcome.Error(exc)
+        self._submit(_Run(step, ledger, self.fresh_token(), answer))
+
+    # Committing.
+
+    def _submit(self, run: _Run) -> None:
+        ledger = run.ledger
+        commands: Sequence[Any] = ()
+        told = b""
+        if isinstance(run.answer, outcome.Value):
+            try:
+                commands, lengths = commands_of(ledger, run.token)
+            except _FAULTS_OF_RECORDS as exc:
+                refused = ValueError(f"a record cannot be stored in Redis: {exc}")
+                refused.__cause__ = exc
+                run.answer = outcome.Error(refused)
+            else:
+                told = news_of(ledger.news, run.token)
+                self._expect(run, lengths)
+        checks = checks_of(ledger)
+        if not (checks or commands or told):
+            self._settle(run.step, run.answer)
+            return
+        self._runs[run] = None
+        keys = (self._keys.meta, self._keys.clock, self._keys.done(run.token.decode()))
+        arguments = (
+            *(self._cluster_id, repr(ledger.now), self._clock.slack, self._keys.news, told),
+            *(len(checks), *checks, *commands),
+        )
+        call = ScriptCall(COMMIT, keys, arguments)
+        self._bridge.submit([call], partial(self._replied, run), key=self._keys.tag)
+
+    def _expect(self, run: _Run, lengths: dict[str, int]) -> None:
+        for key, record in run.ledger.written.items():
+            self._known.expect(key, run.token, record, run)
+            self._known.trim(key, lengths.get(key, 0))
+        for key, changes in run.ledger.members.items():
+            self._known.expect_members(key, changes)
+
+    def _doubt(self, run: _Run) -> None:
+        """*run* did not happen: neither will those that were built upon it."""
+        dead: set[object] = {run}
+        sets = set(run.ledger.members)
+        self._forget(run)
+        for other in self._runs:
+            if not (other.ledger.builds_on.isdisjoint(dead) and sets.isdisjoint(_sets_of(other))):
+                dead.add(other)
+                sets.update(other.ledger.members)
+                self._forget(other)
+
+    def _forget(self, run: _Run) -> None:
+        for key in run.ledger.written:
+            self._known.doubt(key, run)
+        for key in run.ledger.members:
+            self._known.doubt_members(key)
+
+    def _replied(self, run: _Run, replies: list[Any] | StorageUnavailable) -> None:
+        del self._runs[run]
+        if isinstance(replies, StorageUnavailable):
+            # Whether it was done is not known; whoever waits hears so.
+            self._given_up.append(run.token.decode())
+            self._fail(run, replies)
+        elif isinstance(replies[0], Exception):
+            error = StorageUnavailable(f"Redis has refused a commit: {replies[0]}")
+            error.__cause__ = replies[0]
+            self._fail(run, error)
+        else:
+            self._answered(run, *replies[0])
+        self._start()
+
+    def _fail(self, run: _Run, error: StorageUnavailable) -> None:
+        self._doubt(run)
+        self._settle(run.step, outcome.Error(error))
+
+    def _answered(self, run: _Run, verdict: bytes, told: bytes, *stale: Any) -> None:
+        if verdict == b"stranger":
+            self._fail(run, StorageUnavailable(_STRANGER))
+            return
+        self._clock.heard(float(told), anew=verdict == b"time")
+        if verdict == b"done":
+            for key in run.ledger.written:
+                self._known.confirm(key, run)
+            if isinstance(run.answer, outcome.Value):
+                self._tell(run.ledger.news)
+            self._settle(run.step, run.answer)
+            return
+        self._doubt(run)
+        for key, value in zip(stale[::2], stale[1::2], strict=True):
+            name = key.decode()
+            if name in run.ledger.read:
+                self._known.correct(name, run.ledger.read[name], value)
+            else:
+                self._known.doubt_members(name)
+        run.step.answers.clear()
+        self._run(run.step)
+
+    # Fetching.
+
+    def _fetch(self, step: _Step, missing: Missing, now: float) -> None:
+        records, sets, questions = missing.records, missing.sets, missing.questions
+        commands: list[tuple[Any, ...]] = [
+            ("MGET", *records[at : at + _MOST_KEYS]) for at in range(0, len(records), _MOST_KEYS)
+        ]
+        commands += [("SMEMBERS", key) for key in sets]
+        commands += [_command(question, now) for question in questions]
+
+        def fetched(replies: list[Any] | StorageUnavailable) -> None:
+            if isinstance(replies, StorageUnavailable):
+                self._settle(step, outcome.Error(replies))
+                self._start()
+                return
+            fault = next((it for it in replies if isinstance(it, Exception)), None)
+            if fault is not None:
+                error = StorageUnavailable(f"Redis has refused a look: {fault}")
+                self._settle(step, outcome.Error(error))
+                self._start()
+                return
+            at = len(replies) - len(sets) - len(questions)
+            values = itertools.chain.from_iterable(replies[:at])
+            for key, value in zip(records, values, strict=True):
+                self._known.learn(key, value)
+            for key, members in zip(sets, replies[at:], strict=False):
+                self._known.learn_members(key, [it.decode() for it in members])
+            for question, reply in zip(questions, replies[at + len(sets) :], strict=True):
+                step.answers[question] = _answer(question, reply)
+            self._run(step)
+            self._start()
+
+        self._bridge.submit(commands, fetched, key=self._keys.tag)
+
+
+def _sets_of(run: _Run) -> Iterable[str]:
+    return run.ledger.read_sets
+
+
+def _command(question: Question, now: float) -> tuple[Any, ...]:
+    match question:
+        case First(key=key, most=most, due=True):
+            return ("ZRANGEBYSCORE", key, "-inf", repr(now), "WITHSCORES", "LIMIT", 0, most)
+        case First(key=key, most=most):
+            return ("ZRANGE", key, 0, most - 1, "WITHSCORES")
+        case Score(key=key, member=member):
+            return ("ZSCORE", key, member)
+
+
+def _answer(question: Question, reply: Any) -> Any:
+    if isinstance(question, Score):
+        return None if reply is None else float(reply)
+    return [(m.decode(), float(n)) for m, n in zip(reply[::2], reply[1::2], strict=True)]

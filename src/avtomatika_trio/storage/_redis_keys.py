@@ -1,0 +1,221 @@
+"""What keys the Redis storage has, and what stands in its indexes.
+
+Every key begins with the hash tag of its partition, so that all of a partition is on one node
+of a Redis Cluster and one script may touch it.  The page on Redis in the docs shows the whole
+layout.
+"""
+
+import struct
+
+import attrs
+
+from avtomatika_trio._core.job import JobStatus
+from avtomatika_trio._core.ledger import TimerKind
+from avtomatika_trio._core.task import Lane, Task
+
+#: Between the parts of a member of an index; sorts before everything that can stand in a name.
+_BETWEEN = "\x00"
+
+
+@attrs.frozen
+class Keys:
+    """The keys of one partition.
+
+    Args:
+        partition: Its name, such as `p00`; also what job ids begin with.
+    """
+
+    partition: str
+
+    @property
+    def tag(self) -> str:
+        """What each key begins with; any key of the partition routes like it."""
+        return f"{{{self.partition}}}:"
+
+    def _key(self, *parts: str) -> str:
+        return self.tag + ":".join(parts)
+
+    # Of the partition.
+
+    @property
+    def meta(self) -> str:
+        """HASH: schema, cluster id."""
+        return self._key("meta")
+
+    @property
+    def clock(self) -> str:
+        """HASH: the partition's offset to the server's time, and the latest time told."""
+        return self._key("clock")
+
+    @property
+    def news(self) -> str:
+        """Channel of what commits have to tell."""
+        return self._key("news")
+
+    def done(self, token: str) -> str:
+        """STRING: what the script call with that token has answered."""
+        return self._key("done", token)
+
+    # Records: STRINGs, a version token and JSON.
+
+    def job(self, job_id: str) -> str:
+        return self._key("job", job_id)
+
+    def task(self, task_id: str) -> str:
+        return self._key("task", task_id)
+
+    def attempt(self, wire_id: str) -> str:
+        return self._key("attempt", wire_id)
+
+    def fan_out(self, job_id: str, dispatch: int) -> str:
+        return self._key("fan", job_id, str(dispatch))
+
+    def instance(self, instance_id: str) -> str:
+        return self._key("instance", instance_id)
+
+    @property
+    def service(self) -> str:
+        return self._key("service")
+
+    @property
+    def access(self) -> str:
+        return self._key("access")
+
+    def usage(self, client: str, month: str) -> str:
+        return self._key("usage", month, client)
+
+    def token(self, token_hash: str) -> str:
+        return self._key("token", token_hash)
+
+    # Indexes.
+
+    def jobs(self, status: JobStatus, client: str | None = None) -> str:
+        """ZSET by `created_at`: ids of jobs."""
+        return self._key("jobs", status.value, *(() if client is None else (client,)))
+
+    @property
+    def ready(self) -> str:
+        """ZSET in the order of becoming ready: ids of jobs that can be claimed."""
+        return self._key("ready")
+
+    @property
+    def ready_numbers(self) -> str:
+        """STRING: the newest place in that order."""
+        return self._key("ready-numbers")
+
+    @property
+    def claims(self) -> str:
+        """ZSET by their end: ids of jobs that are claimed."""
+        return self._key("claims")
+
+    @property
+    def claimed(self) -> str:
+        """HASH by job id: who has claimed which version of it."""
+        return self._key("claimed")
+
+    def tasks_of(self, job_id: str) -> str:
+        """SET: ids of all tasks of a job."""
+        return self._key("tasks", job_id)
+
+    def open_of(self, job_id: str) -> str:
+        """SET: ids of its tasks that have no outcome yet."""
+        return self._key("open", job_id)
+
+    def attempts_of(self, job_id: str) -> str:
+        """SET: wire ids of all attempts at its tasks."""
+        return self._key("attempts", job_id)
+
+    def leased_to(self, instance_id: str) -> str:
+        """SET: wire ids of the attempts that are leased to an instance."""
+        return self._key("leased", instance_id)
+
+    def queue(self, skill: str, lane: Lane) -> str:
+        """ZSET by falling priority, then as `queue_member` sorts: queued tasks."""
+        return self._key("queue", lane.value, skill)
+
+    @property
+    def skills(self) -> str:
+        """SET: every skill of which a task was ever queued."""
+        return self._key("skills")
+
+    @property
+    def instances(self) -> str:
+        """SET: ids of all instances."""
+        return self._key("instances")
+
+    @property
+    def due_instances(self) -> str:
+        """ZSET by `due_at`: ids of instances."""
+        return self._key("due-instances")
+
+    def timers(self, kind: TimerKind) -> str:
+        """ZSET by `due_at`: see `timer_member`."""
+        return self._key("due-files" if kind is TimerKind.FILES else "timers")
+
+    @property
+    def ending_tokens(self) -> str:
+        """ZSET by `expires_at`: hashes of issued tokens."""
+        return self._key("ending-tokens")
+
+    def history(self, job_id: str) -> str:
+        """STREAM: the history of a job; the ids are `<number>-0`."""
+        return self._key("history", job_id)
+
+    @property
+    def history_numbers(self) -> str:
+        """STRING: the newest number of a row of history."""
+        return self._key("history-numbers")
+
+    @property
+    def usages(self) -> str:
+        """SET: the keys of all usages."""
+        return self._key("usages")
+
+    @property
+    def audit(self) -> str:
+        """STREAM; the ids are `<number>-0`."""
+        return self._key("audit")
+
+    @property
+    def audit_numbers(self) -> str:
+        """STRING: the newest number of a row of the audit."""
+        return self._key("audit-numbers")
+
+    def progress(self, job_id: str) -> str:
+        """HASH by task id: the latest progress of each."""
+        return self._key("progress", job_id)
+
+
+def queue_member(task: Task) -> str:
+    """The member of a queue that stands for *task*; members sort as `queue_order` wants it.
+
+    >>> from avtomatika_trio._core.ledger import task_id
+    >>> queued_task_id(f"{0:016x}j{_BETWEEN}{3:08x}{_BETWEEN}-1-3")
+    'j-1-3'
+    """
+    rest = task.id.removeprefix(task.job_id) if task.id.startswith(task.job_id) else f"={task.id}"
+    parts = (task.job_id, f"{task.branch or 0:08x}", rest)
+    return _sortable(task.created_at) + _BETWEEN.join(parts)
+
+
+def queued_task_id(member: str) -> str:
+    """The id of the task that *member* stands for."""
+    job_id, _, rest = member[16:].split(_BETWEEN, 2)
+    return rest[1:] if rest.startswith("=") else job_id + rest
+
+
+def _sortable(number: float) -> str:
+    """16 hexadecimal digits that sort as the numbers do (the bits of IEEE 754, turned round)."""
+    (bits,) = struct.unpack(">Q", struct.pack(">d", number))
+    return f"{bits ^ (0xFFFF_FFFF_FFFF_FFFF if bits >> 63 else 1 << 63):016x}"
+
+
+def timer_member(kind: TimerKind, subject: str) -> str:
+    """The member of the index of timers."""
+    return f"{kind.value}{_BETWEEN}{subject}"
+
+
+def timer_of(member: str) -> tuple[TimerKind, str]:
+    """Kind and subject that *member* stands for."""
+    kind, _, subject = member.partition(_BETWEEN)
+    return TimerKind(kind), subject

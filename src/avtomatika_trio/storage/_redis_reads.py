@@ -1,0 +1,168 @@
+"""What is read from Redis outside of commits."""
+
+import heapq
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from avtomatika_trio._core.access import AccessSet, AuditRow
+from avtomatika_trio._core.job import Job, JobStatus
+from avtomatika_trio._core.ledger import HistoryRow, Instance, Progress
+from avtomatika_trio._core.task import Attempt, Task, TaskStatus
+from avtomatika_trio.errors import StorageUnavailable
+from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow
+from avtomatika_trio.storage._redis_bridge import RedisBridge
+from avtomatika_trio.storage._redis_keys import Keys
+from avtomatika_trio.storage._redis_known import TOKEN_BYTES
+
+R = TypeVar("R")
+
+#: How many keys one MGET names.
+_MOST_KEYS = 500
+
+_decoders: dict[type[Any], Any] = {
+    cls: msgspec.json.Decoder(cls).decode
+    for cls in (Job, Task, Attempt, Instance, AccessSet, Progress, HistoryRow, AuditRow)
+}
+
+
+class RedisReads:
+    """Reads of one partition.
+
+    Args:
+        bridge: To the server.
+        keys: Of the partition.
+    """
+
+    def __init__(self, bridge: RedisBridge, keys: Keys) -> None:
+        self._bridge = bridge
+        self._keys = keys
+
+    async def _ask(self, *commands: tuple[Any, ...]) -> list[Any]:
+        replies = await self._bridge.call(*commands, key=self._keys.tag)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise StorageUnavailable(f"Redis has refused a look: {reply}") from reply
+        return replies
+
+    async def _record(self, key: str, cls: type[R]) -> R | None:
+        [value] = await self._ask(("GET", key))
+        return _decoded(value, cls)
+
+    async def _records(self, keys: Sequence[str], cls: type[R]) -> list[R]:
+        found: list[R] = []
+        for at in range(0, len(keys), _MOST_KEYS):
+            [values] = await self._ask(("MGET", *keys[at : at + _MOST_KEYS]))
+            found += [it for it in (_decoded(value, cls) for value in values) if it is not None]
+        return found
+
+    async def _members(self, key: str) -> list[str]:
+        [members] = await self._ask(("SMEMBERS", key))
+        return sorted(it.decode() for it in members)
+
+    async def job(self, job_id: str) -> Job | None:
+        return await self._record(self._keys.job(job_id), Job)
+
+    async def jobs(self, query: JobQuery) -> Sequence[Job]:
+        """Each status is an index of its own; they are merged, newest first."""
+        found: list[Job] = []
+        before = query.before
+        while len(found) < query.limit:
+            page = await self._page(query, before)
+            if not page:
+                break
+            keys = [self._keys.job(job_id) for _, job_id in page]
+            found += [job for job in await self._records(keys, Job) if _matches(job, query)]
+            before = page[-1]
+        return found[: query.limit]
+
+    async def _page(
+        self, query: JobQuery, before: tuple[float, str] | None
+    ) -> list[tuple[float, str]]:
+        """Ids of the next jobs of the statuses and the client that are asked for."""
+        statuses = sorted(query.statuses) or list(JobStatus)
+        keys = [self._keys.jobs(status, query.client) for status in statuses]
+        found = [await self._indexed(key, before, query.limit) for key in keys]
+        return heapq.nlargest(query.limit, (pair for some in found for pair in some))
+
+    async def _indexed(
+        self, key: str, before: tuple[float, str] | None, most: int
+    ) -> list[tuple[float, str]]:
+        highest = "+inf" if before is None else repr(before[0])
+        found: list[tuple[float, str]] = []
+        offset = 0
+        while True:
+            command = ("ZREVRANGEBYSCORE", key, highest, "-inf", "WITHSCORES")
+            [reply] = await self._ask((*command, "LIMIT", offset, most + 1))
+            pairs = [(float(n), it.decode()) for it, n in zip(reply[::2], reply[1::2], strict=True)]
+            found += [pair for pair in pairs if before is None or pair < before]
+            offset += len(pairs)
+            if len(found) >= most or len(pairs) <= most:
+                return found[:most]
+
+    async def job_counts(self) -> dict[JobStatus, int]:
+        commands = [("ZCARD", self._keys.jobs(status)) for status in JobStatus]
+        return dict(zip(JobStatus, await self._ask(*commands), strict=True))
+
+    async def tasks(self, job_id: str, dispatch: int | None) -> Sequence[Task]:
+        ids = await self._members(self._keys.tasks_of(job_id))
+        tasks = await self._records([self._keys.task(it) for it in ids], Task)
+        wanted = (task for task in tasks if dispatch in (None, task.dispatch))
+        return sorted(wanted, key=lambda task: (task.dispatch, task.branch or 0))
+
+    async def attempts(self, job_id: str) -> Sequence[Attempt]:
+        wire_ids = await self._members(self._keys.attempts_of(job_id))
+        found = await self._records([self._keys.attempt(it) for it in wire_ids], Attempt)
+        return sorted(found, key=lambda attempt: (attempt.leased_at, attempt.number))
+
+    async def history(self, job_id: str, after: int, limit: int) -> Sequence[NumberedRow]:
+        rows = await self._rows(self._keys.history(job_id), after, limit, HistoryRow)
+        return [NumberedRow(number=number, row=row) for number, row in rows]
+
+    async def audit(self, after: int, limit: int) -> Sequence[NumberedAuditRow]:
+        rows = await self._rows(self._keys.audit, after, limit, AuditRow)
+        return [NumberedAuditRow(number=number, row=row) for number, row in rows]
+
+    async def _rows(self, key: str, after: int, limit: int, cls: type[R]) -> list[tuple[int, R]]:
+        [reply] = await self._ask(("XRANGE", key, f"{after + 1}-0", "+", "COUNT", limit))
+        decode = _decoders[cls]
+        return [(int(number.partition(b"-")[0]), decode(body)) for number, (_, body) in reply]
+
+    async def progress(self, job_id: str) -> Sequence[Progress]:
+        [said] = await self._ask(("HVALS", self._keys.progress(job_id)))
+        found = {it.task_id: it for it in map(_decoders[Progress], said)}
+        tasks = await self._records([self._keys.task(it) for it in found], Task)
+        leased = [task for task in tasks if task.status is TaskStatus.LEASED]
+        leased.sort(key=lambda task: (task.dispatch, task.branch or 0))
+        return [found[it.id] for it in leased if found[it.id].attempt == it.attempt]
+
+    async def instance(self, instance_id: str) -> Instance | None:
+        return await self._record(self._keys.instance(instance_id), Instance)
+
+    async def instances(self) -> Sequence[Instance]:
+        ids = await self._members(self._keys.instances)
+        found = await self._records([self._keys.instance(it) for it in ids], Instance)
+        return sorted(found, key=lambda it: -it.seen_at)
+
+    async def access(self) -> AccessSet | None:
+        return await self._record(self._keys.access, AccessSet)
+
+    async def skills(self) -> list[str]:
+        """Every skill of which a task was ever queued."""
+        return await self._members(self._keys.skills)
+
+
+def _decoded(value: bytes | None, cls: type[R]) -> R | None:
+    if value is None:
+        return None
+    record: R = _decoders[cls](value[TOKEN_BYTES:])
+    return record
+
+
+def _matches(job: Job, query: JobQuery) -> bool:
+    return (
+        query.client in (None, job.client)
+        and (not query.statuses or job.status in query.statuses)
+        and query.blueprint in (None, job.blueprint)
+    )

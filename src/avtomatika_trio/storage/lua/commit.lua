@@ -1,0 +1,145 @@
+-- Commit one operation: if everything that it has read still is as it was, do all of its writes.
+--
+-- KEYS  1 meta     HASH schema, cluster
+--       2 clock    HASH offset, latest
+--       3 done     the time at which this very call was done, should its reply have been lost
+-- ARGV  1 cluster  that the caller has opened
+--       2 now      the time that the operation went by
+--       3 slack    how far behind the partition's time that may be; '' = the caller's clock is it
+--       4 channel  of news
+--       5 news     '' = none
+--       6 checks   how many arguments the checks have
+--       7...       checks, then commands
+--
+-- A check is    record KEY TOKEN          the record has this version ('' = is not there)
+--               set KEY COUNT MEMBER...   the set has these members and no others
+--               score KEY MEMBER SCORE    the member has this score ('' = is not there)
+-- A command is  COUNT NAME ARGUMENT...    of Redis, or NUMBERED STREAM COUNTER BODY, which adds
+--               a row under the next number, or LINEUP ZSET COUNTER MEMBER, which puts the
+--               member at the end
+--
+-- Returns       {'done', time}
+--               {'stranger', cluster}              this is not the storage that was opened
+--               {'time', time}                     the operation was run too long ago
+--               {'stale', time, KEY, VALUE, ...}   what was not as expected, and is now
+--
+-- Nothing is written before everything is known to be right: Redis takes nothing back.
+
+local token_bytes = 20
+local most_ahead = 600
+
+local cluster = redis.call('HGET', KEYS[1], 'cluster')
+if cluster ~= ARGV[1] then
+  return {'stranger', cluster or ''}
+end
+local done = redis.call('GET', KEYS[3])
+if done then
+  return {'done', done}
+end
+
+-- The partition's time never goes back: where the server's clock was set back, or another server
+-- took over whose clock is behind, it goes on from where it was.  What callers take for the
+-- time was once told by the partition, so whoever is ahead of it knows more than it does.
+local given = ARGV[3] == ''
+local now = tonumber(ARGV[2])
+local host, offset, time = 0, 0, now
+if not given then
+  local parts = redis.call('TIME')
+  host = parts[1] + parts[2] / 1000000
+  local kept = redis.call('HMGET', KEYS[2], 'offset', 'latest')
+  offset = tonumber(kept[1]) or 0
+  time = math.max(host + offset, tonumber(kept[2]) or 0)
+  if now < time - ARGV[3] or now > time + most_ahead then
+    return {'time', string.format('%.6f', time)}
+  end
+  time = math.max(time, now)
+end
+local time_text = string.format('%.6f', time)
+
+local function keep_time()
+  if not given and time - host > offset + 0.5 then
+    redis.call('HSET', KEYS[2], 'offset', string.format('%.6f', time - host), 'latest', time_text)
+  else
+    redis.call('HSET', KEYS[2], 'latest', time_text)
+  end
+end
+
+local function stale_checks(at, last)
+  local stale = {}
+  while at <= last do
+    local kind, key = ARGV[at], ARGV[at + 1]
+    if kind == 'record' then
+      if redis.call('GETRANGE', key, 0, token_bytes - 1) ~= ARGV[at + 2] then
+        stale[#stale + 1] = key
+        stale[#stale + 1] = redis.call('GET', key)
+      end
+      at = at + 3
+    elseif kind == 'set' then
+      local count = tonumber(ARGV[at + 2])
+      local same = redis.call('SCARD', key) == count
+      for n = at + 3, at + 2 + count do
+        same = same and redis.call('SISMEMBER', key, ARGV[n]) == 1
+      end
+      if not same then
+        stale[#stale + 1] = key
+        stale[#stale + 1] = false
+      end
+      at = at + 3 + count
+    else
+      local score = redis.call('ZSCORE', key, ARGV[at + 2])
+      if (score and tonumber(score)) ~= (tonumber(ARGV[at + 3]) or false) then
+        stale[#stale + 1] = key
+        stale[#stale + 1] = false
+      end
+      at = at + 4
+    end
+  end
+  return stale
+end
+
+-- Numbers go on from the time in microseconds: so they grow also where a failover has lost those
+-- that were given last.
+local numbers = {}
+
+local function next_number(counter)
+  local last = numbers[counter] or tonumber(redis.call('GET', counter)) or 0
+  numbers[counter] = math.max(last + 1, math.floor(time * 1000000))
+  return string.format('%.0f', numbers[counter])
+end
+
+local own = {
+  NUMBERED = function(stream, counter, body)
+    redis.call('XADD', stream, next_number(counter) .. '-0', 'row', body)
+  end,
+  LINEUP = function(zset, counter, member)
+    redis.call('ZADD', zset, redis.call('INCR', counter), member)
+  end,
+}
+
+local first = 7 + tonumber(ARGV[6])
+local stale = stale_checks(7, first - 1)
+if #stale > 0 then
+  return {'stale', time_text, unpack(stale)}
+end
+if first <= #ARGV then
+  redis.call('SET', KEYS[3], time_text, 'EX', 60)
+  keep_time()
+  local at = first
+  while at <= #ARGV do
+    local count = tonumber(ARGV[at])
+    local special = own[ARGV[at + 1]]
+    if special then
+      special(unpack(ARGV, at + 2, at + count))
+    else
+      redis.call(unpack(ARGV, at + 1, at + count))
+    end
+    at = at + count + 1
+  end
+  for counter, number in pairs(numbers) do
+    redis.call('SET', counter, string.format('%.0f', number))
+  end
+end
+if ARGV[5] ~= '' then
+  redis.call('PUBLISH', ARGV[4], ARGV[5])
+end
+return {'done', time_text}

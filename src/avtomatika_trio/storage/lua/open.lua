@@ -1,0 +1,18 @@
+-- Make a partition, or find out what it is.
+--
+-- KEYS  1 meta     HASH schema, cluster
+--       2 clock    HASH offset, latest
+-- ARGV  1 schema   that a new one is given
+--       2 cluster  likewise
+--
+-- Returns  schema, cluster, the partition's time, the latest time that was told
+
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('HSET', KEYS[1], 'schema', ARGV[1], 'cluster', ARGV[2])
+end
+local facts = redis.call('HMGET', KEYS[1], 'schema', 'cluster')
+local kept = redis.call('HMGET', KEYS[2], 'offset', 'latest')
+local host = redis.call('TIME')
+local latest = tonumber(kept[2]) or 0
+local time = math.max(host[1] + host[2] / 1000000 + (tonumber(kept[1]) or 0), latest)
+return {facts[1], facts[2], string.format('%.6f', time), string.format('%.6f', latest)}
