@@ -26,10 +26,11 @@ class Keys:
     """
 
     partition: str
+    tag: str = attrs.field(init=False)
+    """What each key begins with; any key of the partition routes like it."""
 
-    @property
-    def tag(self) -> str:
-        """What each key begins with; any key of the partition routes like it."""
+    @tag.default
+    def _tag(self) -> str:
         return f"{{{self.partition}}}:"
 
     def _key(self, *parts: str) -> str:

@@ -5,7 +5,7 @@ once that was fetched, the operation runs again.  What it has read becomes check
 has written commands, of one call of `commit.lua` (see `_redis_step`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -98,13 +98,13 @@ class RedisLedger(Ledger):
         return self._taken_note_of(key, entry, cls)
 
     def _taken_note_of(self, key: str, entry: Entry, cls: type[R]) -> R | None:
+        self._take_note_of(key, entry)
+        return _decoded(entry, cls)
+
+    def _take_note_of(self, key: str, entry: Entry) -> None:
         self.read[key] = entry.token
         if entry.writer is not None:
             self.builds_on.add(entry.writer)
-        if entry.body is not None:
-            entry.record = _decoders[cls](entry.body)
-            entry.body = None
-        return cast("R | None", entry.record)
 
     def _get_all(self, keys: Sequence[str], cls: type[R]) -> list[R]:
         unknown = [k for k in keys if k not in self.written and self._known.entry(k) is None]
@@ -215,7 +215,7 @@ class RedisLedger(Ledger):
         ask = most + _PAST
         while True:
             members = self._answer(First(key, ask))
-            stored = self._still_queued(members, skill, lane)
+            stored = self._still_queued(members, skill, lane, most)
             if len(stored) >= most or len(members) < ask:
                 break
             ask *= 4  # all that was fetched of it has been taken meanwhile
@@ -224,10 +224,29 @@ class RedisLedger(Ledger):
         return sorted(tasks.values(), key=queue_order)[:most]
 
     def _still_queued(
-        self, members: Iterable[tuple[str, float]], skill: str, lane: Lane
+        self, members: Sequence[tuple[str, float]], skill: str, lane: Lane, most: int
     ) -> list[Task]:
-        keys = [self.keys.task(queued_task_id(member)) for member, _ in members]
-        return [it for it in self._get_all(keys, Task) if _waits_in(it, skill, lane)]
+        """The first *most* of *members* that wait there.
+
+        Those that are not written need not still be there at the commit; but that others do
+        not wait may be something that is only expected, and then the commit depends on it.
+        """
+        found: list[Task] = []
+        unknown: list[str] = []
+        for member, _ in members:
+            key = self.keys.task(queued_task_id(member))
+            entry = None if key in self.written else self._known.entry(key)
+            if key not in self.written and entry is None:
+                unknown.append(key)
+            elif len(found) + len(unknown) < most:
+                task = self.written[key] if entry is None else _decoded(entry, Task)
+                if task is not None and _waits_in(task, skill, lane):
+                    found.append(task)
+                elif entry is not None and entry.writer is not None:
+                    self._take_note_of(key, entry)
+        if unknown and len(found) < most:
+            raise Missing(unknown)
+        return found
 
     def fan_out(self, job_id: str, dispatch: int) -> FanOut | None:
         return self._get(self.keys.fan_out(job_id, dispatch), FanOut)
@@ -364,6 +383,13 @@ class RedisLedger(Ledger):
 
     def wake(self, skill: str) -> None:
         self.news.wake(skill)
+
+
+def _decoded(entry: Entry, cls: type[R]) -> R | None:
+    if entry.body is not None:
+        entry.record = _decoders[cls](entry.body)
+        entry.body = None
+    return cast("R | None", entry.record)
 
 
 def _waits_in(task: Task, skill: str, lane: Lane) -> bool:

@@ -1,7 +1,6 @@
 """What one run of an operation comes to: the arguments of a call of `commit.lua`."""
 
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,25 +12,26 @@ from avtomatika_trio.storage._signals import News
 
 encode = msgspec.json.Encoder().encode
 
-Argument = str | bytes | int
+#: All of them are text: Redis' reader of MessagePack knows no bytes.
+Command = Sequence[str]
 
 #: Arguments of one command: Lua can hand over a few thousand at once.
 _MOST_ARGUMENTS = 1000
 
 
-def checks_of(ledger: RedisLedger) -> list[Argument]:
+def checks_of(ledger: RedisLedger) -> list[Command]:
     """What must still be as the operation has read it."""
-    checks: list[Argument] = []
+    checks: list[Command] = []
     for key, token in ledger.read.items():
-        checks += ("record", key, token)
+        checks.append(("record", key, token.decode()))
     for key, members in ledger.read_sets.items():
-        checks += ("set", key, len(members), *members)
+        checks.append(("set", key, *members))
     for (key, member), score in ledger.read_scores.items():
-        checks += ("score", key, member, "" if score is None else repr(float(score)))
+        checks.append(("score", key, member, "" if score is None else repr(float(score))))
     return checks
 
 
-def commands_of(ledger: RedisLedger, token: bytes) -> tuple[list[Argument], dict[str, int]]:
+def commands_of(ledger: RedisLedger, token: bytes) -> tuple[list[Command], dict[str, int]]:
     """What it has written, as commands; and the length of each record that is stored.
 
     Args:
@@ -41,57 +41,64 @@ def commands_of(ledger: RedisLedger, token: bytes) -> tuple[list[Argument], dict
     Raises:
         ValueError: a record cannot be JSON.
     """
-    commands: list[Argument] = []
+    commands: list[Command] = []
+    prefix = token.decode()
     lengths: dict[str, int] = {}
     for key, record in ledger.written.items():
         if record is None:
-            commands += (2, "DEL", key)
+            commands.append(("DEL", key))
         else:
             body = encode(record)
             lengths[key] = len(body)
-            commands += (3, "SET", key, token + body)
+            commands.append(("SET", key, prefix + body.decode()))
     for key, changes in ledger.members.items():
-        _change(commands, "SADD", key, (it for it, present in changes.items() if present))
-        _change(commands, "SREM", key, (it for it, present in changes.items() if not present))
+        _change(commands, "SADD", key, [it for it, present in changes.items() if present])
+        _change(commands, "SREM", key, [it for it, present in changes.items() if not present])
     for key, scores in ledger.scores.items():
-        put = ((repr(float(n)), it) for it, n in scores.items() if n is not None)
-        _change(commands, "ZADD", key, (part for pair in put for part in pair))
-        _change(commands, "ZREM", key, (it for it, n in scores.items() if n is None))
+        put = [(repr(float(n)), it) for it, n in scores.items() if n is not None]
+        _change(commands, "ZADD", key, [part for pair in put for part in pair])
+        _change(commands, "ZREM", key, [it for it, n in scores.items() if n is None])
     for job_id, before in ledger.job_before.items():
         _line_up(commands, ledger.keys, before, ledger.written[ledger.keys.job(job_id)])
     _add_rows(commands, ledger)
     return commands, lengths
 
 
-def _add_rows(commands: list[Argument], ledger: RedisLedger) -> None:
+def _add_rows(commands: list[Command], ledger: RedisLedger) -> None:
     """What is only ever added, or replaced unseen."""
     keys = ledger.keys
-    for (job_id, task_id), said in ledger.said.items():
-        commands += (4, "HSET", keys.progress(job_id), task_id, encode(said))
+    commands += (
+        ("HSET", keys.progress(job_id), task_id, encode(said).decode())
+        for (job_id, task_id), said in ledger.said.items()
+    )
     for job_id in ledger.job_before:
         if ledger.written[keys.job(job_id)].status.is_final:
-            commands += (2, "DEL", keys.progress(job_id))
-    for row in ledger.rows:
-        stream = keys.history(row.job_id)
-        commands += (4, "NUMBERED", stream, keys.history_numbers, encode(row))
-    for noted in ledger.audit_rows:
-        commands += (4, "NUMBERED", keys.audit, keys.audit_numbers, encode(noted))
+            commands.append(("DEL", keys.progress(job_id)))
+    numbers = keys.history_numbers
+    commands += (
+        ("NUMBERED", keys.history(row.job_id), numbers, encode(row).decode()) for row in ledger.rows
+    )
+    commands += (
+        ("NUMBERED", keys.audit, keys.audit_numbers, encode(row).decode())
+        for row in ledger.audit_rows
+    )
 
 
-def _change(commands: list[Argument], name: str, key: str, arguments: Iterable[Argument]) -> None:
-    rest = iter(arguments)
-    while some := list(islice(rest, _MOST_ARGUMENTS)):
-        commands += (len(some) + 2, name, key, *some)
+def _change(commands: list[Command], name: str, key: str, arguments: list[str]) -> None:
+    commands += (
+        (name, key, *arguments[at : at + _MOST_ARGUMENTS])
+        for at in range(0, len(arguments), _MOST_ARGUMENTS)
+    )
 
 
-def _line_up(commands: list[Argument], keys: Keys, before: Job | None, job: Job) -> None:
+def _line_up(commands: list[Command], keys: Keys, before: Job | None, job: Job) -> None:
     """Have the new revision of a job claimed, and void what was claimed of the old one."""
     if before is not None and before.is_ready:
-        commands += (3, "ZREM", keys.claims, job.id, 3, "HDEL", keys.claimed, job.id)
+        commands += ("ZREM", keys.claims, job.id), ("HDEL", keys.claimed, job.id)
         if not job.is_ready:
-            commands += (3, "ZREM", keys.ready, job.id)
+            commands.append(("ZREM", keys.ready, job.id))
     if job.is_ready:
-        commands += (4, "LINEUP", keys.ready, keys.ready_numbers, job.id)
+        commands.append(("LINEUP", keys.ready, keys.ready_numbers, job.id))
 
 
 def news_of(news: News, token: bytes) -> bytes:

@@ -8,13 +8,12 @@
 --       3 slack    how far behind the partition's time that may be; '' = the caller's clock is it
 --       4 channel  of news
 --       5 news     '' = none
---       6 checks   how many arguments the checks have
---       7...       checks, then commands
+--       6 step     MessagePack: an array of checks and an array of commands
 --
 -- A check is    record KEY TOKEN          the record has this version ('' = is not there)
---               set KEY COUNT MEMBER...   the set has these members and no others
+--               set KEY MEMBER...         the set has these members and no others
 --               score KEY MEMBER SCORE    the member has this score ('' = is not there)
--- A command is  COUNT NAME ARGUMENT...    of Redis, or NUMBERED STREAM COUNTER BODY, which adds
+-- A command is  NAME ARGUMENT...          of Redis, or NUMBERED STREAM COUNTER BODY, which adds
 --               a row under the next number, or LINEUP ZSET COUNTER MEMBER, which puts the
 --               member at the end
 --
@@ -64,37 +63,23 @@ local function keep_time()
   end
 end
 
-local function stale_checks(at, last)
-  local stale = {}
-  while at <= last do
-    local kind, key = ARGV[at], ARGV[at + 1]
-    if kind == 'record' then
-      if redis.call('GETRANGE', key, 0, token_bytes - 1) ~= ARGV[at + 2] then
-        stale[#stale + 1] = key
-        stale[#stale + 1] = redis.call('GET', key)
-      end
-      at = at + 3
-    elseif kind == 'set' then
-      local count = tonumber(ARGV[at + 2])
-      local same = redis.call('SCARD', key) == count
-      for n = at + 3, at + 2 + count do
-        same = same and redis.call('SISMEMBER', key, ARGV[n]) == 1
-      end
-      if not same then
-        stale[#stale + 1] = key
-        stale[#stale + 1] = false
-      end
-      at = at + 3 + count
-    else
-      local score = redis.call('ZSCORE', key, ARGV[at + 2])
-      if (score and tonumber(score)) ~= (tonumber(ARGV[at + 3]) or false) then
-        stale[#stale + 1] = key
-        stale[#stale + 1] = false
-      end
-      at = at + 4
+local function holds(check)
+  local kind, key = check[1], check[2]
+  if kind == 'record' then
+    return redis.call('GETRANGE', key, 0, token_bytes - 1) == check[3]
+  elseif kind == 'set' then
+    if redis.call('SCARD', key) ~= #check - 2 then
+      return false
     end
+    for at = 3, #check do
+      if redis.call('SISMEMBER', key, check[at]) == 0 then
+        return false
+      end
+    end
+    return true
   end
-  return stale
+  local score = redis.call('ZSCORE', key, check[3])
+  return (score and tonumber(score)) == (tonumber(check[4]) or false)
 end
 
 -- Numbers go on from the time in microseconds: so they grow also where a failover has lost those
@@ -116,24 +101,27 @@ local own = {
   end,
 }
 
-local first = 7 + tonumber(ARGV[6])
-local stale = stale_checks(7, first - 1)
-if #stale > 0 then
-  return {'stale', time_text, unpack(stale)}
+local checks, commands = unpack(cmsgpack.unpack(ARGV[6]))
+local stale = {'stale', time_text}
+for _, check in ipairs(checks) do
+  if not holds(check) then
+    stale[#stale + 1] = check[2]
+    stale[#stale + 1] = check[1] == 'record' and redis.call('GET', check[2])
+  end
 end
-if first <= #ARGV then
+if #stale > 2 then
+  return stale
+end
+if #commands > 0 then
   redis.call('SET', KEYS[3], time_text, 'EX', 60)
   keep_time()
-  local at = first
-  while at <= #ARGV do
-    local count = tonumber(ARGV[at])
-    local special = own[ARGV[at + 1]]
+  for _, command in ipairs(commands) do
+    local special = own[command[1]]
     if special then
-      special(unpack(ARGV, at + 2, at + count))
+      special(command[2], command[3], command[4])
     else
-      redis.call(unpack(ARGV, at + 1, at + count))
+      redis.call(unpack(command))
     end
-    at = at + count + 1
   end
   for counter, number in pairs(numbers) do
     redis.call('SET', counter, string.format('%.0f', number))
