@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from tests.storage.redis_servers import Server, start_cluster, start_server
 
-from avtomatika_trio.storage import Storage, open_storage
+from avtomatika_trio.storage import MemoryStorage, Storage, open_storage
 from avtomatika_trio.testing.conformance import (
     AccessPromises,
+    ArchivePromises,
     ClaimPromises,
     CommitPromises,
     DurabilityPromises,
@@ -107,6 +108,17 @@ class TestNews(NewsPromises):
 
 class TestClaims(ClaimPromises):
     pass
+
+
+class TestArchives(ArchivePromises):
+    @pytest.fixture
+    async def another(
+        self, storage: Storage, tmp_path: Path, clock: SetClock
+    ) -> AsyncIterator[Storage]:
+        is_memory = isinstance(storage, MemoryStorage)
+        url = "memory:" if is_memory else f"sqlite:{tmp_path / 'another.db'}"
+        async with open_storage(url, now=clock) as opened:
+            yield opened
 
 
 class TestDurability(DurabilityPromises):

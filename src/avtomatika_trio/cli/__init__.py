@@ -65,6 +65,8 @@ def _command(options: Namespace) -> Callable[[Namespace], int]:
             from avtomatika_trio.cli._blueprints import run
         case "token":
             from avtomatika_trio.cli._token import run
+        case "storage":
+            from avtomatika_trio.cli._storage import run
         case "check":
             from avtomatika_trio.cli._check import run
         case _:

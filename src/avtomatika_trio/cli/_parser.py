@@ -50,6 +50,7 @@ def create_parser() -> argparse.ArgumentParser:
     _add_job(commands)
     _add_blueprint(commands)
     _add_token(commands)
+    _add_storage(commands)
     _add_check(commands)
     _add_demo(commands)
     return parser
@@ -236,6 +237,34 @@ def _add_blueprint(commands: _Commands) -> None:
     _add_output(listing, "table", "json", "jsonl")
     _add_output(check, "table", "json")
     _add_output(graph, "dot", "json")
+
+
+def _add_storage(commands: _Commands) -> None:
+    verbs = _add_verbs(commands, "storage", "check, back up, restore and move a storage")
+    check = _add(verbs, "check", "count what is in a storage, and tell what is wrong with it")
+    backup = _add(verbs, "backup", "write everything that is in a storage into one file")
+    restore = _add(verbs, "restore", "put what is in the file of a backup into an empty storage")
+    migrate = _add(verbs, "migrate", "put everything that is in a storage into an empty one")
+    backup.add_argument("file", metavar="FILE", help="the file; its folder must be there")
+    backup.add_argument("--force", action="store_true", help="let it replace a file")
+    restore.add_argument("file", metavar="FILE", help="a file that `backup` has written")
+    migrate.add_argument("source", metavar="SOURCE", help="the storage to read; stays as it is")
+    migrate.add_argument("target", metavar="TARGET", help="the empty storage, or one to be made")
+    for parser in (check, backup, restore):
+        parser.add_argument(
+            "--storage", metavar="URL", help="sqlite:PATH or redis://HOST:PORT (STORAGE_URL)"
+        )
+        _add_config(parser)
+    for parser in (check, backup):
+        parser.add_argument(
+            "--live",
+            action="store_true",
+            help="also while it is served, though what is read may not fit together",
+        )
+    _add_output(check, "table", "json")
+    check.add_argument(
+        "--json", dest="output", action="store_const", const="json", help="the same as -o json"
+    )
 
 
 def _add_check(commands: _Commands) -> None:

@@ -9,6 +9,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from avtomatika_trio._config import OrchestratorSettings, find_settings_file
+from avtomatika_trio.cli._exits import CommandError, Exit
 from avtomatika_trio.orchestrator._tokens import TOKENS_FILE
 
 #: Of an orchestrator whose storage is no file.
@@ -42,3 +43,15 @@ def token_files(settings: OrchestratorSettings) -> tuple[Path, ...]:
         tokens_path("memory:"),
     )
     return tuple(dict.fromkeys(candidates))
+
+
+def check_folder(storage_url: str) -> None:
+    """Make sure that the database's folder is there; a slip in its name should not make one.
+
+    Raises:
+        CommandError: it is not.
+    """
+    folder = tokens_path(storage_url).parent
+    if storage_url.startswith(_SQLITE) and not folder.is_dir():
+        remedy = f"make it (mkdir -p {folder}), or give another --storage"
+        raise CommandError(Exit.FAILED, f"there is no folder {folder} for the database; {remedy}")

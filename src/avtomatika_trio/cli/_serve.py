@@ -23,7 +23,12 @@ from avtomatika_trio.cli._exits import CommandError, Exit, leaves
 from avtomatika_trio.cli._imports import load_checked
 from avtomatika_trio.cli._logs import start_logging
 from avtomatika_trio.cli._output import listing, note, print_json
-from avtomatika_trio.cli._places import settings_file, token_files, tokens_path
+from avtomatika_trio.cli._places import (
+    check_folder,
+    settings_file,
+    token_files,
+    tokens_path,
+)
 from avtomatika_trio.cli._signals import Ending, watch_signals
 from avtomatika_trio.errors import ConfigError, StorageUnavailable
 from avtomatika_trio.orchestrator._build import create_context, open_blobs, server_settings
@@ -61,7 +66,7 @@ def run(options: Namespace) -> int:
         note(f"warning: {warning}")
     _refuse_open_doors(settings)
     check_tls(settings)
-    _check_folder(settings.storage_url)
+    check_folder(settings.storage_url)
     blueprints = _blueprints(settings)
     gc.freeze()  # what is loaded now stays
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
@@ -104,18 +109,6 @@ def _refuse_open_doors(settings: OrchestratorSettings) -> None:
         fault = f"{settings.host} can be reached from other machines, and has no token of its own"
         remedy = f"set {names} (or {files}), or name each in {tables}, or listen on 127.0.0.1"
         raise ConfigError((f"{fault}; {remedy}",))
-
-
-def _check_folder(storage_url: str) -> None:
-    """Make sure that the database's folder is there; a slip in its name should not make one.
-
-    Raises:
-        CommandError: it is not.
-    """
-    folder = tokens_path(storage_url).parent
-    if storage_url.startswith("sqlite:") and not folder.is_dir():
-        remedy = f"make it (mkdir -p {folder}), or give another --storage"
-        raise CommandError(Exit.FAILED, f"there is no folder {folder} for the database; {remedy}")
 
 
 def _blueprints(settings: OrchestratorSettings) -> Blueprints:

@@ -27,7 +27,7 @@ _MOST_PER_COMMIT = 200
 
 #: Whoever serves a storage notes it once a second: longer than this without a note, and
 #: nobody does.
-_OBSERVE_SECONDS = 2.5
+OBSERVE_SECONDS = 2.5
 
 
 async def run_janitor(context: Context) -> NoReturn:
@@ -47,7 +47,7 @@ async def _begin(context: Context) -> None:
         try:
             seen = await context.storage.commit(lease.last_served)
             if context.storage.is_shared:
-                await trio.sleep(_OBSERVE_SECONDS)
+                await trio.sleep(OBSERVE_SECONDS)
             await context.storage.commit(partial(lease.begin_serving, seen=seen))
         except StorageUnavailable as exc:
             logger.warning("leases and timers must wait: %s", exc)

@@ -1,38 +1,30 @@
 """The promises of a storage.
 
 One method changes things: `commit` runs an operation of the core as one atomic, durable
-step.  The others read, or wait to be told that there is something to read.  The suite in
+step.  The others read, or wait to be told that there is something to read; but for `restore`,
+which takes what another storage has exported.  The suite in
 `avtomatika_trio.testing.conformance` holds every backend to this page.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
 import attrs
 
-from avtomatika_trio._core.access import AccessSet, AuditRow
+from avtomatika_trio._core.access import AccessSet
 from avtomatika_trio._core.job import Job, JobStatus
-from avtomatika_trio._core.ledger import HistoryRow, Instance, Ledger, Progress
+from avtomatika_trio._core.ledger import Instance, Ledger, Progress
 from avtomatika_trio._core.task import Attempt, Task
+from avtomatika_trio.storage._records import (
+    NumberedAuditRow,
+    NumberedRow,
+    StoredRecord,
+)
+
+__all__ = ["JobQuery", "NumberedAuditRow", "NumberedRow", "Storage", "Waiter"]
 
 T = TypeVar("T")
-
-
-@attrs.frozen(kw_only=True)
-class NumberedRow:
-    """A history row and its place in the order of commits."""
-
-    number: int
-    row: HistoryRow
-
-
-@attrs.frozen(kw_only=True)
-class NumberedAuditRow:
-    """A row of the audit and its place in the order of commits."""
-
-    number: int
-    row: AuditRow
 
 
 @attrs.frozen(kw_only=True)
@@ -137,6 +129,27 @@ class Storage(Protocol):
 
     async def audit(self, *, after: int = 0, limit: int = 1000) -> Sequence[NumberedAuditRow]:
         """Rows with a number above *after*, in commit order."""
+        ...
+
+    def export(self) -> AsyncIterator[Sequence[StoredRecord]]:
+        """Everything there is, in batches of at most `MOST_PER_BATCH`.
+
+        The `StorageFacts` come first, rows of the history and of the audit in the order of
+        their numbers, and jobs by `created_at`.  It shows one moment only if nobody commits
+        until it has ended.
+        """
+        ...
+
+    async def restore(self, records: Sequence[StoredRecord]) -> None:
+        """Put *records*, of the export of any storage, as they are, in one atomic step.
+
+        * They replace what has their ids (or numbers), whatever its revision; a record that is
+          stored already changes nothing.
+        * Everything follows as after a commit: queues, jobs to be claimed, news.
+        * `StorageFacts` bring the cluster id, and a time before which `now` does not fall any
+          more; they need not be among the first.
+        * Numbers go on after the highest one restored.
+        """
         ...
 
     async def claim_ready(self, owner: str, *, most: int, lease_seconds: float) -> Sequence[Job]:

@@ -33,3 +33,8 @@ class RisingClock:
                 self._ahead = self._latest - host
             self._latest = max(self._latest, host + self._ahead)
             return self._latest
+
+    def go_on_from(self, time: float) -> None:
+        """Never tell less than *time* from now on."""
+        with self._lock:
+            self._latest = max(self._latest, time)

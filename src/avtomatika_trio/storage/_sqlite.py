@@ -36,8 +36,10 @@ from avtomatika_trio.storage import _sqlite_reads as reads
 from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow
 from avtomatika_trio.storage._clock import Clock, RisingClock
 from avtomatika_trio.storage._ready import Offer
+from avtomatika_trio.storage._records import StoredRecord, facts_of
+from avtomatika_trio.storage._restore import put_as_they_are
 from avtomatika_trio.storage._signals import News, Signalling
-from avtomatika_trio.storage._sqlite_ledger import SqliteLedger
+from avtomatika_trio.storage._sqlite_export import RestoringSqliteLedger, export
 from avtomatika_trio.storage._sqlite_schema import connect, prepare
 from avtomatika_trio.storage._thread import BlockingThread, Call
 
@@ -155,7 +157,7 @@ class SqliteStorage(Signalling):
         self._path = path
         self._connection = writing
         self._reading = reading
-        self._ledger = SqliteLedger(writing)
+        self._ledger = RestoringSqliteLedger(writing)
         self._clock = RisingClock(now, at_least=self._ledger.latest())
         self._instances = {it.id: it for it in reads.instances(reading)}
         self._access = reads.access(reading)
@@ -318,6 +320,20 @@ class SqliteStorage(Signalling):
 
     async def audit(self, *, after: int = 0, limit: int = 1000) -> Sequence[NumberedAuditRow]:
         return await self._read(reads.audit, after, limit)
+
+    # Moving.
+
+    def export(self) -> AsyncIterator[Sequence[StoredRecord]]:
+        return export(self.cluster_id, self.now(), self._read)
+
+    async def restore(self, records: Sequence[StoredRecord]) -> None:
+        facts = facts_of(records)
+        if facts is not None:
+            self._clock.go_on_from(facts.latest)  # the commit notes its own time
+        with trio.CancelScope(shield=facts is not None):
+            await self.commit(partial(put_as_they_are, records=records))
+            if facts is not None:
+                self.cluster_id = facts.cluster_id
 
     # Waiting.
 

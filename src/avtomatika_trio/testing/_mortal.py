@@ -1,7 +1,7 @@
 """What one process sees of a storage that outlives it."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage import MemoryStorage
 from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow, Waiter
+from avtomatika_trio.storage._records import StoredRecord
 
 T = TypeVar("T")
 
@@ -119,6 +120,15 @@ class MortalStorage:
     async def audit(self, *, after: int = 0, limit: int = 1000) -> Sequence[NumberedAuditRow]:
         await self._read()
         return await self.shared.audit(after=after, limit=limit)
+
+    async def export(self) -> AsyncIterator[Sequence[StoredRecord]]:
+        async for batch in self.shared.export():
+            await self._read()
+            yield batch
+
+    async def restore(self, records: Sequence[StoredRecord]) -> None:
+        await self._read()
+        await self.shared.restore(records)
 
     async def claim_ready(self, owner: str, *, most: int, lease_seconds: float) -> Sequence[Job]:
         await self._read()

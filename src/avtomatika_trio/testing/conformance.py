@@ -7,6 +7,7 @@ The classes ask for these fixtures:
 
 * `clock`: a `SetClock`;
 * `storage`: an open, empty storage whose time is that clock;
+* `another`: a second one, of the same kind and clock (`ArchivePromises` only);
 * `reopen`: an async function that closes and opens again (`DurabilityPromises` only);
 * `mock_clock`: pytest-trio's (`ClaimPromises` only).  It stands still unless told to jump, so
   that a storage with threads can be tested with it;
@@ -14,6 +15,7 @@ The classes ask for these fixtures:
 """
 
 from avtomatika_trio.testing._promises_access import AccessPromises
+from avtomatika_trio.testing._promises_archive import ArchivePromises
 from avtomatika_trio.testing._promises_blobs import BlobFailurePromises, BlobPromises
 from avtomatika_trio.testing._promises_claims import ClaimPromises
 from avtomatika_trio.testing._promises_commit import (
@@ -33,6 +35,7 @@ from avtomatika_trio.testing._suite import SetClock
 
 __all__ = [
     "AccessPromises",
+    "ArchivePromises",
     "BlobFailurePromises",
     "BlobPromises",
     "ClaimPromises",
