@@ -149,16 +149,20 @@ class Node:
 
     def _next_batch(self) -> list[Request] | None:
         """Wait for requests; None if there will be no more."""
+        return self._gather(MOST_PER_BATCH, wait=True) or None
+
+    def _gather(self, most: int, *, wait: bool) -> list[Request]:
+        """What waits, up to about *most* commands."""
         batch: list[Request] = []
         commands = size = 0
-        while commands < MOST_PER_BATCH and size < MOST_BYTES_PER_BATCH:
-            request = self._next(wait=not batch)
+        while commands < most and size < MOST_BYTES_PER_BATCH:
+            request = self._next(wait=wait and not batch)
             if request is None:
                 break
             batch.append(request)
             commands += len(request.packed)
             size += sum(map(len, request.packed))
-        return batch or None
+        return batch
 
     def _next(self, *, wait: bool) -> Request | None:
         while not self._stop.is_set():
@@ -208,17 +212,24 @@ class Node:
                 self._pause = FIRST_PAUSE_SECONDS
 
     def _exchange(self, link: Link, batch: deque[Request]) -> str | None:
-        """Send *batch* and take from it what has its replies; returns what the server lacks."""
+        """Send *batch* and take from it what has its replies; returns what the server lacks.
+
+        Whenever the server is still busy, answers are given and what came meanwhile is sent
+        after: neither side waits for the other one to finish.
+        """
         scripts, self._scripts = self._scripts, {}
-        pieces = [pack(("SCRIPT", "LOAD", script.source)) for script in scripts.values()]
-        for request in batch:
-            pieces += request.to_send()
-        self.batches += 1
-        link.sock.sendall(b"".join(pieces))
-        next_reply = link.replies.next
+        loads = [pack(("SCRIPT", "LOAD", script.source)) for script in scripts.values()]
+        self._send(link, batch, loads)
+        next_reply, pending = link.replies.next, link.pending
         loaded = {sha: next_reply() for sha in scripts}
         trouble: str | None = None
         while batch:
+            if not pending():
+                self._tell()
+                if trouble is None and not self._scripts:
+                    more = self._gather(MOST_PER_BATCH - len(batch), wait=False)
+                    batch.extend(more)  # before it is sent: a connection may break then, too
+                    self._send(link, more)
             request = batch[0]
             cut = _read_replies(request, next_reply, loaded)
             del batch[0]
@@ -231,6 +242,14 @@ class Node:
         if trouble == NOT_MASTER_TEXT and self._owner.follows_master:
             self._drop_link()
         return trouble
+
+    def _send(self, link: Link, requests: Iterable[Request], before: Iterable[bytes] = ()) -> None:
+        pieces = list(before)
+        for request in requests:
+            pieces += request.to_send()
+        if pieces:
+            self.batches += 1
+            link.sock.sendall(b"".join(pieces))
 
     def _redirect(self, request: Request, verdict: Verdict, text: str) -> str | None:
         """Do what a reply asks for; returns what the server lacks, if that is why."""

@@ -7,6 +7,7 @@ spends its time.
 import hashlib
 import socket
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -16,6 +17,10 @@ Argument = bytes | str | int | float
 Command = tuple[Argument, ...]
 
 _RECEIVE_BYTES = 64 * 1024
+
+#: What precedes an argument of such a size, made once.
+_HEADS_MADE = 1024
+_HEADS = tuple(b"$%d\r\n" % size for size in range(_HEADS_MADE))
 
 
 @attrs.frozen
@@ -39,8 +44,11 @@ class ScriptCall:
     keys: tuple[str, ...]
     args: Sequence[Argument] = ()
 
-    def command(self) -> Command:
-        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+    def packed(self) -> bytes:
+        """The call as it goes over the wire."""
+        head = _script_head(self.script.sha, self.keys)
+        count = 3 + len(self.keys) + len(self.args)
+        return b"*%d\r\n%b%b" % (count, head, b"".join(_pieces(self.args)))
 
 
 class Closed(OSError):
@@ -53,11 +61,23 @@ def pack(command: Command) -> bytes:
     Raises:
         TypeError: an argument is none that Redis can take.
     """
-    parts = [b"*%d\r\n" % len(command)]
-    for argument in command:
+    return b"*%d\r\n%b" % (len(command), b"".join(_pieces(command)))
+
+
+def _pieces(arguments: Sequence[Argument]) -> list[bytes]:
+    pieces: list[bytes] = []
+    for argument in arguments:
         value = argument if type(argument) is bytes else _encoded(argument)
-        parts.append(b"$%d\r\n%b\r\n" % (len(value), value))
-    return b"".join(parts)
+        size = len(value)
+        head = _HEADS[size] if size < _HEADS_MADE else b"$%d\r\n" % size
+        pieces += (head, value, b"\r\n")
+    return pieces
+
+
+@lru_cache(maxsize=4096)
+def _script_head(sha: str, keys: tuple[str, ...]) -> bytes:
+    """Scripts are called with the same keys over and over."""
+    return b"".join(_pieces(("EVALSHA", sha, len(keys), *keys)))
 
 
 def _encoded(argument: Argument) -> bytes:
