@@ -20,6 +20,7 @@ from avtomatika_trio.storage._redis_bridge import open_bridge
 from avtomatika_trio.storage._redis_url import parse
 from avtomatika_trio.storage._redis_wire import Script, ScriptCall
 
+KINDS: tuple[Kind, ...] = ("redis", "valkey")
 CONCURRENT = 100
 
 #: What the bridge must gain over a thread hop per command, and over coredis.
@@ -43,7 +44,9 @@ STEP = Script(
     return revision
     """,
 )
-STEP_KEYS = tuple(f"{{p}}:{name}" for name in ("revs", "jobs", "tasks", "queue", "timers", "history"))
+STEP_KEYS = tuple(
+    f"{{p}}:{name}" for name in ("revs", "jobs", "tasks", "queue", "timers", "history")
+)
 BODY = b"x" * 800
 VALUE = b"x" * 100
 
@@ -133,11 +136,12 @@ async def measure(kind: Kind, seconds: float, rounds: int) -> dict[str, Any]:
                         times.append(await run(do, count) / count)
     figures: dict[str, Any] = {"unit": "per second", "concurrent": CONCURRENT}
     for what, least in LEAST_RATIOS.items():
-        figures[what] = at = {way: report.rates(1, spent[what, way][1:]) for way in WAYS}
+        at: dict[str, Any] = {way: report.rates(1, spent[what, way][1:]) for way in WAYS}
         for peer in least:
             pairs = zip(spent[what, peer][1:], spent[what, "bridge"][1:], strict=True)
-            ratio = statistics.median(theirs / ours for theirs, ours in pairs)
+            ratio: float = statistics.median(theirs / ours for theirs, ours in pairs)
             at[f"bridge_to_{peer}"] = round(ratio, 2)
+        figures[what] = at
     return figures
 
 

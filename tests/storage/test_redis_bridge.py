@@ -2,14 +2,14 @@
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 from redis.exceptions import ResponseError
 from tests.storage.cutting_proxy import HOST, open_cutting_proxy
-from tests.storage.redis_servers import Kind, Server, start_server
+from tests.storage.redis_servers import Kind, Server, start_server, until
 
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._redis_bridge import RedisBridge, open_bridge
@@ -86,10 +86,11 @@ async def test_replies_of_every_kind(server: Server) -> None:
 
 
 async def test_what_redis_cannot_take_is_refused_to_its_caller(server: Server) -> None:
+    wrongs: list[Any] = [None, True, {}]
     async with open_bridge(parse(server.url)) as bridge:
-        for wrong in (None, True, {}):
+        for wrong in wrongs:
             with pytest.raises(TypeError, match="a command takes bytes, str, int and float"):
-                await bridge.call(("SET", "k", wrong), key="k")  # type: ignore[arg-type]
+                await bridge.call(("SET", "k", wrong), key="k")
 
 
 async def test_an_error_is_the_reply_of_its_command_only(server: Server) -> None:
@@ -219,28 +220,32 @@ async def test_a_cut_after_any_number_of_bytes_leaves_each_caller_its_reply(
         assert replies[1:] == [[b"k%d" % n, b"%d" % n], 1]
         got.append(n)
 
-    async with open_cutting_proxy(doomed.port) as proxy:
-        async with open_bridge(parse(f"redis://{HOST}:{proxy.port}")) as bridge:
-            await bridge.call(ScriptCall(ECHO, ("k",), (1,)), key="k")
-            for after in (1, 2, 7, 30, 31, 100, 333, 700, 1000, 1300):
-                got: list[int] = []
-                setattr(proxy, direction, after)
-                with trio.fail_after(PATIENCE_SECONDS):
-                    async with trio.open_nursery() as nursery:
-                        for n in range(50):
-                            nursery.start_soon(one, bridge, n, got)
-                assert sorted(got) == list(range(50))
-            assert proxy.cuts == 10
-            assert proxy.connections >= 10
+    async with (
+        open_cutting_proxy(doomed.port) as proxy,
+        open_bridge(parse(f"redis://{HOST}:{proxy.port}")) as bridge,
+    ):
+        await bridge.call(ScriptCall(ECHO, ("k",), (1,)), key="k")
+        for after in (1, 2, 7, 30, 31, 100, 333, 700, 1000, 1300):
+            got: list[int] = []
+            setattr(proxy, direction, after)
+            with trio.fail_after(PATIENCE_SECONDS):
+                async with trio.open_nursery() as nursery:
+                    for n in range(50):
+                        nursery.start_soon(one, bridge, n, got)
+            assert sorted(got) == list(range(50))
+        assert proxy.cuts == 10
+        assert proxy.connections >= 10
 
 
 async def test_replies_that_came_before_a_cut_stand(doomed: Server) -> None:
     replies: list[Any] = []
-    async with open_cutting_proxy(doomed.port) as proxy:
-        async with open_bridge(parse(f"redis://{HOST}:{proxy.port}")) as bridge:
-            await bridge.call(("PING",), key="k")
-            proxy.replies_left = 4 * 5 + 2  # five replies like ":1\r\n", and a half
-            replies = await bridge.call(*[("INCR", f"n{n}") for n in range(10)], key="k")
+    async with (
+        open_cutting_proxy(doomed.port) as proxy,
+        open_bridge(parse(f"redis://{HOST}:{proxy.port}")) as bridge,
+    ):
+        await bridge.call(("PING",), key="k")
+        proxy.replies_left = 4 * 5 + 2  # five replies like ":1\r\n", and a half
+        replies = await bridge.call(*[("INCR", f"n{n}") for n in range(10)], key="k")
     assert replies == [1] * 5 + [2] * 5
 
 
@@ -308,9 +313,9 @@ async def test_closing_carries_out_what_was_submitted(server: Server) -> None:
 async def test_full_memory_is_refused_at_once_and_reading_goes_on() -> None:
     with start_server("valkey", "--maxmemory", "1500kb", "--maxmemory-policy", "noeviction") as it:
         async with open_bridge(parse(it.url)) as bridge:
+            appends = [("APPEND", "k", bytes(100_000))] * 20
             with trio.fail_after(1), pytest.raises(StorageUnavailable, match=r"memory is full; "):
-                while True:
-                    await bridge.call(("APPEND", "k", bytes(100_000)), key="k")
+                await bridge.call(*appends, key="k")
             assert await bridge.call(("ECHO", "x"), key="k") == [b"x"]
 
 
@@ -361,14 +366,14 @@ async def test_a_server_without_cluster_is_told_apart(server: Server) -> None:
             await bridge.call(("PING",), key="k")
 
 
-async def test_something_else_than_redis_is_told(tmp_path: Path) -> None:
+async def test_something_else_than_redis_is_told() -> None:
     async def serve(stream: trio.SocketStream) -> None:
         await stream.receive_some()
         await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await stream.aclose()
 
     async with trio.open_nursery() as nursery:
-        [listener] = await nursery.start(lambda **kw: trio.serve_tcp(serve, 0, host=HOST, **kw))
+        [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host=HOST))
         port = listener.socket.getsockname()[1]
         async with open_bridge(parse(f"redis://{HOST}:{port}")) as bridge:
             with pytest.raises(StorageUnavailable, match="does not speak the protocol"):
@@ -395,9 +400,7 @@ async def test_news_come_soon_and_in_order(server: Server) -> None:
             await trio.sleep(0.02)
             assert got == [b"%d" % it for it in range(n + 1)]
         await bridge.call(*[("PUBLISH", "c", n) for n in range(5, 2000)], key="k")
-        with trio.fail_after(1):
-            while len(got) < 2000:
-                await trio.sleep(0.01)
+        await until(lambda: len(got) == 2000, 1)
     assert got == [b"%d" % n for n in range(2000)]
     assert len(gaps) == 1
     assert redis_threads() == []
@@ -410,9 +413,8 @@ async def test_news_tell_of_a_gap_after_each_new_connection(doomed: Server) -> N
     async with open_news(address, "c", got.append, lambda: gaps.send_nowait(None)) as news:
         await got_gap.receive()
         doomed.kill()
-        with trio.fail_after(1):
-            while news.fault is None:
-                await trio.sleep(0.01)
+        await until(lambda: news.fault is not None, 1)
+        assert news.fault is not None
         assert "no news from redis" in news.fault
         await trio.sleep(0.2)
         await trio.to_thread.run_sync(doomed.start)

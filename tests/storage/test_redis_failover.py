@@ -16,6 +16,7 @@ from tests.storage.redis_servers import (
     start_cluster,
     start_sentinel,
     start_server,
+    until,
 )
 
 from avtomatika_trio.errors import StorageUnavailable
@@ -89,9 +90,8 @@ async def test_news_of_a_dead_link_are_missed_and_it_is_noticed(
             await trio.sleep(2)  # quiet, and alive
             assert news.fault is None
             proxy.silent = True
-            with trio.fail_after(3):
-                while news.fault is None:
-                    await trio.sleep(0.05)
+            await until(lambda: news.fault is not None, 3)
+            assert news.fault is not None
             assert "nothing was heard for 1 s" in news.fault
             proxy.silent = False
             with trio.fail_after(3):
@@ -213,9 +213,7 @@ async def test_news_in_a_cluster_come_from_any_node(cluster: ClusterOfServers) -
         await ready.wait()
         for n in range(12):
             await bridge.call(("PUBLISH", "c", n), key=f"{{t{n}}}")
-        with trio.fail_after(1):
-            while len(got) < 12:
-                await trio.sleep(0.01)
+        await until(lambda: len(got) == 12, 1)
 
 
 @pytest.mark.parametrize("how", ["kill", "pause", "demote"])
@@ -246,9 +244,7 @@ async def test_a_new_master_is_followed(how: str) -> None:
                     await trio.sleep(0.02)
                 assert trio.current_time() - begin < 20
             assert bridge.fault is None
-            with trio.fail_after(15):
-                while len(gaps) < 2 or news.fault is not None:
-                    await trio.sleep(0.05)
+            await until(lambda: len(gaps) >= 2 and news.fault is None, 15)
         if how == "pause":
             master.go_on()
 

@@ -166,25 +166,25 @@ class Node:
 
     def _next(self, *, wait: bool) -> Request | None:
         while not self._stop.is_set():
-            pause: float | None = None
-            if self._later:
-                pause = self._later_at - time.monotonic()
-                if pause <= 0:
-                    self._waiting.extendleft(reversed(self._later))
-                    self._later.clear()
+            pause = self._until_later() if self._later else None
             if self._waiting:
                 return self._waiting.popleft()
-            if self._closing and not self._later and self._queue.empty():
+            if self._queue.empty() and (not wait or (self._closing and not self._later)):
                 return None
-            try:
-                request = self._queue.get(wait, pause)
-            except queue.Empty:
-                if not wait:
-                    return None
-                continue
-            if request is not None:
-                return request
-            self._closing = True
+            with suppress(queue.Empty):
+                request = self._queue.get(timeout=pause)
+                if request is not None:
+                    return request
+                self._closing = True
+        return None
+
+    def _until_later(self) -> float | None:
+        """How long until what was put off is due; what is due joins what waits."""
+        pause = self._later_at - time.monotonic()
+        if pause > 0:
+            return pause
+        self._waiting.extendleft(reversed(self._later))
+        self._later.clear()
         return None
 
     def _carry_out(self, requests: list[Request]) -> None:
@@ -220,11 +220,11 @@ class Node:
         scripts, self._scripts = self._scripts, {}
         loads = [pack(("SCRIPT", "LOAD", script.source)) for script in scripts.values()]
         self._send(link, batch, loads)
-        next_reply, pending = link.replies.next, link.pending
+        next_reply, received = link.replies.next, link.replies.waits
         loaded = {sha: next_reply() for sha in scripts}
         trouble: str | None = None
         while batch:
-            if not pending():
+            if not received():
                 self._tell()
                 if trouble is None and not self._scripts:
                     more = self._gather(MOST_PER_BATCH - len(batch), wait=False)

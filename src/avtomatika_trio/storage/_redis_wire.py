@@ -22,6 +22,8 @@ _RECEIVE_BYTES = 64 * 1024
 _HEADS_MADE = 1024
 _HEADS = tuple(b"$%d\r\n" % size for size in range(_HEADS_MADE))
 
+_TEXT, _ERROR, _NUMBER, _BULK, _ARRAY = b"+-:$*"
+
 
 @attrs.frozen
 class Script:
@@ -111,37 +113,35 @@ class Replies:
         Raises:
             OSError: the connection broke, or its timeout has passed.
         """
-        line = self._line()
-        kind, rest = line[:1], line[1:]
-        if kind == b"$":
+        buffer, at = self._buffer, self._at
+        end = buffer.find(b"\r\n", at)
+        while end < 0:
+            self._receive(len(buffer) - at + 1)
+            buffer, at = self._buffer, self._at
+            end = buffer.find(b"\r\n", at)
+        self._at = end + 2
+        kind, rest = buffer[at], buffer[at + 1 : end]
+        if kind == _BULK:
             size = int(rest)
             return None if size < 0 else self._bulk(size)
-        if kind == b"+":
+        if kind == _TEXT:
             return rest
-        if kind == b":":
+        if kind == _NUMBER:
             return int(rest)
-        if kind == b"*":
+        if kind == _ARRAY:
             size = int(rest)
             return None if size < 0 else [self.next() for _ in range(size)]
-        if kind == b"-":
+        if kind == _ERROR:
             return ResponseError(rest.decode(errors="replace"))
-        raise Closed(f"it does not speak the protocol of Redis: {line[:40]!r}")
-
-    def _line(self) -> bytes:
-        while True:
-            end = self._buffer.find(b"\r\n", self._at)
-            if end >= 0:
-                line = self._buffer[self._at : end]
-                self._at = end + 2
-                return line
-            self._receive(len(self._buffer) - self._at + 1)
+        raise Closed(f"it does not speak the protocol of Redis: {buffer[at : at + 40]!r}")
 
     def _bulk(self, size: int) -> bytes:
         if len(self._buffer) - self._at < size + 2:
             self._receive(size + 2)
         begin = self._at
-        self._at = begin + size + 2
-        return self._buffer[begin : begin + size]
+        end = begin + size
+        self._at = end + 2
+        return self._buffer[begin:end]
 
     def _receive(self, least: int) -> None:
         """Have at least so many bytes in the buffer that are not used yet."""
