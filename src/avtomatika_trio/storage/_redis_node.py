@@ -75,7 +75,10 @@ class Owner(Protocol):
         """Hand *request* to the owner of its key."""
 
     def lost(self, node: "Node", requests: Iterable[Request]) -> list[Request]:
-        """*node* can't be reached: those of *requests* that nobody else can take."""
+        """*node* can't be reached: those of *requests* that nobody else can take.
+
+        Never raises.
+        """
 
     follows_master: bool
     """Whether `connect` finds another server once this one is no master."""
@@ -232,13 +235,13 @@ class Node:
                     self._send(link, more)
             request = batch[0]
             cut = _read_replies(request, next_reply, loaded)
-            del batch[0]
             if cut is not None:
                 trouble = self._redirect(request, *cut) or trouble
             elif len(request.replies) < len(request.packed):  # it was asking
                 self._owner.returned(request, self)
             else:
                 self._answered.append((request.told, request.replies))
+            batch.popleft()  # not before somebody else has it
         if trouble == NOT_MASTER_TEXT and self._owner.follows_master:
             self._drop_link()
         return trouble
