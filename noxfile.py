@@ -94,7 +94,7 @@ def drill_files(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure: all of `benchmarks/bench_*.py`, or `nox -s bench -- storage` for some."""
-    install(session, "tests")  # has the S3 server
+    install(session, "bench")  # has the servers, and peers
     wanted = session.posargs or ["*"]
     for path in sorted(
         path for name in wanted for path in Path("benchmarks").glob(f"bench_{name}.py")

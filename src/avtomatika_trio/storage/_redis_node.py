@@ -75,7 +75,10 @@ class Owner(Protocol):
         """Hand *request* to the owner of its key."""
 
     def lost(self, node: "Node", requests: Iterable[Request]) -> list[Request]:
-        """*node* can't be reached: those of *requests* that nobody else can take."""
+        """*node* can't be reached: those of *requests* that nobody else can take.
+
+        Never raises.
+        """
 
     follows_master: bool
     """Whether `connect` finds another server once this one is no master."""
@@ -149,38 +152,42 @@ class Node:
 
     def _next_batch(self) -> list[Request] | None:
         """Wait for requests; None if there will be no more."""
+        return self._gather(MOST_PER_BATCH, wait=True) or None
+
+    def _gather(self, most: int, *, wait: bool) -> list[Request]:
+        """What waits, up to about *most* commands."""
         batch: list[Request] = []
         commands = size = 0
-        while commands < MOST_PER_BATCH and size < MOST_BYTES_PER_BATCH:
-            request = self._next(wait=not batch)
+        while commands < most and size < MOST_BYTES_PER_BATCH:
+            request = self._next(wait=wait and not batch)
             if request is None:
                 break
             batch.append(request)
             commands += len(request.packed)
             size += sum(map(len, request.packed))
-        return batch or None
+        return batch
 
     def _next(self, *, wait: bool) -> Request | None:
         while not self._stop.is_set():
-            pause: float | None = None
-            if self._later:
-                pause = self._later_at - time.monotonic()
-                if pause <= 0:
-                    self._waiting.extendleft(reversed(self._later))
-                    self._later.clear()
+            pause = self._until_later() if self._later else None
             if self._waiting:
                 return self._waiting.popleft()
-            if self._closing and not self._later and self._queue.empty():
+            if self._queue.empty() and (not wait or (self._closing and not self._later)):
                 return None
-            try:
-                request = self._queue.get(wait, pause)
-            except queue.Empty:
-                if not wait:
-                    return None
-                continue
-            if request is not None:
-                return request
-            self._closing = True
+            with suppress(queue.Empty):
+                request = self._queue.get(timeout=pause)
+                if request is not None:
+                    return request
+                self._closing = True
+        return None
+
+    def _until_later(self) -> float | None:
+        """How long until what was put off is due; what is due joins what waits."""
+        pause = self._later_at - time.monotonic()
+        if pause > 0:
+            return pause
+        self._waiting.extendleft(reversed(self._later))
+        self._later.clear()
         return None
 
     def _carry_out(self, requests: list[Request]) -> None:
@@ -208,29 +215,44 @@ class Node:
                 self._pause = FIRST_PAUSE_SECONDS
 
     def _exchange(self, link: Link, batch: deque[Request]) -> str | None:
-        """Send *batch* and take from it what has its replies; returns what the server lacks."""
+        """Send *batch* and take from it what has its replies; returns what the server lacks.
+
+        Whenever the server is still busy, answers are given and what came meanwhile is sent
+        after: neither side waits for the other one to finish.
+        """
         scripts, self._scripts = self._scripts, {}
-        pieces = [pack(("SCRIPT", "LOAD", script.source)) for script in scripts.values()]
-        for request in batch:
-            pieces += request.to_send()
-        self.batches += 1
-        link.sock.sendall(b"".join(pieces))
-        next_reply = link.replies.next
+        loads = [pack(("SCRIPT", "LOAD", script.source)) for script in scripts.values()]
+        self._send(link, batch, loads)
+        next_reply, received = link.replies.next, link.replies.waits
         loaded = {sha: next_reply() for sha in scripts}
         trouble: str | None = None
         while batch:
+            if not received():
+                self._tell()
+                if trouble is None and not self._scripts:
+                    more = self._gather(MOST_PER_BATCH - len(batch), wait=False)
+                    batch.extend(more)  # before it is sent: a connection may break then, too
+                    self._send(link, more)
             request = batch[0]
             cut = _read_replies(request, next_reply, loaded)
-            del batch[0]
             if cut is not None:
                 trouble = self._redirect(request, *cut) or trouble
             elif len(request.replies) < len(request.packed):  # it was asking
                 self._owner.returned(request, self)
             else:
                 self._answered.append((request.told, request.replies))
+            batch.popleft()  # not before somebody else has it
         if trouble == NOT_MASTER_TEXT and self._owner.follows_master:
             self._drop_link()
         return trouble
+
+    def _send(self, link: Link, requests: Iterable[Request], before: Iterable[bytes] = ()) -> None:
+        pieces = list(before)
+        for request in requests:
+            pieces += request.to_send()
+        if pieces:
+            self.batches += 1
+            link.sock.sendall(b"".join(pieces))
 
     def _redirect(self, request: Request, verdict: Verdict, text: str) -> str | None:
         """Do what a reply asks for; returns what the server lacks, if that is why."""

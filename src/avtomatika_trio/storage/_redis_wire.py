@@ -7,6 +7,7 @@ spends its time.
 import hashlib
 import socket
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -16,6 +17,12 @@ Argument = bytes | str | int | float
 Command = tuple[Argument, ...]
 
 _RECEIVE_BYTES = 64 * 1024
+
+#: What precedes an argument of such a size, made once.
+_HEADS_MADE = 1024
+_HEADS = tuple(b"$%d\r\n" % size for size in range(_HEADS_MADE))
+
+_TEXT, _ERROR, _NUMBER, _BULK, _ARRAY = b"+-:$*"
 
 
 @attrs.frozen
@@ -39,8 +46,11 @@ class ScriptCall:
     keys: tuple[str, ...]
     args: Sequence[Argument] = ()
 
-    def command(self) -> Command:
-        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+    def packed(self) -> bytes:
+        """The call as it goes over the wire."""
+        head = _script_head(self.script.sha, self.keys)
+        count = 3 + len(self.keys) + len(self.args)
+        return b"*%d\r\n%b%b" % (count, head, b"".join(_pieces(self.args)))
 
 
 class Closed(OSError):
@@ -53,11 +63,23 @@ def pack(command: Command) -> bytes:
     Raises:
         TypeError: an argument is none that Redis can take.
     """
-    parts = [b"*%d\r\n" % len(command)]
-    for argument in command:
+    return b"*%d\r\n%b" % (len(command), b"".join(_pieces(command)))
+
+
+def _pieces(arguments: Sequence[Argument]) -> list[bytes]:
+    pieces: list[bytes] = []
+    for argument in arguments:
         value = argument if type(argument) is bytes else _encoded(argument)
-        parts.append(b"$%d\r\n%b\r\n" % (len(value), value))
-    return b"".join(parts)
+        size = len(value)
+        head = _HEADS[size] if size < _HEADS_MADE else b"$%d\r\n" % size
+        pieces += (head, value, b"\r\n")
+    return pieces
+
+
+@lru_cache(maxsize=4096)
+def _script_head(sha: str, keys: tuple[str, ...]) -> bytes:
+    """Scripts are called with the same keys over and over."""
+    return b"".join(_pieces(("EVALSHA", sha, len(keys), *keys)))
 
 
 def _encoded(argument: Argument) -> bytes:
@@ -91,37 +113,35 @@ class Replies:
         Raises:
             OSError: the connection broke, or its timeout has passed.
         """
-        line = self._line()
-        kind, rest = line[:1], line[1:]
-        if kind == b"$":
+        buffer, at = self._buffer, self._at
+        end = buffer.find(b"\r\n", at)
+        while end < 0:
+            self._receive(len(buffer) - at + 1)
+            buffer, at = self._buffer, self._at
+            end = buffer.find(b"\r\n", at)
+        self._at = end + 2
+        kind, rest = buffer[at], buffer[at + 1 : end]
+        if kind == _BULK:
             size = int(rest)
             return None if size < 0 else self._bulk(size)
-        if kind == b"+":
+        if kind == _TEXT:
             return rest
-        if kind == b":":
+        if kind == _NUMBER:
             return int(rest)
-        if kind == b"*":
+        if kind == _ARRAY:
             size = int(rest)
             return None if size < 0 else [self.next() for _ in range(size)]
-        if kind == b"-":
+        if kind == _ERROR:
             return ResponseError(rest.decode(errors="replace"))
-        raise Closed(f"it does not speak the protocol of Redis: {line[:40]!r}")
-
-    def _line(self) -> bytes:
-        while True:
-            end = self._buffer.find(b"\r\n", self._at)
-            if end >= 0:
-                line = self._buffer[self._at : end]
-                self._at = end + 2
-                return line
-            self._receive(len(self._buffer) - self._at + 1)
+        raise Closed(f"it does not speak the protocol of Redis: {buffer[at : at + 40]!r}")
 
     def _bulk(self, size: int) -> bytes:
         if len(self._buffer) - self._at < size + 2:
             self._receive(size + 2)
         begin = self._at
-        self._at = begin + size + 2
-        return self._buffer[begin : begin + size]
+        end = begin + size
+        self._at = end + 2
+        return self._buffer[begin:end]
 
     def _receive(self, least: int) -> None:
         """Have at least so many bytes in the buffer that are not used yet."""
