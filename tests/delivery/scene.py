@@ -3,11 +3,11 @@
 No loop and no HTTP: each test plays an interleaving step by step.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import trio
-from tests.delivery.sqlite import SqliteWithoutThreads
 
 from avtomatika_trio._core import dispatch, lease, results, steps, timing
 from avtomatika_trio._core.actions import DispatchParallel, DispatchTask, GoTo, TaskSpec
@@ -17,7 +17,7 @@ from avtomatika_trio._core.ledger import InstanceKind, task_id
 from avtomatika_trio._core.retry import RetryPolicy
 from avtomatika_trio._core.rules import Rules
 from avtomatika_trio._core.task import Attempt, Task, TaskFault, TaskResult
-from avtomatika_trio.storage import MemoryStorage, Storage
+from avtomatika_trio.storage import MemoryStorage
 from avtomatika_trio.testing.invariants import find_violations
 
 START = 1_000_000.0
@@ -26,16 +26,15 @@ START = 1_000_000.0
 class Scene:
     """Everything of one storage, at a time that only `wait` moves."""
 
-    def __init__(self, rules: Rules | None = None, *, sqlite: bool = False) -> None:
+    def __init__(
+        self,
+        make_storage: Callable[[Callable[[], float]], MemoryStorage] = MemoryStorage,
+        rules: Rules | None = None,
+    ) -> None:
         self.rules = rules or Rules()
         self.time = START
-        self.storage: Storage
-        if sqlite:
-            self.storage = SqliteWithoutThreads(lambda: self.time)
-            self.run = self.storage.run
-        else:
-            memory = MemoryStorage(now=lambda: self.time)
-            self.storage, self.run = memory, memory.run
+        self.storage = make_storage(lambda: self.time)
+        self.run = self.storage.run
         self._wire = 0
         self._beats: dict[str, int] = {}
         self.serve()

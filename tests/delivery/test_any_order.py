@@ -5,15 +5,21 @@ cancel, and orchestrators that are away.  After every move the invariants hold; 
 worker that comes at the end brings every job to its end.
 """
 
+from functools import partial
+
 import pytest
 from hypothesis import given, settings, strategies as st
+from tests.delivery.conftest import Make
+from tests.delivery.redis import DirectBridge, RedisWithoutLoops
 from tests.delivery.scene import Scene
+from tests.delivery.sqlite import SqliteWithoutThreads
 
 from avtomatika_trio._core import steps
 from avtomatika_trio._core.actions import GoTo
 from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.rules import Rules
 from avtomatika_trio.errors import StaleRevision
+from avtomatika_trio.storage import MemoryStorage
 
 JOBS = ("j1", "j2", "j3")
 INSTANCES = ("i1", "i2", "i3")
@@ -35,8 +41,8 @@ move = st.one_of(
 class Play:
     """A scene with workers that remember, more or less, what they were given."""
 
-    def __init__(self, *, sqlite: bool) -> None:
-        self.scene = Scene(Rules(max_lost_attempts=50), sqlite=sqlite)
+    def __init__(self, make_storage: Make) -> None:
+        self.scene = Scene(make_storage, Rules(max_lost_attempts=50))
         self.polls = dict.fromkeys(INSTANCES, 0)
         self.given: dict[str, list[str]] = {name: [] for name in INSTANCES}
         self.wires: list[tuple[str, str, str]] = []
@@ -120,13 +126,24 @@ class Play:
         raise AssertionError([self.scene.get(job_id) for job_id in JOBS])
 
 
-@pytest.mark.parametrize("sqlite", [False, True], ids=["memory", "sqlite"])
+Moves = list[tuple[str, object, object]]
+
+
+@pytest.mark.parametrize("make_storage", [MemoryStorage, SqliteWithoutThreads])
 @settings(max_examples=150, deadline=None)
 @given(moves=st.lists(move, max_size=60))
-def test_nothing_is_lost_doubled_or_stuck(
-    sqlite: bool, moves: list[tuple[str, object, object]]
-) -> None:
-    play = Play(sqlite=sqlite)
+def test_nothing_is_lost_doubled_or_stuck(make_storage: Make, moves: Moves) -> None:
+    _nothing_is_lost_doubled_or_stuck(make_storage, moves)
+
+
+@settings(max_examples=10, deadline=None)
+@given(moves=st.lists(move, min_size=10, max_size=60))
+def test_nothing_is_lost_doubled_or_stuck_on_redis(redis: DirectBridge, moves: Moves) -> None:
+    _nothing_is_lost_doubled_or_stuck(partial(RedisWithoutLoops, direct=redis), moves)
+
+
+def _nothing_is_lost_doubled_or_stuck(make_storage: Make, moves: Moves) -> None:
+    play = Play(make_storage)
     for kind, one, two in moves:
         play.move(kind, one, two)
         assert play.scene.violations() == []

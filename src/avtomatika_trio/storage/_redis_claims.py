@@ -87,9 +87,10 @@ class Claims:
     ) -> tuple[list[Job], float | None]:
         keys = self._keys
         names = (
-            keys.done(self._fresh_token().decode()),
-            *(keys.clock, keys.ready, keys.claims, keys.claimed, keys.job("")),
+            *(keys.done, keys.clock, keys.ready, keys.claims, keys.claimed),
+            keys.job(""),
         )
+        arguments = (self._given_now(), owner, most, repr(lease_seconds), self._fresh_token())
         call = _Call(trio.lowlevel.current_task())
 
         def replied(replies: list[Any] | StorageUnavailable) -> None:
@@ -111,8 +112,7 @@ class Claims:
             call.task = None
             return trio.lowlevel.Abort.SUCCEEDED
 
-        script = ScriptCall(CLAIM, names, (self._given_now(), owner, most, repr(lease_seconds)))
-        self._bridge.submit([script], replied, key=keys.tag)
+        self._bridge.submit([ScriptCall(CLAIM, names, arguments)], replied, key=keys.tag)
         found: tuple[list[Job], float | None] = await trio.lowlevel.wait_task_rescheduled(abandon)
         return found
 

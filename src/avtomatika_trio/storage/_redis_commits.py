@@ -55,7 +55,7 @@ class _Step:
     operation: Callable[[Ledger], Any]
     task: trio.lowlevel.Task | None = None
     """Who waits; None once the caller was cancelled, or before it waits."""
-    answers: dict[Question, Any] = attrs.field(factory=dict)
+    answers: dict[Question, tuple[Any, int]] = attrs.field(factory=dict)
     settled: outcome.Outcome[Any] | None = None
 
 
@@ -67,6 +67,8 @@ class _Run:
     ledger: RedisLedger
     token: bytes
     answer: outcome.Outcome[Any]
+    number: int = 0
+    """Of the request."""
 
 
 class Commits:
@@ -96,6 +98,7 @@ class Commits:
         self._known = Known()
         self._prefix = secrets.token_urlsafe(9)
         self._numbers = itertools.count()
+        self._requests = itertools.count(1)
         self._waiting: deque[_Step] = deque()
         self._under_way = 0
         self._runs: dict[_Run, None] = {}
@@ -172,10 +175,12 @@ class Commits:
             self._settle(run.step, run.answer)
             return
         self._runs[run] = None
-        keys = (self._keys.meta, self._keys.clock, self._keys.done(run.token.decode()))
+        run.number = next(self._requests)
+        keys = (self._keys.meta, self._keys.clock, self._keys.done)
         times = (repr(ledger.now), self._clock.slack)
         step = _packed((checks, commands))
-        call = ScriptCall(COMMIT, keys, (self._cluster_id, *times, self._keys.news, told, step))
+        arguments = (self._cluster_id, *times, self._keys.news, told, run.token, step)
+        call = ScriptCall(COMMIT, keys, arguments)
         self._bridge.submit([call], partial(self._replied, run), key=self._keys.tag)
 
     def _expect(self, run: _Run, lengths: dict[str, int]) -> None:
@@ -227,7 +232,7 @@ class Commits:
         self._clock.heard(float(told), anew=verdict == b"time")
         if verdict == b"done":
             for key in run.ledger.written:
-                self._known.confirm(key, run)
+                self._known.confirm(key, run, run.number)
             if isinstance(run.answer, outcome.Value):
                 self._tell(run.ledger.news)
             self._settle(run.step, run.answer)
@@ -236,7 +241,7 @@ class Commits:
         for key, value in zip(stale[::2], stale[1::2], strict=True):
             name = key.decode()
             if name in run.ledger.read:
-                self._known.correct(name, run.ledger.read[name], value)
+                self._known.correct(name, run.ledger.read[name], value, run.number)
             else:
                 self._known.doubt_members(name)
         run.step.answers.clear()
@@ -251,6 +256,7 @@ class Commits:
         ]
         commands += [("SMEMBERS", key) for key in sets]
         commands += [_command(question, now) for question in questions]
+        number = next(self._requests)
 
         def fetched(replies: list[Any] | StorageUnavailable) -> None:
             if isinstance(replies, StorageUnavailable):
@@ -266,11 +272,11 @@ class Commits:
             at = len(replies) - len(sets) - len(questions)
             values = itertools.chain.from_iterable(replies[:at])
             for key, value in zip(records, values, strict=True):
-                self._known.learn(key, value)
+                self._known.learn(key, value, number)
             for key, members in zip(sets, replies[at:], strict=False):
                 self._known.learn_members(key, [it.decode() for it in members])
             for question, reply in zip(questions, replies[at + len(sets) :], strict=True):
-                step.answers[question] = _answer(question, reply)
+                step.answers[question] = (_answer(question, reply), number)
             self._run(step)
             self._start()
 

@@ -53,9 +53,10 @@ class Keys:
         """Channel of what commits have to tell."""
         return self._key("news")
 
-    def done(self, token: str) -> str:
-        """STRING: what the script call with that token has answered."""
-        return self._key("done", token)
+    @property
+    def done(self) -> str:
+        """With the token of a script call: STRING, what that has answered."""
+        return self._key("done", "")
 
     # Records: STRINGs, a version token and JSON.
 

@@ -33,6 +33,8 @@ class Entry:
     record: Any = None
     writer: object = None
     """The commit under way that is expected to write it; None = it is stored like this."""
+    seen_at: int = 0
+    """Number of the request that has shown it; those are carried out in their order."""
 
 
 class Known:
@@ -50,10 +52,10 @@ class Known:
         """The members of a set."""
         return self._sets.get(key)
 
-    def learn(self, key: str, value: bytes | None) -> None:
+    def learn(self, key: str, value: bytes | None, seen_at: int) -> None:
         """A record was read; what is expected of it is newer than that."""
         if key not in self._entries:
-            self._entries[key] = _entry(value)
+            self._entries[key] = _entry(value, seen_at)
 
     def learn_members(self, key: str, members: list[str]) -> None:
         """A set was read."""
@@ -75,11 +77,16 @@ class Known:
             else:
                 members.pop(member, None)
 
-    def confirm(self, key: str, writer: object) -> None:
+    def confirm(self, key: str, writer: object, seen_at: int) -> None:
         """The commit *writer* has happened."""
         entry = self._entries.get(key)
         if entry is not None and entry.writer is writer:
             entry.writer = None
+            entry.seen_at = seen_at
+
+    def drop(self, key: str) -> None:
+        """What is known of a record is too old."""
+        self._entries.pop(key, None)
 
     def doubt(self, key: str, writer: object) -> None:
         """The commit *writer* did not happen, or may not have."""
@@ -91,11 +98,11 @@ class Known:
         """Likewise of a set."""
         self._sets.pop(key, None)
 
-    def correct(self, key: str, believed: bytes, value: bytes | None) -> None:
+    def correct(self, key: str, believed: bytes, value: bytes | None, seen_at: int) -> None:
         """A record was found to be *value*, where a commit had *believed* another version."""
         entry = self._entries.get(key)
         if entry is None or (entry.token == believed and entry.writer is None):
-            self._entries[key] = _entry(value)
+            self._entries[key] = _entry(value, seen_at)
 
     def forget(self) -> None:
         """Know nothing."""
@@ -113,7 +120,7 @@ class Known:
                     del kept[old]
 
 
-def _entry(value: bytes | None) -> Entry:
+def _entry(value: bytes | None, seen_at: int) -> Entry:
     if not value:
-        return Entry(ABSENT, None)
-    return Entry(value[:TOKEN_BYTES], value[TOKEN_BYTES:])
+        return Entry(ABSENT, None, seen_at=seen_at)
+    return Entry(value[:TOKEN_BYTES], value[TOKEN_BYTES:], seen_at=seen_at)

@@ -54,11 +54,13 @@ class RedisLedger(Ledger):
     Args:
         keys: Of the partition.
         known: What the process knows.
-        answers: To the questions that earlier runs have asked.
+        answers: To the questions that earlier runs have asked, with the number of the request.
         now: The partition's time.
     """
 
-    def __init__(self, keys: Keys, known: Known, answers: dict[Question, Any], now: float) -> None:
+    def __init__(
+        self, keys: Keys, known: Known, answers: dict[Question, tuple[Any, int]], now: float
+    ) -> None:
         self.keys = keys
         self.news = News()
         self._known = known
@@ -147,7 +149,7 @@ class RedisLedger(Ledger):
     def _score(self, key: str, member: str, score: float | None) -> None:
         self.scores.setdefault(key, {})[member] = score
 
-    def _answer(self, question: Question) -> Any:
+    def _answer(self, question: Question) -> tuple[Any, int]:
         if question not in self._answers:
             raise Missing(questions=[question])
         return self._answers[question]
@@ -155,7 +157,8 @@ class RedisLedger(Ledger):
     def _due(self, key: str, most: int) -> list[tuple[str, float]]:
         """The first *most* members of a sorted set whose time has come."""
         changes = self.scores.get(key, {})
-        found = dict(self._answer(First(key, most + len(changes), due=True)))
+        answer, _ = self._answer(First(key, most + len(changes), due=True))
+        found = dict(answer)
         for member, score in changes.items():
             if score is None or score > self._now:
                 found.pop(member, None)
@@ -214,8 +217,8 @@ class RedisLedger(Ledger):
         key = self.keys.queue(skill, lane)
         ask = most + _PAST
         while True:
-            members = self._answer(First(key, ask))
-            stored = self._still_queued(members, skill, lane, most)
+            members, asked_at = self._answer(First(key, ask))
+            stored = self._still_queued(members, asked_at, skill, lane, most)
             if len(stored) >= most or len(members) < ask:
                 break
             ask *= 4  # all that was fetched of it has been taken meanwhile
@@ -224,27 +227,37 @@ class RedisLedger(Ledger):
         return sorted(tasks.values(), key=queue_order)[:most]
 
     def _still_queued(
-        self, members: Sequence[tuple[str, float]], skill: str, lane: Lane, most: int
+        self,
+        members: Sequence[tuple[str, float]],
+        asked_at: int,
+        skill: str,
+        lane: Lane,
+        most: int,
     ) -> list[Task]:
         """The first *most* of *members* that wait there.
 
-        Those that are not written need not still be there at the commit; but that others do
-        not wait may be something that is only expected, and then the commit depends on it.
+        Those that are not written need not still be there at the commit.  But one that is known
+        to be elsewhere may be back, or is only expected to be elsewhere: that is looked up, or
+        made a condition of the commit.
         """
         found: list[Task] = []
         unknown: list[str] = []
         for member, _ in members:
+            if len(found) + len(unknown) >= most:
+                break
             key = self.keys.task(queued_task_id(member))
-            entry = None if key in self.written else self._known.entry(key)
-            if key not in self.written and entry is None:
+            if key in self.written:
+                continue  # among its own
+            entry = self._known.entry(key)
+            task = None if entry is None else _decoded(entry, Task)
+            if task is not None and _waits_in(task, skill, lane):
+                found.append(task)
+            elif entry is not None and entry.writer is not None:
+                self._take_note_of(key, entry)
+            elif entry is None or entry.seen_at < asked_at:
+                self._known.drop(key)
                 unknown.append(key)
-            elif len(found) + len(unknown) < most:
-                task = self.written[key] if entry is None else _decoded(entry, Task)
-                if task is not None and _waits_in(task, skill, lane):
-                    found.append(task)
-                elif entry is not None and entry.writer is not None:
-                    self._take_note_of(key, entry)
-        if unknown and len(found) < most:
+        if unknown:
             raise Missing(unknown)
         return found
 
@@ -303,7 +316,7 @@ class RedisLedger(Ledger):
         if member in changes:
             due_at = changes[member]
         else:
-            due_at = self._answer(Score(key, member))
+            due_at, _ = self._answer(Score(key, member))
             self.read_scores[key, member] = due_at
         return None if due_at is None else Timer(kind=kind, subject=subject, due_at=due_at)
 

@@ -1,6 +1,6 @@
 -- Claim jobs that are ready; first offer those again whose claim has ended.
 --
--- KEYS  1 done     what this very call has claimed, should its reply have been lost
+-- KEYS  1 done     begins the key of what a call has claimed
 --       2 clock    HASH offset, latest
 --       3 ready    ZSET by place: job ids
 --       4 claims   ZSET by end: job ids
@@ -10,6 +10,7 @@
 --       2 owner
 --       3 most     how many to claim
 --       4 seconds  how long a claim holds
+--       5 token    of this call: should its reply be lost, it is made again
 --
 -- Returns  {time, end of the next claim or '', job id, record, ...}
 
@@ -26,7 +27,8 @@ local function mark(record)
   return ARGV[2] .. ' ' .. string.sub(record, 1, token_bytes)
 end
 
-local claimed = redis.call('GET', KEYS[1])
+local done_key = KEYS[1] .. ARGV[5]
+local claimed = redis.call('GET', done_key)
 local ids = {}
 if claimed then
   ids = cjson.decode(claimed)
@@ -43,7 +45,7 @@ else
     ids[#ids + 1] = popped[at]
   end
   if #ids > 0 then
-    redis.call('SET', KEYS[1], cjson.encode(ids), 'EX', 60)
+    redis.call('SET', done_key, cjson.encode(ids), 'EX', 60)
   end
 end
 

@@ -2,13 +2,14 @@
 --
 -- KEYS  1 meta     HASH schema, cluster
 --       2 clock    HASH offset, latest
---       3 done     the time at which this very call was done, should its reply have been lost
+--       3 done     begins the key of what tells that a call was done, and at which time
 -- ARGV  1 cluster  that the caller has opened
 --       2 now      the time that the operation went by
 --       3 slack    how far behind the partition's time that may be; '' = the caller's clock is it
 --       4 channel  of news
 --       5 news     '' = none
---       6 step     MessagePack: an array of checks and an array of commands
+--       6 token    of this call: should its reply be lost, it is made again
+--       7 step     MessagePack: an array of checks and an array of commands
 --
 -- A check is    record KEY TOKEN          the record has this version ('' = is not there)
 --               set KEY MEMBER...         the set has these members and no others
@@ -31,7 +32,8 @@ local cluster = redis.call('HGET', KEYS[1], 'cluster')
 if cluster ~= ARGV[1] then
   return {'stranger', cluster or ''}
 end
-local done = redis.call('GET', KEYS[3])
+local done_key = KEYS[3] .. ARGV[6]
+local done = redis.call('GET', done_key)
 if done then
   return {'done', done}
 end
@@ -101,7 +103,7 @@ local own = {
   end,
 }
 
-local checks, commands = unpack(cmsgpack.unpack(ARGV[6]))
+local checks, commands = unpack(cmsgpack.unpack(ARGV[7]))
 local stale = {'stale', time_text}
 for _, check in ipairs(checks) do
   if not holds(check) then
@@ -113,7 +115,7 @@ if #stale > 2 then
   return stale
 end
 if #commands > 0 then
-  redis.call('SET', KEYS[3], time_text, 'EX', 60)
+  redis.call('SET', done_key, time_text, 'EX', 60)
   keep_time()
   for _, command in ipairs(commands) do
     local special = own[command[1]]
