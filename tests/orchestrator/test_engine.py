@@ -540,8 +540,6 @@ async def test_a_job_whose_blueprint_is_not_served_waits_and_goes_on_when_it_is(
         assert waiting is not None
         assert (waiting.status, waiting.revision) == (JobStatus.PENDING, 1)
     assert caplog.text.count("jobs of blueprint 'b' wait") == 1
-    # Another process, in which the storage is read anew.
-    storage._signals.ready.job_written(waiting)
     async with engine(storage, one_state(start), other):
         assert (await final(storage)).status is JobStatus.FINISHED
 

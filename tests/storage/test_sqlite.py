@@ -152,12 +152,6 @@ def test_what_is_no_storage_is_refused_with_the_choices(url: str) -> None:
         open_storage(url)
 
 
-@pytest.mark.parametrize("url", ["redis:", "redis://localhost", "rediss://localhost"])
-def test_redis_is_refused_with_a_reason(url: str) -> None:
-    with pytest.raises(ConfigError, match=r"not supported by this version yet; use sqlite:PATH"):
-        open_storage(url)
-
-
 # Group commit.
 
 

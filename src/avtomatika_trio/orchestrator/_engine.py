@@ -59,7 +59,7 @@ async def run_engine(context: Context) -> NoReturn:
     owner = context.chance.wire_id()
     steps_free = trio.Semaphore(STEPS_AT_A_TIME)
     threads = trio.CapacityLimiter(_THREADS)
-    stranded: set[str] = set()
+    left: set[str] = set()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_renew_claims, context, owner)
         while True:
@@ -79,7 +79,7 @@ async def run_engine(context: Context) -> NoReturn:
             for job in jobs:
                 blueprint = context.blueprints.get(job.blueprint)
                 if blueprint is None:
-                    _strand(context, job, stranded)
+                    _leave(context, job, owner, left)
                     continue
                 steps_free.acquire_nowait()
                 nursery.start_soon(_run_step, context, blueprint, job, steps_free, threads)
@@ -92,14 +92,14 @@ async def _renew_claims(context: Context, owner: str) -> NoReturn:
         context.storage.renew_claims(owner, lease_seconds=_CLAIM_SECONDS)
 
 
-def _strand(context: Context, job: Job, stranded: set[str]) -> None:
-    """Leave *job* where it is: it goes on when its blueprint is served again."""
-    if job.blueprint not in stranded:
-        stranded.add(job.blueprint)
+def _leave(context: Context, job: Job, owner: str, left: set[str]) -> None:
+    """Leave *job* to others: it goes on where, or when, its blueprint is served."""
+    if job.blueprint not in left:
+        left.add(job.blueprint)
         logger.warning(
             "jobs of blueprint %r wait: it is not served here (--blueprints)", job.blueprint
         )
-    context.storage.settle_claim(job)
+    context.storage.leave_claim(job, owner)
 
 
 async def _run_step(

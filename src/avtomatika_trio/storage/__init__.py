@@ -39,8 +39,9 @@ def open_storage(url: str, *, now: Clock | None = None) -> AbstractAsyncContextM
             return open_sqlite(Path(rest), now or time.time)
         case _ if scheme.split("+")[0] in ("redis", "rediss"):
             from avtomatika_trio.storage._redis import open_redis  # noqa: PLC0415 - on demand
+            from avtomatika_trio.storage._redis_url import parse  # noqa: PLC0415
 
-            return open_redis(url, now)
+            return open_redis(parse(url), now)
         case _:
             fault = (
                 f"{url!r} is not a storage; the choices are memory:, sqlite:PATH and"

@@ -173,6 +173,13 @@ class Storage(Protocol):
         """End the claim of this revision and offer it again at once."""
         ...
 
+    def leave_claim(self, job: Job, owner: str) -> None:
+        """End the claim and leave the job to others: *owner* has no use for its blueprint.
+
+        From then on *owner* is given no job of that blueprint.
+        """
+        ...
+
     def may_have_queued(self, skills: Sequence[str]) -> bool:
         """False only if nothing of *skills* is queued: then `queue_news` tells when there is.
 

@@ -29,7 +29,7 @@ from avtomatika_trio.storage._redis_keys import Keys
 from avtomatika_trio.storage._redis_news import open_news
 from avtomatika_trio.storage._redis_reads import RedisReads
 from avtomatika_trio.storage._redis_scripts import OPEN
-from avtomatika_trio.storage._redis_url import RedisAddress, parse
+from avtomatika_trio.storage._redis_url import RedisAddress
 from avtomatika_trio.storage._redis_wire import ScriptCall
 from avtomatika_trio.storage._signals import JobWaiter, News, QueueWaiter, Signals
 
@@ -45,18 +45,18 @@ _PARTITION = "p00"
 
 
 @asynccontextmanager
-async def open_redis(url: str, instead: Clock | None = None) -> AsyncIterator["RedisStorage"]:
-    """Open the storage at *url*, making it if Redis is empty.
+async def open_redis(
+    address: RedisAddress, instead: Clock | None = None
+) -> AsyncIterator["RedisStorage"]:
+    """Open the storage at *address*, making it if Redis is empty.
 
     Args:
-        url: See `_redis_url`.
+        address: Where Redis is.
         instead: A clock to go by instead of Redis' own; for tests.
 
     Raises:
-        ConfigError: *url* is malformed.
         StorageUnavailable: Redis cannot be reached, or what it holds cannot be used.
     """
-    address = parse(url)
     keys = Keys(_PARTITION)
     async with AsyncExitStack() as stack:
         bridge = await stack.enter_async_context(open_bridge(address))
@@ -168,6 +168,9 @@ class RedisStorage:
 
     def release_claim(self, job: Job) -> None:
         self._claims.release(job)
+
+    def leave_claim(self, job: Job, owner: str) -> None:
+        self._claims.leave(job, owner)
 
     def may_have_queued(self, skills: Sequence[str]) -> bool:
         """Always: what others have queued may not have been heard of yet."""

@@ -37,6 +37,15 @@ class _Call:
     task: trio.lowlevel.Task | None
 
 
+@attrs.frozen
+class _Claim:
+    owner: str
+    job_id: str
+    mark: bytes
+    """What Redis has noted of it."""
+    blueprint: str
+
+
 class Claims:
     """The claims that this process holds, and its waiting for jobs to claim.
 
@@ -61,8 +70,10 @@ class Claims:
         self._clock = clock
         self._fresh_token = fresh_token
         self._release_news = news
-        self._marks: dict[tuple[str, int], tuple[str, bytes]] = {}
-        """Of what is claimed by this process: the owner, and what Redis has noted."""
+        self._held: dict[tuple[str, int], _Claim] = {}
+        """What this process has claimed, by job and revision."""
+        self._left: dict[str, set[str]] = {}
+        """By owner: blueprints of which it wants no jobs."""
         self._ready = trio.Event()
 
     def look_again(self) -> None:
@@ -87,10 +98,13 @@ class Claims:
     ) -> tuple[list[Job], float | None]:
         keys = self._keys
         names = (
-            *(keys.done, keys.clock, keys.ready, keys.claims, keys.claimed),
-            keys.job(""),
+            *(keys.done, keys.clock, keys.blueprints, keys.ready("")),
+            *(keys.claims, keys.claimed, keys.job("")),
         )
-        arguments = (self._given_now(), owner, most, repr(lease_seconds), self._fresh_token())
+        arguments = (
+            *(self._given_now(), owner, most, repr(lease_seconds), self._fresh_token()),
+            *self._left.get(owner, ()),
+        )
         call = _Call(trio.lowlevel.current_task())
 
         def replied(replies: list[Any] | StorageUnavailable) -> None:
@@ -103,7 +117,7 @@ class Claims:
             else:
                 jobs, next_end = self._note(owner, replies[0])
                 if call.task is None:
-                    self._hold("release", [self._marks_of(job) for job in jobs])
+                    self._hold("release", self._taken(*jobs[::-1]))
                 answer = outcome.Value((jobs, next_end))
             if call.task is not None:
                 trio.lowlevel.reschedule(call.task, answer)
@@ -122,50 +136,52 @@ class Claims:
         jobs: list[Job] = []
         for value in rest[1::2]:
             job = _job(value[TOKEN_BYTES:])
-            mark = owner.encode() + b" " + value[:TOKEN_BYTES]
-            self._marks[job.id, job.revision] = (owner, mark)
+            mark = b"%b %b %b" % (value[:TOKEN_BYTES], owner.encode(), job.blueprint.encode())
+            self._held[job.id, job.revision] = _Claim(owner, job.id, mark, job.blueprint)
             jobs.append(job)
         return jobs, float(next_end) if next_end else None
 
     def renew(self, owner: str, *, lease_seconds: float) -> None:
         """See `Storage.renew_claims`."""
-        held = [(job_id, mark) for (job_id, _), (who, mark) in self._marks.items() if who == owner]
-        self._hold("renew", held, lease_seconds)
+        self._hold("renew", [it for it in self._held.values() if it.owner == owner], lease_seconds)
 
     def settle(self, job: Job) -> None:
         """See `Storage.settle_claim`."""
-        self._hold("settle", [self._marks_of(job)])
+        self._hold("settle", self._taken(job))
 
     def release(self, job: Job) -> None:
         """See `Storage.release_claim`."""
-        self._hold("release", [self._marks_of(job)])
+        self._hold("release", self._taken(job))
+
+    def leave(self, job: Job, owner: str) -> None:
+        """See `Storage.leave_claim`."""
+        self._left.setdefault(owner, set()).add(job.blueprint)
+        self.release(job)
 
     def release_all(self) -> None:
         """This process ends: others need not wait until its claims do."""
-        held = [(job_id, mark) for (job_id, _), (_, mark) in self._marks.items()]
-        self._marks.clear()
+        held = list(self._held.values())
+        self._held.clear()
         self._hold("release", held[::-1])
 
     def void(self, job: Job) -> None:
         """A new revision of the job was committed here: the claim of the last one is no more."""
-        self._marks.pop((job.id, job.revision - 1), None)
+        self._held.pop((job.id, job.revision - 1), None)
 
-    def _marks_of(self, job: Job) -> tuple[str, bytes] | None:
-        found = self._marks.pop((job.id, job.revision), None)
-        return None if found is None else (job.id, found[1])
+    def _taken(self, *jobs: Job) -> list[_Claim]:
+        found = (self._held.pop((job.id, job.revision), None) for job in jobs)
+        return [it for it in found if it is not None]
 
     def _given_now(self) -> str:
         return "" if self._clock.slack else repr(self._clock.now())
 
-    def _hold(
-        self, what: str, claims: Sequence[tuple[str, bytes] | None], seconds: float = 0.0
-    ) -> None:
-        held = [part for claim in claims if claim is not None for part in claim]
-        if not held:
+    def _hold(self, what: str, claims: Sequence[_Claim], seconds: float = 0.0) -> None:
+        if not claims:
             return
         keys = self._keys
-        names = (keys.clock, keys.ready, keys.claims, keys.claimed)
+        names = (keys.clock, keys.ready(""), keys.claims, keys.claimed)
         news = (keys.news, self._release_news)
+        held = (part for it in claims for part in (it.job_id, it.mark, it.blueprint))
         script = ScriptCall(HOLD, names, (self._given_now(), what, repr(seconds), *news, *held))
 
         def replied(_: list[Any] | StorageUnavailable) -> None:

@@ -95,10 +95,14 @@ class Keys:
         """ZSET by `created_at`: ids of jobs."""
         return self._key("jobs", status.value, *(() if client is None else (client,)))
 
+    def ready(self, blueprint: str) -> str:
+        """ZSET in the order of becoming ready: ids of jobs of a blueprint that can be claimed."""
+        return self._key("ready", blueprint)
+
     @property
-    def ready(self) -> str:
-        """ZSET in the order of becoming ready: ids of jobs that can be claimed."""
-        return self._key("ready")
+    def blueprints(self) -> str:
+        """SET: every blueprint of which a job was ever ready."""
+        return self._key("blueprints")
 
     @property
     def ready_numbers(self) -> str:

@@ -96,9 +96,10 @@ def _line_up(commands: list[Command], keys: Keys, before: Job | None, job: Job) 
     if before is not None and before.is_ready:
         commands += ("ZREM", keys.claims, job.id), ("HDEL", keys.claimed, job.id)
         if not job.is_ready:
-            commands.append(("ZREM", keys.ready, job.id))
+            commands.append(("ZREM", keys.ready(job.blueprint), job.id))
     if job.is_ready:
-        commands.append(("LINEUP", keys.ready, keys.ready_numbers, job.id))
+        commands.append(("SADD", keys.blueprints, job.blueprint))
+        commands.append(("LINEUP", keys.ready(job.blueprint), keys.ready_numbers, job.id))
 
 
 def news_of(news: News, token: bytes) -> bytes:

@@ -269,10 +269,13 @@ class Signalling:
         self._signals.ready.renew(owner, lease_seconds=lease_seconds)
 
     def settle_claim(self, job: Job) -> None:
-        self._signals.ready.settle(job.id, job.revision)
+        self._signals.ready.settle(job)
 
     def release_claim(self, job: Job) -> None:
         self._signals.ready.release(job.id, job.revision)
+
+    def leave_claim(self, job: Job, owner: str) -> None:
+        self._signals.ready.leave(job, owner)
 
     def may_have_queued(self, skills: Sequence[str]) -> bool:
         return self._signals.queues.has_any(skills)

@@ -163,8 +163,8 @@ class SqliteStorage(Signalling):
         self._access = reads.access(reading)
         self._recent: OrderedDict[str, Job] = OrderedDict()
         super().__init__()
-        for job_id, revision in reads.ready_jobs(reading):
-            self._signals.ready.offer(Offer(job_id, revision, None))
+        for job_id, blueprint, revision in reads.ready_jobs(reading):
+            self._signals.ready.offer(Offer(job_id, blueprint, revision, None))
         for skill, length in reads.queue_lengths(reading):
             self._signals.queues.changed(skill, length)
         self._writer = BlockingThread("sqlite-writer", self._run_batch)
@@ -360,5 +360,5 @@ class SqliteStorage(Signalling):
             if stored is not None and stored.revision == offer.revision:
                 found.append(stored)
             else:
-                self._signals.ready.settle(offer.job_id, offer.revision)
+                self._signals.ready.settle(offer)
         return found

@@ -44,9 +44,9 @@ def jobs_by_id(connection: sqlite3.Connection, job_ids: Sequence[str]) -> Mappin
     return found
 
 
-def ready_jobs(connection: sqlite3.Connection) -> Iterable[tuple[str, int]]:
-    """Ids and revisions of the jobs whose handler can run, oldest first."""
-    query = "SELECT id, revision FROM jobs WHERE ready ORDER BY created_at, id"
+def ready_jobs(connection: sqlite3.Connection) -> Iterable[tuple[str, str, int]]:
+    """Ids, blueprints and revisions of the jobs whose handler can run, oldest first."""
+    query = "SELECT id, blueprint, revision FROM jobs WHERE ready ORDER BY created_at, id"
     return connection.execute(query).fetchall()
 
 

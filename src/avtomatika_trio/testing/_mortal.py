@@ -142,6 +142,10 @@ class MortalStorage:
         if not self.is_dead:
             self.shared.settle_claim(job)
 
+    def leave_claim(self, job: Job, owner: str) -> None:
+        if not self.is_dead:
+            self.shared.leave_claim(job, owner)
+
     def release_claim(self, job: Job) -> None:
         if not self.is_dead:
             self.shared.release_claim(job)

@@ -139,6 +139,31 @@ class ClaimPromises:
             storage.release_claim(job)
         assert list(engine.got) == [job]
 
+    async def test_a_claim_that_is_left_is_for_others(self, storage: Storage) -> None:
+        strange = [a_ready_job(f"x{at}", blueprint="strange") for at in range(3)]
+        await storage.commit(put(strange[0], a_ready_job("a"), strange[1]))
+        for job in await _claim(storage):
+            if job.blueprint == "strange":
+                storage.leave_claim(job, "one")
+        await storage.commit(put(strange[2], a_ready_job("b")))
+        assert await _claimed(storage) == ["b"]
+        assert sorted(await _claimed(storage, "two")) == ["x0", "x1", "x2"]
+
+    async def test_one_that_waits_is_given_what_another_has_left(self, storage: Storage) -> None:
+        waiting = _Engine(storage, "two")
+        [job] = await self._one_claimed(storage)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(waiting.claim)
+            await settled(storage)
+            assert waiting.claimed == []
+            storage.leave_claim(job, "one")
+        assert waiting.claimed == ["j"]
+
+    @staticmethod
+    async def _one_claimed(storage: Storage) -> list[Job]:
+        await storage.commit(put(a_ready_job()))
+        return await _claim(storage)
+
     async def test_a_job_that_has_changed_is_not_offered_on_release(self, storage: Storage) -> None:
         await storage.commit(put(a_ready_job()))
         [job] = await _claim(storage)
