@@ -1,7 +1,7 @@
 """What goes out of Redis, all of it by the indexes, and into it as it is."""
 
 import heapq
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
@@ -41,6 +41,7 @@ from avtomatika_trio.storage._restore import put_as_they_are
 R = TypeVar("R")
 
 Piece = Sequence[StoredRecord]
+Pieces = AsyncGenerator[Piece, None]
 
 #: What belongs to so many jobs is read together.
 _JOBS_TOGETHER = 25
@@ -139,7 +140,7 @@ class _Export:
     reads: RedisReads
     keys: Keys
 
-    async def pieces(self) -> AsyncIterator[Piece]:
+    async def pieces(self) -> Pieces:
         """All records but the facts, a few at a time."""
         keys = self.keys
         yield await self._stored([keys.service], Service)
@@ -161,7 +162,7 @@ class _Export:
             async for piece in pieces:
                 yield piece
 
-    async def _others(self) -> AsyncIterator[Piece]:
+    async def _others(self) -> Pieces:
         """What belongs to no job."""
         keys = self.keys
         for kind in (TimerKind.RETRY, TimerKind.FILES):
@@ -196,7 +197,7 @@ class _Export:
         pairs = {(at, job_id) for reply in replies for job_id, at in _scored(reply)}
         return heapq.nsmallest(MOST_PER_BATCH, (it for it in pairs if not after or it > after))
 
-    async def _jobs(self, ids: Sequence[str]) -> AsyncIterator[Piece]:
+    async def _jobs(self, ids: Sequence[str]) -> Pieces:
         """Some jobs, and all that belongs to them."""
         keys = self.keys
         yield await self._stored([keys.job(it) for it in ids], Job)
@@ -205,21 +206,24 @@ class _Export:
         for part in _parts(task_ids, MOST_PER_BATCH):
             tasks = await self._stored([keys.task(it) for it in part], Task)
             dispatches.update((task.job_id, task.dispatch) for task in tasks)
-            yield sorted(tasks, key=lambda it: (it.job_id, it.dispatch, it.branch or 0))
+            tasks.sort(key=lambda it: (it.job_id, it.dispatch, it.branch or 0))
+            yield tasks
         for some in _parts(sorted(dispatches), MOST_PER_BATCH):
             yield await self._stored([keys.fan_out(*it) for it in some], FanOut)
         wire_ids = await self._all_members(map(keys.attempts_of, ids))
         for part in _parts(wire_ids, MOST_PER_BATCH):
             attempts = await self._stored([keys.attempt(it) for it in part], Attempt)
-            yield sorted(attempts, key=lambda it: (it.leased_at, it.number, it.wire_id))
+            attempts.sort(key=lambda it: (it.leased_at, it.number, it.wire_id))
+            yield attempts
         for said in await self.reads.ask(*(("HVALS", keys.progress(it)) for it in ids)):
             progress = [_decoded("progress", body, Progress) for body in said]
-            yield sorted(progress, key=lambda it: it.task_id)
+            progress.sort(key=lambda it: it.task_id)
+            yield progress
         async with aclosing(self._histories(ids)) as pieces:
             async for piece in pieces:
                 yield piece
 
-    async def _histories(self, ids: Sequence[str]) -> AsyncIterator[Piece]:
+    async def _histories(self, ids: Sequence[str]) -> Pieces:
         streams = [self.keys.history(it) for it in ids]
         first = ("-", "+", "COUNT", _FIRST_ROWS)
         replies = await self.reads.ask(*(("XRANGE", stream, *first) for stream in streams))
@@ -247,7 +251,7 @@ class _Export:
         replies = await self.reads.ask(*(("SMEMBERS", key) for key in keys))
         return [it.decode() for members in replies for it in sorted(members)]
 
-    async def _sorted(self, key: str) -> AsyncIterator[Sequence[tuple[str, float]]]:
+    async def _sorted(self, key: str) -> AsyncGenerator[Sequence[tuple[str, float]], None]:
         """The members of a sorted set and their scores, in pages."""
         lowest, seen = "-inf", 0
         while True:
@@ -263,7 +267,7 @@ class _Export:
 
     async def _rows(
         self, stream: str, cls: type[R], after: int = 0
-    ) -> AsyncIterator[Sequence[tuple[int, R]]]:
+    ) -> AsyncGenerator[Sequence[tuple[int, R]], None]:
         """The rows of a stream behind the number *after*, in pages."""
         while True:
             page = (f"{after + 1}-0", "+", "COUNT", MOST_PER_BATCH)
