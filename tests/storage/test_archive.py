@@ -26,6 +26,9 @@ from avtomatika_trio.storage._records import (
     encode_record,
     kind_of,
 )
+from avtomatika_trio.storage._redis import RedisStorage
+from avtomatika_trio.storage._redis_scripts import COMMIT
+from avtomatika_trio.storage._redis_wire import ScriptCall
 from avtomatika_trio.testing._promises_archive import copy, exported, held, live
 from avtomatika_trio.testing._samples import START, a_job, a_ready_job, a_row, a_task, put
 from avtomatika_trio.testing._suite import SetClock
@@ -132,6 +135,19 @@ async def test_no_commit_is_refused_while_the_cluster_id_changes(redis_url: str)
         assert [it.revision for it in jobs] == [4] * 30
     async with open_storage(redis_url) as again:
         assert again.cluster_id == storage.cluster_id
+
+
+async def test_a_new_cluster_id_whose_answer_was_lost_is_not_a_strangers(redis_url: str) -> None:
+    async with open_storage(redis_url) as storage:
+        assert isinstance(storage, RedisStorage)
+        keys, now = storage._keys, repr(storage.now())
+        rename = msgspec.msgpack.encode(([], [("HSET", keys.meta, "cluster", "c2")]))
+        names = (keys.meta, keys.clock, keys.done("t"))
+        call = ScriptCall(COMMIT, names, (storage.cluster_id, now, "2", keys.news, b"", rename))
+        first = await storage._bridge.call(call, key=keys.tag)
+        again = await storage._bridge.call(call, key=keys.tag)
+        assert first == again
+        assert first[0][0] == b"done"
 
 
 async def test_who_has_opened_what_was_there_before_is_refused(redis_url: str) -> None:
