@@ -4,7 +4,8 @@ import gzip
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -14,12 +15,15 @@ import pytest
 import trio
 import trio.testing
 from tests.cli.commands import Run
+from tests.e2e.killing import CLIENT_TOKEN, Program, lasting_port, notes_of, sleeper
+from tests.storage.redis_servers import start_server
 
 from avtomatika_trio._core.ledger import Ledger, Service
 from avtomatika_trio.cli import Exit, _storage_open
 from avtomatika_trio.cli._storage_open import Opened
+from avtomatika_trio.client import Client
 from avtomatika_trio.storage import MemoryStorage, Storage, open_storage
-from avtomatika_trio.storage._records import StoredRecord
+from avtomatika_trio.storage._records import StoredRecord, encode_record
 from avtomatika_trio.testing._promises_archive import exported, live
 from avtomatika_trio.testing._samples import START, a_job, a_row, put
 from avtomatika_trio.testing._suite import SetClock
@@ -432,6 +436,122 @@ class TestShared:
         assert ran.code == Exit.CONFLICT
         assert "was served meanwhile" in ran.err
         assert list(Path().iterdir()) == []
+
+
+@pytest.fixture(params=["valkey", pytest.param("redis", marks=pytest.mark.e2e)])
+def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Of an empty server."""
+    with start_server(request.param) as server:
+        yield server.url
+
+
+class TestRedis:
+    @pytest.fixture(autouse=True)
+    def at_rest(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_storage_open, "OBSERVE_SECONDS", 0.0)
+
+    def test_check_and_backup_and_restore(self, run: Run, redis_url: str) -> None:
+        fill(redis_url)
+        cluster_id, records = held(redis_url)
+        told = run("storage", "check", "--storage", redis_url, "--json").json
+        assert (told["kind"], told["cluster_id"], told["schema"]) == ("redis", cluster_id, 1)
+        assert (told["open_tasks"], told["running_attempts"], told["violations"]) == (4, 2, [])
+        ran = run("storage", "backup", str(FILE), "--storage", redis_url)
+        assert (ran.code, ran.out) == (Exit.OK, "")
+        with start_server() as other:
+            ran = run("storage", "restore", str(FILE), "--storage", other.url)
+            assert ran.code == Exit.OK
+            assert cluster_id in ran.out
+            assert "violations  none" in ran.out
+            assert f"start orchestrators with --storage {other.url}" in ran.err
+            assert held(other.url) == (cluster_id, records)
+            ran = run("storage", "restore", str(FILE), "--storage", other.url)
+            assert ran.code == Exit.CONFLICT
+            assert "is not empty: it has 5 jobs; nothing was changed" in ran.err
+        assert held(redis_url) == (cluster_id, records)
+
+    def test_there_and_back(self, run: Run, redis_url: str) -> None:
+        fill(A)
+        before = held(A)
+        for source, target in ((A, redis_url), (redis_url, B)):
+            ran = run("storage", "migrate", source, target)
+            assert ran.code == Exit.OK, ran.err
+            assert "violations  none" in ran.out
+            assert f"{source} is as it was" in ran.err
+        assert held(A) == before
+        cluster_id, records = held(B)
+        assert cluster_id == before[0]
+        assert sorted(map(encode_record, records)) == sorted(map(encode_record, before[1]))
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(120)
+class TestProcesses:
+    @pytest.fixture
+    def programs(self) -> Iterator[list[Program]]:
+        started: list[Program] = []
+        yield started
+        for program in reversed(started):
+            program.end()
+
+    def serve(self, programs: list[Program], folder: Path, url: str, port: int) -> Program:
+        """An orchestrator on the storage *url* that is ready."""
+        argv = ["serve", "--storage", url, "--port", str(port), "--blueprints", "sleep_blueprints"]
+        name = f"orchestrator-{len(programs)}"
+        program = Program(name, [*argv, "-o", "json"], folder)
+        programs.append(program)
+        program.start()
+        program.said()
+        return program
+
+    def test_nothing_is_done_while_it_is_served(
+        self, run: Run, redis_url: str, tmp_path: Path, programs: list[Program]
+    ) -> None:
+        fill(A)
+        assert run("storage", "backup", str(FILE), "--storage", A).code == Exit.OK
+        server = self.serve(programs, tmp_path, redis_url, 0)
+        for argv in (
+            ["check", "--storage", redis_url],
+            ["backup", "x.backup", "--storage", redis_url],
+            ["restore", str(FILE), "--storage", redis_url],
+            ["migrate", A, redis_url],
+            ["migrate", redis_url, B],
+        ):
+            ran = run("storage", *argv)
+            assert (ran.code, ran.out) == (Exit.CONFLICT, ""), argv
+            assert f"{redis_url} is being served; stop its orchestrators first" in ran.err
+        assert run("storage", "check", "--live", "--storage", redis_url).code == Exit.OK
+        server.check()
+        assert server.end() == Exit.OK
+        assert run("storage", "check", "--storage", redis_url).code == Exit.OK
+
+    def test_a_running_attempt_survives_the_move(
+        self, run: Run, redis_url: str, tmp_path: Path, programs: list[Program]
+    ) -> None:
+        port = lasting_port()
+        url = f"http://127.0.0.1:{port}"
+        before = self.serve(programs, tmp_path, A, port)
+        worker = sleeper(tmp_path, "w", url, skill="s", environ={})
+        programs.append(worker)
+        worker.start()
+        with Client(url, CLIENT_TOKEN) as client:
+            job_id = client.submit("sleep", {"skill": "s", "n": 7, "seconds": 6.0})
+        until = time.monotonic() + 30
+        while not notes_of(worker).exists():
+            assert time.monotonic() < until, worker.log()
+            time.sleep(0.05)
+        assert before.end() == Exit.OK
+        ran = run("storage", "migrate", A, redis_url)
+        assert ran.code == Exit.OK, ran.err
+        assert "running     1" in ran.out
+        after = self.serve(programs, tmp_path, redis_url, port)
+        with Client(url, CLIENT_TOKEN) as client:
+            assert client.wait(job_id, timeout_seconds=40)["result"] == {"n": 7}
+        worker.check()
+        assert len(notes_of(worker).read_text().splitlines()) == 1
+        assert worker.end() == Exit.OK
+        assert after.end() == Exit.OK
+        assert run("storage", "check", "--storage", redis_url).code == Exit.OK
 
 
 async def test_who_serves_is_seen_by_the_notes_of_it(

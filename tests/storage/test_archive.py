@@ -1,6 +1,7 @@
 """What goes out of one kind of storage and into another, and records on their lines."""
 
 import sqlite3
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -8,18 +9,27 @@ import attrs
 import msgspec
 import pytest
 import trio
+from redis import Redis
+from tests.storage.redis_servers import start_server
 
+from avtomatika_trio._core.job import Job
+from avtomatika_trio._core.ledger import Ledger, Timer, TimerKind
+from avtomatika_trio._core.task import Task
 from avtomatika_trio.errors import InvalidMessage, StorageUnavailable
-from avtomatika_trio.storage import MemoryStorage, Storage, open_storage
+from avtomatika_trio.storage import JobQuery, MemoryStorage, Storage, _redis_schema, open_storage
 from avtomatika_trio.storage._records import (
     KINDS,
+    MOST_PER_BATCH,
     NumberedRow,
     StorageFacts,
     decode_record,
     encode_record,
     kind_of,
 )
-from avtomatika_trio.testing._promises_archive import copy, exported, live
+from avtomatika_trio.storage._redis import RedisStorage
+from avtomatika_trio.storage._redis_scripts import COMMIT
+from avtomatika_trio.storage._redis_wire import ScriptCall
+from avtomatika_trio.testing._promises_archive import copy, exported, held, live
 from avtomatika_trio.testing._samples import START, a_job, a_ready_job, a_row, a_task, put
 from avtomatika_trio.testing._suite import SetClock
 from avtomatika_trio.testing.invariants import find_violations
@@ -49,6 +59,236 @@ async def test_memory_to_sqlite_and_back_is_the_identity(tmp_path: Path) -> None
     assert await exported(last) == await exported(first)
     assert indexes(last) == indexes(first)
     assert last.cluster_id == first.cluster_id
+
+
+@pytest.fixture(params=["valkey", pytest.param("redis", marks=pytest.mark.e2e)])
+def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Of an empty server."""
+    with start_server(request.param) as server:
+        yield server.url
+
+
+async def test_sqlite_to_redis_and_back_is_the_identity(redis_url: str, tmp_path: Path) -> None:
+    clock = SetClock()
+    async with (
+        open_storage(sqlite(tmp_path / "a.db"), now=clock) as first,
+        open_storage(redis_url, now=clock) as between,
+        open_storage(sqlite(tmp_path / "b.db"), now=clock) as last,
+    ):
+        await live(first)
+        await copy(first, between)
+        assert await held(between) == await held(first)
+        await copy(between, last)
+        assert await held(last) == await held(first)
+        assert between.cluster_id == last.cluster_id == first.cluster_id
+        assert await find_violations(last) == []
+
+
+async def test_what_was_restored_is_there_when_redis_is_opened_again(redis_url: str) -> None:
+    source = MemoryStorage(SetClock(START + 100), "the-cluster")
+    await live(source)
+    async with open_storage(redis_url, now=SetClock()) as target:
+        await copy(source, target)
+    async with open_storage(redis_url, now=SetClock()) as again:
+        assert again.cluster_id == "the-cluster"
+        assert again.now() >= START + 100
+        assert await held(again) == await held(source)
+        claimed = await again.claim_ready("one", most=9, lease_seconds=30)
+        assert [job.id for job in claimed] == ["ready"]
+
+
+def time_of_a_write(ledger: Ledger) -> float:
+    ledger.record(a_row())
+    return ledger.now
+
+
+async def test_the_time_of_redis_is_raised_for_all_processes(redis_url: str) -> None:
+    async with open_storage(redis_url) as storage, open_storage(redis_url) as other:
+        later = storage.now() + 5000
+        facts = StorageFacts(cluster_id=storage.cluster_id, latest=later, schema=1)
+        await storage.restore([facts])
+        assert storage.now() >= later
+        assert await other.commit(time_of_a_write) >= later
+        assert other.now() >= later
+        await storage.restore([attrs.evolve(facts, latest=START)])
+        assert storage.now() >= later
+    async with open_storage(redis_url) as again:
+        assert later <= again.now() < later + 60
+
+
+async def test_no_commit_is_refused_while_the_cluster_id_changes(redis_url: str) -> None:
+    async with open_storage(redis_url) as storage:
+
+        async def commit(name: str) -> None:
+            for revision in range(1, 5):
+                await storage.commit(put(a_job(name, revision=revision)))
+
+        async with trio.open_nursery() as nursery:
+            for at in range(30):
+                nursery.start_soon(commit, f"j{at}")
+                facts = StorageFacts(cluster_id=f"c{at}", latest=START, schema=1)
+                nursery.start_soon(storage.restore, [facts])
+        [stored, *_] = await exported(storage)
+        assert isinstance(stored, StorageFacts)
+        assert stored.cluster_id == storage.cluster_id
+        jobs = await storage.jobs(JobQuery())
+        assert [it.revision for it in jobs] == [4] * 30
+    async with open_storage(redis_url) as again:
+        assert again.cluster_id == storage.cluster_id
+
+
+async def test_a_new_cluster_id_whose_answer_was_lost_is_not_a_strangers(redis_url: str) -> None:
+    async with open_storage(redis_url) as storage:
+        assert isinstance(storage, RedisStorage)
+        keys, now = storage._keys, repr(storage.now())
+        rename = msgspec.msgpack.encode(([], [("HSET", keys.meta, "cluster", "c2")]))
+        names = (keys.meta, keys.clock, keys.done("t"))
+        call = ScriptCall(COMMIT, names, (storage.cluster_id, now, "2", keys.news, b"", rename))
+        first = await storage._bridge.call(call, key=keys.tag)
+        again = await storage._bridge.call(call, key=keys.tag)
+        assert first == again
+        assert first[0][0] == b"done"
+
+
+async def test_who_has_opened_what_was_there_before_is_refused(redis_url: str) -> None:
+    async with open_storage(redis_url) as storage, open_storage(redis_url) as other:
+        await storage.restore([StorageFacts(cluster_id="c2", latest=START, schema=1)])
+        with pytest.raises(StorageUnavailable, match="does not hold the storage that was opened"):
+            await other.commit(put(a_job()))
+
+
+async def test_rows_of_redis_take_their_places_in_any_order(redis_url: str) -> None:
+    async with open_storage(redis_url, now=SetClock()) as storage:
+        await storage.commit(put(a_job("a")))
+        far = 10**15
+        numbers = [far + it for it in (9, 3, 7, 5)]
+        rows = [NumberedRow(number=it, row=a_row("a", revision=it - far)) for it in numbers]
+        await storage.restore(rows[:2])
+        await storage.restore(rows)
+        other = NumberedRow(number=far + 7, row=a_row("a", kind="other"))
+        await storage.restore([other])
+        await storage.commit(put(a_row("a", kind="later")))
+        history = await storage.history("a")
+        assert [it.number - far for it in history] == [3, 5, 7, 9, 10]
+        assert history[2] == other
+        assert history[-1].row.type == "later"
+
+
+async def test_a_long_history_and_many_jobs_of_one_moment_are_exported_whole(
+    redis_url: str,
+) -> None:
+    names = [f"j{at:04}" for at in range(2 * MOST_PER_BATCH + 200)]
+    clock = SetClock()
+    async with open_storage(redis_url, now=clock) as storage:
+        for at in range(0, len(names), 100):
+            await storage.commit(put(*map(a_job, names[at : at + 100])))
+        await storage.commit(put(*[a_row("j0000")] * (2 * MOST_PER_BATCH)))
+        fan = [a_task("j0001", branch=at) for at in range(MOST_PER_BATCH + 9)]
+        await storage.commit(put(*fan))
+        timers = [
+            Timer(kind=kind, subject=f"{at}", due_at=START + at // 900)
+            for kind in (TimerKind.RETRY, TimerKind.FILES)
+            for at in range(2 * MOST_PER_BATCH)
+        ]
+        await storage.commit(put(*timers))
+        records = await exported(storage)
+        assert [it.id for it in records if isinstance(it, Job)] == names
+        assert len([it for it in records if isinstance(it, NumberedRow)]) == 2 * MOST_PER_BATCH
+        assert {it.id for it in records if isinstance(it, Task)} == {it.id for it in fan}
+        found = [it for it in records if isinstance(it, Timer)]
+        assert len(found) == len(timers)
+        assert set(found) == set(timers)
+
+
+async def test_a_job_that_was_another_clients_leaves_its_index(redis_url: str) -> None:
+    async with open_storage(redis_url, now=SetClock()) as storage:
+        await storage.commit(put(a_job(client="one")))
+        job = a_job(client="two", revision=5)
+        await storage.restore([job])
+        assert await storage.jobs(JobQuery(client="one")) == []
+        assert await storage.jobs(JobQuery(client="two")) == [job]
+        counts = await storage.job_counts()
+        assert sum(counts.values()) == 1
+
+
+async def test_a_damaged_record_in_redis_is_told_with_its_key(redis_url: str) -> None:
+    async with open_storage(redis_url, now=SetClock()) as storage:
+        await storage.commit(put(a_job(), a_task()))
+        with Redis.from_url(redis_url) as client:
+            client.append("{p00}:task:j-1", b"}")
+        with pytest.raises(StorageUnavailable, match="task:j-1 in Redis is damaged"):
+            await exported(storage)
+
+
+class TestSchemas:
+    """Processes of two releases on one Redis, see `_redis_schema`."""
+
+    @pytest.fixture
+    def release(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+        async def nothing_to_do(*_: object) -> None:
+            pass
+
+        def become(schema: int) -> None:
+            monkeypatch.setattr(_redis_schema, "SCHEMA_VERSION", schema)
+            monkeypatch.setattr(_redis_schema, "UPGRADES", {2: nothing_to_do})
+
+        return become
+
+    async def test_an_old_process_goes_on_and_cannot_be_started_again(
+        self, redis_url: str, release: Callable[[int], None]
+    ) -> None:
+        release(1)
+        async with open_storage(redis_url) as old:
+            await old.commit(put(a_job("a")))
+            release(2)
+            async with open_storage(redis_url) as new:
+                assert new.cluster_id == old.cluster_id
+                await old.commit(put(a_job("b")))
+                await new.commit(put(a_job("a", revision=2), a_ready_job("c")))
+                await old.commit(put(a_job("a", revision=3)))
+                [job] = await old.claim_ready("one", most=9, lease_seconds=30)
+                assert job.id == "c"
+                release(1)
+                with pytest.raises(StorageUnavailable) as refused:
+                    async with open_storage(redis_url):
+                        pass
+                assert "written by a newer version (its schema is 2, this program knows 1)" in str(
+                    refused.value
+                )
+                await old.commit(put(a_job("b", revision=2)))
+        release(2)
+        async with open_storage(redis_url) as again:
+            [facts, *_] = await exported(again)
+            assert isinstance(facts, StorageFacts)
+            assert facts.schema == 2
+            assert {it.id for it in await again.jobs(JobQuery())} == {"a", "b", "c"}
+
+    async def test_a_new_storage_has_the_newest_schema_at_once(
+        self, redis_url: str, release: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        release(2)
+        monkeypatch.setattr(_redis_schema, "UPGRADES", {})
+        async with open_storage(redis_url) as storage:
+            [facts] = await exported(storage)
+            assert isinstance(facts, StorageFacts)
+            assert facts.schema == 2
+
+    async def test_an_upgrade_that_fails_leaves_the_old_schema(
+        self, redis_url: str, release: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def fails(*_: object) -> None:
+            raise StorageUnavailable("gone")
+
+        async with open_storage(redis_url):
+            pass
+        release(2)
+        monkeypatch.setattr(_redis_schema, "UPGRADES", {2: fails})
+        with pytest.raises(StorageUnavailable, match="gone"):
+            async with open_storage(redis_url):
+                pass
+        release(1)
+        async with open_storage(redis_url) as storage:
+            await storage.commit(put(a_job()))
 
 
 async def test_all_kinds_of_records_are_in_a_live_storage() -> None:

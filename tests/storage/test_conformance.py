@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.storage.redis_servers import Server, start_cluster, start_server
 
-from avtomatika_trio.storage import MemoryStorage, Storage, open_storage
+from avtomatika_trio.storage import Storage, open_storage
 from avtomatika_trio.testing.conformance import (
     AccessPromises,
     ArchivePromises,
@@ -51,6 +51,24 @@ def valkey_cluster() -> Iterator[Callable[[], str]]:
         yield partial(emptied, cluster.url, cluster.nodes)
 
 
+@pytest.fixture(scope="module")
+def another_valkey() -> Iterator[Callable[[], str]]:
+    with start_server("valkey") as server:
+        yield partial(emptied, server.url, [server])
+
+
+@pytest.fixture(scope="module")
+def another_redis() -> Iterator[Callable[[], str]]:
+    with start_server("redis") as server:
+        yield partial(emptied, server.url, [server])
+
+
+@pytest.fixture(scope="module")
+def another_valkey_cluster() -> Iterator[Callable[[], str]]:
+    with start_cluster("valkey") as cluster:
+        yield partial(emptied, cluster.url, cluster.nodes)
+
+
 def emptied(url: str, servers: Sequence[Server]) -> str:
     for server in servers:
         with server.client() as client:
@@ -58,15 +76,18 @@ def emptied(url: str, servers: Sequence[Server]) -> str:
     return url
 
 
-def url_of(kind: str, request: pytest.FixtureRequest, folder: Path) -> str:
+def url_of(
+    kind: str, request: pytest.FixtureRequest, folder: Path, *, another: bool = False
+) -> str:
     """Of an empty storage."""
+    prefix = "another_" if another else ""
     match kind:
         case "memory":
             return "memory:"
         case "sqlite":
-            return f"sqlite:{folder / 'a.db'}"
+            return f"sqlite:{folder / f'{prefix}a.db'}"
         case _:
-            url: str = request.getfixturevalue(kind.replace("-", "_"))()
+            url: str = request.getfixturevalue(prefix + kind.replace("-", "_"))()
             return url
 
 
@@ -111,12 +132,37 @@ class TestClaims(ClaimPromises):
 
 
 class TestArchives(ArchivePromises):
+    @pytest.fixture(
+        params=[
+            "memory memory",
+            "memory sqlite",
+            "sqlite sqlite",
+            "sqlite valkey",
+            "valkey memory",
+            "valkey sqlite",
+            "valkey valkey",
+            "valkey-cluster valkey-cluster",
+            pytest.param("redis redis", marks=pytest.mark.e2e),
+            pytest.param("redis sqlite", marks=pytest.mark.e2e),
+            pytest.param("sqlite redis", marks=pytest.mark.e2e),
+        ]
+    )
+    def kinds(self, request: pytest.FixtureRequest) -> Sequence[str]:
+        kinds: str = request.param
+        return kinds.split()
+
+    @pytest.fixture
+    async def storage(
+        self, kinds: Sequence[str], request: pytest.FixtureRequest, tmp_path: Path, clock: SetClock
+    ) -> AsyncIterator[Storage]:
+        async with open_storage(url_of(kinds[0], request, tmp_path), now=clock) as opened:
+            yield opened
+
     @pytest.fixture
     async def another(
-        self, storage: Storage, tmp_path: Path, clock: SetClock
+        self, kinds: Sequence[str], request: pytest.FixtureRequest, tmp_path: Path, clock: SetClock
     ) -> AsyncIterator[Storage]:
-        is_memory = isinstance(storage, MemoryStorage)
-        url = "memory:" if is_memory else f"sqlite:{tmp_path / 'another.db'}"
+        url = url_of(kinds[1], request, tmp_path, another=True)
         async with open_storage(url, now=clock) as opened:
             yield opened
 

@@ -134,9 +134,9 @@ class Storage(Protocol):
     def export(self) -> AsyncIterator[Sequence[StoredRecord]]:
         """Everything there is, in batches of at most `MOST_PER_BATCH`.
 
-        The `StorageFacts` come first, rows of the history and of the audit in the order of
-        their numbers, and jobs by `created_at`.  It shows one moment only if nobody commits
-        until it has ended.
+        The `StorageFacts` come first, jobs by `created_at`, and the rows of one job, and those
+        of the audit, in the order of their numbers.  What belongs to a job is there if the job
+        is.  It shows one moment only if nobody commits until it has ended.
         """
         ...
 

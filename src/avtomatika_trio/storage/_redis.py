@@ -6,9 +6,9 @@ the same functions as on SQLite, and no orchestrator leads.
 """
 
 import logging
-import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,24 +21,22 @@ from avtomatika_trio._core.task import Attempt, Lane, Task
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow
 from avtomatika_trio.storage._clock import Clock
+from avtomatika_trio.storage._records import StorageFacts, StoredRecord, facts_of
 from avtomatika_trio.storage._redis_bridge import RedisBridge, open_bridge
 from avtomatika_trio.storage._redis_claims import Claims
 from avtomatika_trio.storage._redis_clock import PartitionClock
 from avtomatika_trio.storage._redis_commits import Commits
+from avtomatika_trio.storage._redis_export import RestoringRedisLedger, export, restore
 from avtomatika_trio.storage._redis_keys import Keys
 from avtomatika_trio.storage._redis_news import open_news
 from avtomatika_trio.storage._redis_reads import RedisReads
-from avtomatika_trio.storage._redis_scripts import OPEN
+from avtomatika_trio.storage._redis_schema import Partition, open_partition
 from avtomatika_trio.storage._redis_url import RedisAddress
-from avtomatika_trio.storage._redis_wire import ScriptCall
 from avtomatika_trio.storage._signals import JobWaiter, News, QueueWaiter, Signals
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-#: Grows with every change of the keys.
-SCHEMA_VERSION = 1
 
 #: The one partition of this version; see `Keys`.
 _PARTITION = "p00"
@@ -60,25 +58,10 @@ async def open_redis(
     keys = Keys(_PARTITION)
     async with AsyncExitStack() as stack:
         bridge = await stack.enter_async_context(open_bridge(address))
-        facts = await _facts(bridge, keys)
-        storage = RedisStorage(bridge, keys, facts, instead)
+        partition = await open_partition(bridge, keys)
+        storage = RedisStorage(bridge, keys, partition, instead)
         await stack.enter_async_context(storage.follow_news(address))
         yield storage
-
-
-async def _facts(bridge: RedisBridge, keys: Keys) -> tuple[str, float, float]:
-    """The cluster id of the storage, its time and the latest one that was told."""
-    call = ScriptCall(OPEN, (keys.meta, keys.clock), (SCHEMA_VERSION, secrets.token_hex(8)))
-    [reply] = await bridge.call(call, key=keys.tag)
-    if isinstance(reply, Exception):
-        raise StorageUnavailable(f"Redis cannot be used: {reply}") from reply
-    schema, cluster_id, time, latest = reply
-    if int(schema) > SCHEMA_VERSION:
-        raise StorageUnavailable(
-            f"what Redis holds was written by a newer version (its schema is {int(schema)}, this"
-            f" program knows {SCHEMA_VERSION}); upgrade avtomatika-trio"
-        )
-    return cluster_id.decode(), float(time), float(latest)
 
 
 class RedisStorage:
@@ -90,19 +73,23 @@ class RedisStorage:
         self,
         bridge: RedisBridge,
         keys: Keys,
-        facts: tuple[str, float, float],
+        partition: Partition,
         instead: Clock | None,
     ) -> None:
-        self.cluster_id, time, latest = facts
         self._bridge = bridge
         self._keys = keys
-        self._clock = PartitionClock(instead, latest)
-        self._clock.heard(time)
+        self._schema = partition.schema
+        self._clock = PartitionClock(instead, partition.latest)
+        self._clock.heard(partition.time)
         self._signals = Signals()
         self._reads = RedisReads(bridge, keys)
-        self._commits = Commits(bridge, keys, self._clock, self.cluster_id, self._tell)
+        self._commits = Commits(bridge, keys, self._clock, partition.cluster_id, self._tell)
         released = msgspec.json.encode({"token": "", "ready": True})
         self._claims = Claims(bridge, keys, self._clock, self._commits.fresh_token, released)
+
+    @property
+    def cluster_id(self) -> str:
+        return self._commits.cluster_id
 
     @property
     def fault(self) -> str | None:
@@ -152,6 +139,22 @@ class RedisStorage:
 
     async def audit(self, *, after: int = 0, limit: int = 1000) -> Sequence[NumberedAuditRow]:
         return await self._reads.audit(after, limit)
+
+    # Moving.
+
+    def export(self) -> AsyncIterator[Sequence[StoredRecord]]:
+        facts = StorageFacts(cluster_id=self.cluster_id, latest=self.now(), schema=self._schema)
+        return export(facts, RedisReads(self._bridge, self._keys), self._keys)
+
+    async def restore(self, records: Sequence[StoredRecord]) -> None:
+        facts = facts_of(records)
+        if facts is not None:
+            self._clock.go_on_from(facts.latest)
+        await self._commits.commit(
+            partial(restore, records=records),
+            RestoringRedisLedger,
+            becomes=None if facts is None else facts.cluster_id,
+        )
 
     # Waiting.
 

@@ -58,6 +58,14 @@ class PartitionClock:
         else:
             self._lately = max(self._lately, ahead)
 
+    def go_on_from(self, time: float) -> None:
+        """A clock that is gone by instead never tells less than *time* from now on.
+
+        The partition's own is raised by a commit, and heard of.
+        """
+        if self._instead is not None:
+            self._instead.go_on_from(time)
+
     def now(self) -> float:
         """The time, as Unix seconds; never going back."""
         if self._instead is not None:

@@ -53,6 +53,9 @@ class _Step:
     """One operation on its way."""
 
     operation: Callable[[Ledger], Any]
+    ledger_type: type[RedisLedger] = RedisLedger
+    becomes: str | None = None
+    """The cluster id that it gives the storage."""
     task: trio.lowlevel.Task | None = None
     """Who waits; None once the caller was cancelled, or before it waits."""
     answers: dict[Question, tuple[Any, int]] = attrs.field(factory=dict)
@@ -94,6 +97,8 @@ class Commits:
         self._keys = keys
         self._clock = clock
         self._cluster_id = cluster_id
+        self._given_ids: set[str] = set()
+        """Which this process has, or may have, given the storage."""
         self._tell = tell
         self._known = Known()
         self._prefix = secrets.token_urlsafe(9)
@@ -105,6 +110,11 @@ class Commits:
         """Sent and not answered, in order."""
         self._given_up: deque[str] = deque(maxlen=10_000)
 
+    @property
+    def cluster_id(self) -> str:
+        """Of the storage; what a restore brings counts once it is known to be stored."""
+        return self._cluster_id
+
     def fresh_token(self) -> bytes:
         """A token that nobody else will ever have."""
         return f"{self._prefix}{next(self._numbers):08x}".encode()
@@ -113,10 +123,21 @@ class Commits:
         """Whether this process has told itself, or will, of the commit *token*."""
         return token.startswith(self._prefix) and token not in self._given_up
 
-    async def commit(self, operation: Callable[[Ledger], Any]) -> Any:
-        """See `Storage.commit`."""
+    async def commit(
+        self,
+        operation: Callable[[Ledger], Any],
+        ledger_type: type[RedisLedger] = RedisLedger,
+        *,
+        becomes: str | None = None,
+    ) -> Any:
+        """See `Storage.commit`.
+
+        Args:
+            operation: Given a ledger of the type *ledger_type*.
+            becomes: The cluster id that it gives the storage, if it does.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
-        step = _Step(operation)
+        step = _Step(operation, ledger_type, becomes)
         self._waiting.append(step)
         self._start()
         if step.settled is not None:
@@ -143,7 +164,7 @@ class Commits:
             step.task = None
 
     def _run(self, step: _Step) -> None:
-        ledger = RedisLedger(self._keys, self._known, step.answers, self._clock.now())
+        ledger = step.ledger_type(self._keys, self._known, step.answers, self._clock.now())
         answer: outcome.Outcome[Any]
         try:
             answer = outcome.Value(step.operation(ledger))
@@ -176,6 +197,8 @@ class Commits:
             return
         self._runs[run] = None
         run.number = next(self._requests)
+        if run.step.becomes is not None:
+            self._given_ids.add(run.step.becomes)
         keys = (self._keys.meta, self._keys.clock, self._keys.done)
         times = (repr(ledger.now), self._clock.slack)
         step = _packed((checks, commands))
@@ -227,12 +250,13 @@ class Commits:
 
     def _answered(self, run: _Run, verdict: bytes, told: bytes, *stale: Any) -> None:
         if verdict == b"stranger":
-            self._fail(run, StorageUnavailable(_STRANGER))
+            self._met_a_stranger(run, told.decode())
             return
         self._clock.heard(float(told), anew=verdict == b"time")
         if verdict == b"done":
             for key in run.ledger.written:
                 self._known.confirm(key, run, run.number)
+            self._cluster_id = run.step.becomes or self._cluster_id
             if isinstance(run.answer, outcome.Value):
                 self._tell(run.ledger.news)
             self._settle(run.step, run.answer)
@@ -244,6 +268,16 @@ class Commits:
                 self._known.correct(name, run.ledger.read[name], value, run.number)
             else:
                 self._known.doubt_members(name)
+        run.step.answers.clear()
+        self._run(run.step)
+
+    def _met_a_stranger(self, run: _Run, cluster_id: str) -> None:
+        """The storage is not the one that *run* has named; perhaps this process renamed it."""
+        if cluster_id not in self._given_ids:
+            self._fail(run, StorageUnavailable(_STRANGER))
+            return
+        self._cluster_id = cluster_id
+        self._doubt(run)
         run.step.answers.clear()
         self._run(run.step)
 

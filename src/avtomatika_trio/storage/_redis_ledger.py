@@ -81,6 +81,8 @@ class RedisLedger(Ledger):
         """Of sorted sets; None = the member is not there."""
         self.rows: list[HistoryRow] = []
         self.audit_rows: list[AuditRow] = []
+        self.extra: list[Sequence[str]] = []
+        """Further commands, as `commit.lua` knows them."""
         self.said: dict[tuple[str, str], Progress] = {}
         self.job_before: dict[str, Job | None] = {}
         self._own_tasks: dict[str, Task] = {}

@@ -39,7 +39,12 @@ class RedisReads:
         self._bridge = bridge
         self._keys = keys
 
-    async def _ask(self, *commands: tuple[Any, ...]) -> list[Any]:
+    async def ask(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """The replies to *commands*.
+
+        Raises:
+            StorageUnavailable: there are none, or one is an error.
+        """
         replies = await self._bridge.call(*commands, key=self._keys.tag)
         for reply in replies:
             if isinstance(reply, Exception):
@@ -47,18 +52,18 @@ class RedisReads:
         return replies
 
     async def _record(self, key: str, cls: type[R]) -> R | None:
-        [value] = await self._ask(("GET", key))
+        [value] = await self.ask(("GET", key))
         return _decoded(value, cls)
 
     async def _records(self, keys: Sequence[str], cls: type[R]) -> list[R]:
         found: list[R] = []
         for at in range(0, len(keys), _MOST_KEYS):
-            [values] = await self._ask(("MGET", *keys[at : at + _MOST_KEYS]))
+            [values] = await self.ask(("MGET", *keys[at : at + _MOST_KEYS]))
             found += [it for it in (_decoded(value, cls) for value in values) if it is not None]
         return found
 
     async def _members(self, key: str) -> list[str]:
-        [members] = await self._ask(("SMEMBERS", key))
+        [members] = await self.ask(("SMEMBERS", key))
         return sorted(it.decode() for it in members)
 
     async def job(self, job_id: str) -> Job | None:
@@ -94,7 +99,7 @@ class RedisReads:
         offset = 0
         while True:
             command = ("ZREVRANGEBYSCORE", key, highest, "-inf", "WITHSCORES")
-            [reply] = await self._ask((*command, "LIMIT", offset, most + 1))
+            [reply] = await self.ask((*command, "LIMIT", offset, most + 1))
             pairs = [(float(n), it.decode()) for it, n in zip(reply[::2], reply[1::2], strict=True)]
             found += [pair for pair in pairs if before is None or pair < before]
             offset += len(pairs)
@@ -103,7 +108,7 @@ class RedisReads:
 
     async def job_counts(self) -> dict[JobStatus, int]:
         commands = [("ZCARD", self._keys.jobs(status)) for status in JobStatus]
-        return dict(zip(JobStatus, await self._ask(*commands), strict=True))
+        return dict(zip(JobStatus, await self.ask(*commands), strict=True))
 
     async def tasks(self, job_id: str, dispatch: int | None) -> Sequence[Task]:
         ids = await self._members(self._keys.tasks_of(job_id))
@@ -125,12 +130,12 @@ class RedisReads:
         return [NumberedAuditRow(number=number, row=row) for number, row in rows]
 
     async def _rows(self, key: str, after: int, limit: int, cls: type[R]) -> list[tuple[int, R]]:
-        [reply] = await self._ask(("XRANGE", key, f"{after + 1}-0", "+", "COUNT", limit))
+        [reply] = await self.ask(("XRANGE", key, f"{after + 1}-0", "+", "COUNT", limit))
         decode = _decoders[cls]
         return [(int(number.partition(b"-")[0]), decode(body)) for number, (_, body) in reply]
 
     async def progress(self, job_id: str) -> Sequence[Progress]:
-        [said] = await self._ask(("HVALS", self._keys.progress(job_id)))
+        [said] = await self.ask(("HVALS", self._keys.progress(job_id)))
         found = {it.task_id: it for it in map(_decoders[Progress], said)}
         tasks = await self._records([self._keys.task(it) for it in found], Task)
         leased = [task for task in tasks if task.status is TaskStatus.LEASED]

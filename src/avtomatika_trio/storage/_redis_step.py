@@ -82,6 +82,7 @@ def _add_rows(commands: list[Command], ledger: RedisLedger) -> None:
         ("NUMBERED", keys.audit, keys.audit_numbers, encode(row).decode())
         for row in ledger.audit_rows
     )
+    commands += ledger.extra
 
 
 def _change(commands: list[Command], name: str, key: str, arguments: list[str]) -> None:

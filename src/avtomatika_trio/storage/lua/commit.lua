@@ -14,9 +14,11 @@
 -- A check is    record KEY TOKEN          the record has this version ('' = is not there)
 --               set KEY MEMBER...         the set has these members and no others
 --               score KEY MEMBER SCORE    the member has this score ('' = is not there)
--- A command is  NAME ARGUMENT...          of Redis, or NUMBERED STREAM COUNTER BODY, which adds
---               a row under the next number, or LINEUP ZSET COUNTER MEMBER, which puts the
---               member at the end
+-- A command is  NAME ARGUMENT...          of Redis, or one of ours:
+--               NUMBERED STREAM COUNTER BODY         add a row under the next number
+--               PLACED STREAM COUNTER BODY NUMBER    put a row under its own number
+--               LINEUP ZSET COUNTER MEMBER           put the member at the end
+--               RAISED TIME                          the partition's time is not before this
 --
 -- Returns       {'done', time}
 --               {'stranger', cluster}              this is not the storage that was opened
@@ -28,14 +30,15 @@
 local token_bytes = 20
 local most_ahead = 600
 
-local cluster = redis.call('HGET', KEYS[1], 'cluster')
-if cluster ~= ARGV[1] then
-  return {'stranger', cluster or ''}
-end
+-- First, since the call that is asked about may be the one that has changed the cluster's id.
 local done_key = KEYS[3] .. ARGV[6]
 local done = redis.call('GET', done_key)
 if done then
   return {'done', done}
+end
+local cluster = redis.call('HGET', KEYS[1], 'cluster')
+if cluster ~= ARGV[1] then
+  return {'stranger', cluster or ''}
 end
 
 -- The partition's time never goes back: where the server's clock was set back, or another server
@@ -58,6 +61,7 @@ end
 local time_text = string.format('%.6f', time)
 
 local function keep_time()
+  redis.call('SET', done_key, time_text, 'EX', 60)
   if not given and time - host > offset + 0.5 then
     redis.call('HSET', KEYS[2], 'offset', string.format('%.6f', time - host), 'latest', time_text)
   else
@@ -94,12 +98,50 @@ local function next_number(counter)
   return string.format('%.0f', numbers[counter])
 end
 
+local function number_of(entry)
+  return tonumber(string.match(entry[1], '^%d+'))
+end
+
+-- Entries are only added at a stream's end, so one that belongs before it takes all of them.
+local function put_between(stream, number, body)
+  local entries = redis.call('XRANGE', stream, '-', '+')
+  redis.call('DEL', stream)
+  local is_put = false
+  for _, entry in ipairs(entries) do
+    if not is_put and number_of(entry) >= tonumber(number) then
+      redis.call('XADD', stream, number .. '-0', 'row', body)
+      is_put = true
+    end
+    if number_of(entry) ~= tonumber(number) then
+      redis.call('XADD', stream, entry[1], unpack(entry[2]))
+    end
+  end
+end
+
 local own = {
   NUMBERED = function(stream, counter, body)
     redis.call('XADD', stream, next_number(counter) .. '-0', 'row', body)
   end,
+  PLACED = function(stream, counter, body, number)
+    local highest = numbers[counter] or tonumber(redis.call('GET', counter)) or 0
+    numbers[counter] = math.max(highest, tonumber(number))
+    local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+    if not last or number_of(last) < tonumber(number) then
+      redis.call('XADD', stream, number .. '-0', 'row', body)
+      return
+    end
+    local there = redis.call('XRANGE', stream, number .. '-0', number .. '-0')[1]
+    if not there or there[2][2] ~= body then
+      put_between(stream, number, body)
+    end
+  end,
   LINEUP = function(zset, counter, member)
     redis.call('ZADD', zset, redis.call('INCR', counter), member)
+  end,
+  RAISED = function(latest)
+    time = math.max(time, tonumber(latest))
+    time_text = string.format('%.6f', time)
+    keep_time()
   end,
 }
 
@@ -115,12 +157,11 @@ if #stale > 2 then
   return stale
 end
 if #commands > 0 then
-  redis.call('SET', done_key, time_text, 'EX', 60)
   keep_time()
   for _, command in ipairs(commands) do
     local special = own[command[1]]
     if special then
-      special(command[2], command[3], command[4])
+      special(unpack(command, 2))
     else
       redis.call(unpack(command))
     end

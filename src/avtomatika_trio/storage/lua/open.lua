@@ -4,11 +4,15 @@
 --       2 clock    HASH offset, latest
 -- ARGV  1 schema   that a new one is given
 --       2 cluster  likewise
+--       3 least    schema that an older one is raised to; it never falls
 --
 -- Returns  schema, cluster, the partition's time, the latest time that was told
 
 if redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('HSET', KEYS[1], 'schema', ARGV[1], 'cluster', ARGV[2])
+end
+if tonumber(redis.call('HGET', KEYS[1], 'schema')) < tonumber(ARGV[3]) then
+  redis.call('HSET', KEYS[1], 'schema', ARGV[3])
 end
 local facts = redis.call('HMGET', KEYS[1], 'schema', 'cluster')
 local kept = redis.call('HMGET', KEYS[2], 'offset', 'latest')

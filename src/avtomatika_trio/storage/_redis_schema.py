@@ -1,0 +1,76 @@
+"""Which version of the keys Redis holds, and how a newer one comes to be while others go on.
+
+Orchestrators are replaced one by one, so for a while processes of two releases share a storage:
+
+* One that runs goes on, whatever schema the storage gets; commits do not ask for it.
+* One that opens a storage of an earlier schema upgrades it; there is no command to be given.
+* One that opens a storage of a later schema refuses to: it was made by a newer release.
+
+So a step to schema N may only do what processes of schema N - 1 can live with, those that were
+started before it, and is no place for anything else:
+
+* It may be run twice, by two processes at once, and between any two commits.
+* Keys and members of records may be added.  An older process ignores them, and drops new members
+  of a record that it writes: they need a default that is right where they are missing.
+* A key, a member or a member's meaning that an older release reads stays as it is.  It can go in
+  the release after the one that has stopped to read it.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+
+import attrs
+
+from avtomatika_trio.errors import StorageUnavailable
+from avtomatika_trio.storage._redis_bridge import RedisBridge
+from avtomatika_trio.storage._redis_keys import Keys
+from avtomatika_trio.storage._redis_scripts import OPEN
+from avtomatika_trio.storage._redis_wire import ScriptCall
+
+#: Grows with every change of the keys, and of what they hold, that an earlier release must not
+#: be started on.
+SCHEMA_VERSION = 1
+
+Upgrade = Callable[[RedisBridge, Keys], Awaitable[None]]
+
+#: What makes a storage of the schema N out of one of N - 1, by N; see above for what that may be.
+UPGRADES: Mapping[int, Upgrade] = {}
+
+
+@attrs.frozen
+class Partition:
+    """What a partition says of itself."""
+
+    schema: int
+    cluster_id: str
+    time: float
+    latest: float
+    """The latest time that anybody was told."""
+
+
+async def open_partition(bridge: RedisBridge, keys: Keys) -> Partition:
+    """Find out what there is; make it if there is nothing, upgrade it if it is older.
+
+    Raises:
+        StorageUnavailable: it cannot be reached, or used.
+    """
+    found = await _open(bridge, keys)
+    if found.schema > SCHEMA_VERSION:
+        raise StorageUnavailable(
+            f"what Redis holds was written by a newer version (its schema is {found.schema}, this"
+            f" program knows {SCHEMA_VERSION}); upgrade avtomatika-trio"
+        )
+    for schema in range(found.schema + 1, SCHEMA_VERSION + 1):
+        await UPGRADES[schema](bridge, keys)
+        found = await _open(bridge, keys, at_least=schema)
+    return found
+
+
+async def _open(bridge: RedisBridge, keys: Keys, *, at_least: int = 0) -> Partition:
+    arguments = (SCHEMA_VERSION, secrets.token_hex(8), at_least)
+    call = ScriptCall(OPEN, (keys.meta, keys.clock), arguments)
+    [reply] = await bridge.call(call, key=keys.tag)
+    if isinstance(reply, Exception):
+        raise StorageUnavailable(f"Redis cannot be used: {reply}") from reply
+    schema, cluster_id, time, latest = reply
+    return Partition(int(schema), cluster_id.decode(), float(time), float(latest))
