@@ -221,7 +221,7 @@ def _announce(
     note(f"avtomatika {version('avtomatika-trio')} serves")
     lines: dict[str, object] = {
         "url": url,
-        "storage": masked(settings.storage_url),
+        "storage": _storage(settings, context),
         "files": _files(settings),
         "tokens": "as configured",
     }
@@ -250,6 +250,13 @@ def _announce(
             f"avtomatika job submit {blueprint.name} --data JSON --wait{_where(url, '--url')}"
         )
     note("\n".join(f"  {line}" for line in listing(lines).splitlines()))
+
+
+def _storage(settings: OrchestratorSettings, context: Context) -> str:
+    """Where jobs are kept; of one that others may use, too, by which it is known."""
+    where = masked(settings.storage_url)
+    storage = context.storage
+    return f"{where}; cluster id {storage.cluster_id}" if storage.is_shared else where
 
 
 def _files(settings: OrchestratorSettings) -> str:
