@@ -11,11 +11,11 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from avtomatika_trio._config import _redis_choice
 from avtomatika_trio._config._addresses import STORAGE
 from avtomatika_trio._config._file import CONFIG_VARIABLE, Document, read_document
 from avtomatika_trio._config._kinds import SECRET_FILE, Kind, Malformed
 from avtomatika_trio._config._masking import masked
+from avtomatika_trio._config._redis_choice import doubts
 from avtomatika_trio._config._setting import Setting, setting_of
 from avtomatika_trio._config._settings_orchestrator import OrchestratorSettings
 from avtomatika_trio._config._settings_worker import WorkerSettings
@@ -155,7 +155,7 @@ def _load(
     file: Path | None,
     overrides: Mapping[str, object],
 ) -> Loaded[S]:
-    found = _resolve(kind, environ, file, overrides)
+    found: _Resolution = _resolve(kind, environ, file, overrides)
     if found.problems:
         raise ConfigError(tuple(found.problems))
     return Loaded(
@@ -234,7 +234,7 @@ def _weigh_redis(found: _Resolution) -> None:
     given = {name for name, rank in found.ranks.items() if rank != _DEFAULT}
     if "storage_url" not in given and "redis_host" in given:
         found.sources["storage_url"] = found.sources["redis_host"]
-    found.warnings += _redis_choice.doubts(found.values, found.sources, given)
+    found.warnings += doubts(found.values, found.sources, given)
 
 
 def _from_arguments(

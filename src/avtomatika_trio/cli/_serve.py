@@ -255,8 +255,9 @@ def _announce(
 def _storage(settings: OrchestratorSettings, context: Context) -> str:
     """Where jobs are kept; of one that others may use, too, by which it is known."""
     where = masked(settings.storage_url)
-    storage = context.storage
-    return f"{where}; cluster id {storage.cluster_id}" if storage.is_shared else where
+    if not where.startswith("redis"):
+        return where
+    return f"{where}; cluster id {context.storage.cluster_id}"
 
 
 def _files(settings: OrchestratorSettings) -> str:

@@ -67,6 +67,7 @@ class _Run:
     ledger: RedisLedger
     token: bytes
     answer: outcome.Outcome[Any]
+    writes: bool = False
 
 
 class Commits:
@@ -101,6 +102,10 @@ class Commits:
         self._runs: dict[_Run, None] = {}
         """Sent and not answered, in order."""
         self._given_up: deque[str] = deque(maxlen=10_000)
+        self.fault: str | None = None
+        """Why the last step that writes was not done; None = it was."""
+        self.stranger: str | None = None
+        """Set while Redis does not hold the storage that was opened."""
 
     def fresh_token(self) -> bytes:
         """A token that nobody else will ever have."""
@@ -171,6 +176,7 @@ class Commits:
         if not (checks or commands or told):
             self._settle(run.step, run.answer)
             return
+        run.writes = bool(commands)
         self._runs[run] = None
         keys = (self._keys.meta, self._keys.clock, self._keys.done(run.token.decode()))
         times = (repr(ledger.now), self._clock.slack)
@@ -217,15 +223,21 @@ class Commits:
         self._start()
 
     def _fail(self, run: _Run, error: StorageUnavailable) -> None:
+        if run.writes:
+            self.fault = str(error)
         self._doubt(run)
         self._settle(run.step, outcome.Error(error))
 
     def _answered(self, run: _Run, verdict: bytes, told: bytes, *stale: Any) -> None:
+        self.stranger = _STRANGER if verdict == b"stranger" else None
         if verdict == b"stranger":
+            self.fault = _STRANGER
             self._fail(run, StorageUnavailable(_STRANGER))
             return
         self._clock.heard(float(told), anew=verdict == b"time")
         if verdict == b"done":
+            if run.writes:
+                self.fault = None
             for key in run.ledger.written:
                 self._known.confirm(key, run)
             if isinstance(run.answer, outcome.Value):
