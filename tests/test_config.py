@@ -30,6 +30,7 @@ from avtomatika_trio._config import (
 from avtomatika_trio._config._load import known_variables
 from avtomatika_trio._config._setting import setting_of
 from avtomatika_trio.errors import ConfigError
+from avtomatika_trio.storage._redis_url import parse as parse_redis_url
 
 ROOT = Path(__file__).parents[1]
 HIDDEN = "hunter2"
@@ -57,6 +58,9 @@ ORCHESTRATOR_VALUES: list[tuple[str, str, object]] = [
     ("max_file_bytes", "1GiB", 1024**3),
     ("s3_auto_cleanup", "off", False),
     ("files_retention_seconds", "60", 60.0),
+    ("redis_host", "[::1]", "::1"),
+    ("redis_port", "6380", 6380),
+    ("redis_db", "3", 3),
     ("storage_url", "redis://db:6379/0", "redis://db:6379/0"),
     ("host", "[::1]", "::1"),
     ("port", "9000", 9000),
@@ -303,7 +307,13 @@ def test_a_table_may_be_written_in_one_line(text: str, tmp_path: Path) -> None:
     assert loaded.sources["health_port"] == f"{path} line 2"
 
 
-@pytest.mark.parametrize("url", ["memory:", "sqlite:a/b.db", "sqlite:/a.db", "rediss://:p@h/0"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("memory:", "sqlite:a/b.db", "sqlite:/a.db", "rediss://:p@h/0"),
+        *("redis+sentinel://u:p@a,b:26380/jobs/1", "rediss+cluster://:p@[::1]:7000,b"),
+    ],
+)
 def test_every_shape_of_storage_is_kept_as_written(url: str) -> None:
     assert load(OrchestratorSettings, {"STORAGE_URL": url}).settings.storage_url == url
 
@@ -319,6 +329,70 @@ def test_the_file_is_named_by_the_variable_or_lies_in_the_folder(tmp_path: Path)
     assert find_settings_file({}, tmp_path) == path
     elsewhere = {"AVTOMATIKA_CONFIG": "elsewhere.toml"}
     assert find_settings_file(elsewhere, tmp_path) == Path("elsewhere.toml")
+
+
+# --- REDIS_HOST and STORAGE_URL ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({"REDIS_HOST": "db"}, "redis://db:6379/0"),
+        ({"REDIS_HOST": "::1", "REDIS_PORT": "7", "REDIS_DB": "2"}, "redis://[::1]:7/2"),
+    ],
+)
+def test_the_host_of_redis_chooses_the_storage(environ: dict[str, str], url: str) -> None:
+    loaded = load(OrchestratorSettings, environ)
+    assert loaded.settings.storage_url == url
+    assert loaded.sources["storage_url"] == "environment REDIS_HOST"
+    assert loaded.warnings == ()
+    assert OrchestratorSettings(redis_host="db").storage_url == "redis://db:6379/0"
+
+
+def test_the_url_of_a_storage_outweighs_the_host_of_redis_and_a_difference_is_told() -> None:
+    environ = {"REDIS_HOST": "db", "STORAGE_URL": f"redis://:{HIDDEN}@other"}
+    loaded = load(OrchestratorSettings, environ)
+    assert loaded.settings.storage_url == environ["STORAGE_URL"]
+    [warning] = loaded.warnings
+    assert warning == (
+        "environment STORAGE_URL outweighs environment REDIS_HOST: jobs are kept in"
+        " redis://***@other, not in redis://db:6379/0; remove what is not meant"
+    )
+    assert len(load(OrchestratorSettings, environ, storage_url="memory:").warnings) == 1
+    assert check(OrchestratorSettings, environ=environ, file=None, overrides={}).warnings
+
+
+def test_the_same_place_twice_is_no_contradiction() -> None:
+    environ = {"REDIS_HOST": "db", "STORAGE_URL": f"rediss://:{HIDDEN}@db/0"}
+    assert load(OrchestratorSettings, environ).warnings == ()
+
+
+def test_a_port_of_redis_without_a_host_is_told() -> None:
+    loaded = load(OrchestratorSettings, {"REDIS_PORT": "6380"})
+    assert loaded.settings.storage_url == "sqlite:avtomatika.db"
+    assert loaded.warnings == ("environment REDIS_PORT: ignored, since REDIS_HOST is not given",)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("redis:", "redis:db", "redis+single://h", "redis+nothing://h", "redis://", "redis://a,b"),
+        *(f"redis://:{HIDDEN}@h:0", f"redis://{HIDDEN}@h", f"redis://:{HIDDEN}/@h", "redis://h/x"),
+        *(
+            "redis+sentinel://h",
+            "redis+cluster://h/1",
+            "redis://h?ssl_ca_certs=x",
+            "rediss://h?x=1",
+        ),
+    ],
+)
+def test_the_settings_and_the_storage_refuse_a_url_of_redis_with_the_same_words(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_redis_url(url)
+    [fault] = caught.value.problems
+    assert problems(OrchestratorSettings, {"STORAGE_URL": url}) == [f"STORAGE_URL: {fault}"]
+    assert HIDDEN not in fault
+    assert "; give redis" in fault
 
 
 # --- ORCHESTRATORS_CONFIG ----------------------------------------------------
@@ -471,7 +545,13 @@ HOST = "give a host name or an IP address, without a port"
 A_PATH = "give the path of a file that can be read"
 SWITCH = "give true or false"
 ZONE = "give a name such as UTC or Europe/Berlin"
-STORAGE = "give memory:, sqlite:PATH, redis://HOST:PORT or rediss://HOST:PORT"
+STORAGE = (
+    "give memory:, sqlite:PATH, redis://HOST:PORT, redis+sentinel://HOST:PORT,.../SERVICE or "
+    "redis+cluster://HOST:PORT,...; rediss for TLS"
+)
+ONE_SERVER = "give redis://[USER:PASSWORD@]HOST[:PORT][/DB]"
+ONE_TLS_SERVER = ONE_SERVER.replace("redis", "rediss")
+NOT_ENCODED = "has a / ? # or @ in its user or password, which must be percent-encoded"
 
 
 @pytest.mark.parametrize(
@@ -573,16 +653,16 @@ STORAGE = "give memory:, sqlite:PATH, redis://HOST:PORT or rediss://HOST:PORT"
             "sqlite:///a.db",
             f"'sqlite:///a.db' has no path, or slashes before it; {STORAGE}",
         ),
-        ("STORAGE_URL", "redis://", f"'redis://' has no host; {STORAGE}"),
+        ("STORAGE_URL", "redis://", f"'redis://' has no host; {ONE_SERVER}"),
         (
             "STORAGE_URL",
             "rediss://:hunter2@h:port",
-            f"'rediss://***@h:port' has a malformed host or port; {STORAGE}",
+            f"'rediss://***@h:port' has a malformed host or port; {ONE_TLS_SERVER}",
         ),
         (
             "STORAGE_URL",
             "redis://:hun#ter2@h",
-            f"'redis://***@h' has a malformed host or port; {STORAGE}",
+            f"'redis://***@h' {NOT_ENCODED}; {ONE_SERVER}",
         ),
     ],
 )

@@ -56,7 +56,8 @@ from avtomatika_trio.storage import MemoryStorage
             Exit.USAGE,
             (
                 "--storage: 'postgres://db' is not a storage that is known; give memory:,"
-                " sqlite:PATH, redis://HOST:PORT or rediss://HOST:PORT"
+                " sqlite:PATH, redis://HOST:PORT, redis+sentinel://HOST:PORT,.../SERVICE or"
+                " redis+cluster://HOST:PORT,...; rediss for TLS"
             ),
         ),
         (

@@ -6,6 +6,7 @@ from tests.cluster.scene import BEAT, POLL, RESULT, Workshop, at_peace, unexplai
 from trio.testing import MockClock
 
 from avtomatika_trio._core.rules import Rules
+from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.testing import Cluster, Fault, calls
 
 
@@ -197,3 +198,30 @@ async def test_a_poll_that_nobody_listens_to_takes_no_wake_up_from_those_who_do(
     job_ids = await cluster.submit("one", {"n": 1})
 
     await cluster.wait_until_final(job_ids, seconds=1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_storage_that_does_not_tell_what_it_has_done_loses_and_doubles_nothing(
+    autojump_clock: MockClock, shop: Workshop, seed: int
+) -> None:
+    """Of every few commits one happens, and its caller is told that the storage is away."""
+    async with at_peace(seed=seed, commit_seconds=0.02) as cluster:
+
+        def forget(_: int) -> None:
+            if cluster.chance.random() < 0.2:
+                raise StorageUnavailable("nobody knows what it has done")
+
+        worker = shop.add_to(cluster, max_concurrent_tasks=10)
+        await worker.start()
+        job_ids: list[str] = []
+        for n in range(10):
+            job_ids += await cluster.submit("one", {"n": n, "seconds": 2})
+        cluster.orchestrator.on_commit = forget
+        await trio.sleep(60)
+        cluster.orchestrator.on_commit = lambda _: None
+
+        jobs = await cluster.wait_until_final(job_ids, seconds=60)
+
+        assert [job.result for job in jobs] == [n * 10 for n in range(10)]
+        assert shop.times() == [1] * 10
+        assert await unexplained(cluster, shop, job_ids) == []

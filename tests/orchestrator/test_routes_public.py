@@ -66,3 +66,12 @@ async def test_who_drains_is_not_ready() -> None:
         assert (await client.get("/healthz")).status_code == 200
     assert (answer.status_code, answer.json()["code"]) == (503, "draining")
     assert answer.headers["retry-after"] == "1"
+
+
+async def test_a_storage_that_can_be_read_and_not_written_is_not_ready() -> None:
+    storage = MemoryStorage(now=lambda: EPOCH)
+    storage.fault = "its memory is full"
+    async with open_client(make_context(storage)) as client:
+        answer = await client.get("/readyz")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["detail"] == "the storage cannot be used: its memory is full"

@@ -142,8 +142,9 @@ async def test_a_new_cluster_id_whose_answer_was_lost_is_not_a_strangers(redis_u
         assert isinstance(storage, RedisStorage)
         keys, now = storage._keys, repr(storage.now())
         rename = msgspec.msgpack.encode(([], [("HSET", keys.meta, "cluster", "c2")]))
-        names = (keys.meta, keys.clock, keys.done("t"))
-        call = ScriptCall(COMMIT, names, (storage.cluster_id, now, "2", keys.news, b"", rename))
+        names = (keys.meta, keys.clock, keys.done)
+        arguments = (storage.cluster_id, now, "2", keys.news, b"", "t", rename)
+        call = ScriptCall(COMMIT, names, arguments)
         first = await storage._bridge.call(call, key=keys.tag)
         again = await storage._bridge.call(call, key=keys.tag)
         assert first == again

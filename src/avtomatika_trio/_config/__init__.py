@@ -13,7 +13,6 @@ from avtomatika_trio._config._access_files import (
     read_clients_file as read_clients_file,
     read_workers_file as read_workers_file,
 )
-from avtomatika_trio._config._addresses import masked as masked
 from avtomatika_trio._config._docs import settings_markdown as settings_markdown
 from avtomatika_trio._config._file import find_settings_file as find_settings_file
 from avtomatika_trio._config._kinds import Secret as Secret, is_loopback as is_loopback
@@ -25,6 +24,7 @@ from avtomatika_trio._config._load import (
     load_orchestrator_settings as load_orchestrator_settings,
     load_worker_settings as load_worker_settings,
 )
+from avtomatika_trio._config._masking import masked as masked
 from avtomatika_trio._config._settings_files import (
     FileSettings as FileSettings,
     S3Access as S3Access,

@@ -8,26 +8,8 @@ import re
 from urllib.parse import SplitResult, urlsplit
 
 from avtomatika_trio._config._kinds import Kind, Malformed, shown, text_of
-
-
-def masked(address: str) -> str:
-    """*address* without what could be a password: user part, query, fragment.
-
-    >>> masked("redis://app:hunter2@db:6379/0?password=hunter2")
-    'redis://***@db:6379/0?***'
-    >>> masked("sqlite:avtomatika.db")
-    'sqlite:avtomatika.db'
-    """
-    if re.match("sqlite:(?!//)", address):
-        return address
-    head, at, tail = address.rpartition("@")
-    if at:
-        scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", head)
-        head = f"{scheme[0] if scheme else ''}***"
-    else:
-        head = ""
-    place, mark, _ = re.sub("[?#]", "?", tail, count=1).partition("?")
-    return f"{head}{at}{place}{'?***' if mark else ''}"
+from avtomatika_trio._config._masking import masked
+from avtomatika_trio._config._redis_urls import read_redis_url
 
 
 def _split(text: str) -> SplitResult:
@@ -72,8 +54,8 @@ def _storage(raw: object) -> str:
         if not path or path.startswith("//"):
             raise Malformed(f"{shown(text)} has no path, or slashes before it")
         return text
-    if re.match(r"rediss?://", text):
-        _split(text)
+    if re.fullmatch(r"rediss?(\+.*)?", scheme):
+        read_redis_url(text)
         return text
     raise Malformed(f"{shown(masked(text))} is not a storage that is known")
 
@@ -83,5 +65,7 @@ URL = Kind(
     read=_url,
 )
 STORAGE = Kind(
-    expects="memory:, sqlite:PATH, redis://HOST:PORT or rediss://HOST:PORT", read=_storage
+    expects="memory:, sqlite:PATH, redis://HOST:PORT, redis+sentinel://HOST:PORT,.../SERVICE or "
+    "redis+cluster://HOST:PORT,...; rediss for TLS",
+    read=_storage,
 )

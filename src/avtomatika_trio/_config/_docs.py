@@ -58,17 +58,18 @@ def settings_markdown() -> str:
     """The whole page, as Markdown."""
     parts = [_INTRODUCTION]
     for kind, title in _ABOUT:
-        rows = [_row(field) for field in attrs.fields(kind)]
+        usual = kind()
+        rows = [_row(field, getattr(usual, field.name)) for field in attrs.fields(kind)]
         head = "| Variable | Value | Default | Meaning |\n| --- | --- | --- | --- |\n"
         parts.append(f"## {title}\n\n{head}{''.join(rows)}")
     return "\n".join(parts)
 
 
-def _row(field: "attrs.Attribute[Any]") -> str:
+def _row(field: "attrs.Attribute[Any]", default: object) -> str:
     setting = setting_of(field)
     names = ", then ".join(f"`{name}`" for name in setting.names)
     secret = " **Secret.**" if setting.secret else ""
-    cells = (names, _value(setting), _default(setting, field.default), setting.doc + secret)
+    cells = (names, _value(setting), _default(setting, default), setting.doc + secret)
     return f"| {' | '.join(cells)} |\n"
 
 

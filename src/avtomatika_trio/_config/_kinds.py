@@ -27,7 +27,16 @@ _LARGEST_SECRET_FILE = 64 * 1024
 
 
 class Malformed(ValueError):
-    """The value is not what its kind expects; the text says how."""
+    """The value is not what its kind expects; the text says how.
+
+    Args:
+        fault: The text.
+        give: What to give instead, where that is more particular than what the kind expects.
+    """
+
+    def __init__(self, fault: str, *, give: str | None = None) -> None:
+        super().__init__(fault)
+        self.give = give
 
 
 class Secret:
@@ -77,7 +86,7 @@ class Kind(Generic[T]):
         try:
             return self.read(raw)
         except Malformed as fault:
-            raise Malformed(f"{fault}; give {self.expects}") from None
+            raise Malformed(f"{fault}; give {fault.give or self.expects}") from None
 
 
 def shown(raw: object) -> str:

@@ -11,9 +11,11 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from avtomatika_trio._config._addresses import STORAGE, masked
+from avtomatika_trio._config._addresses import STORAGE
 from avtomatika_trio._config._file import CONFIG_VARIABLE, Document, read_document
 from avtomatika_trio._config._kinds import SECRET_FILE, Kind, Malformed
+from avtomatika_trio._config._masking import masked
+from avtomatika_trio._config._redis_choice import doubts
 from avtomatika_trio._config._setting import Setting, setting_of
 from avtomatika_trio._config._settings_orchestrator import OrchestratorSettings
 from avtomatika_trio._config._settings_worker import WorkerSettings
@@ -39,7 +41,8 @@ class Loaded(Generic[S]):
     sources: Mapping[str, str]
     """By field: `environment API_PORT`, `avtomatika.toml line 3`, `argument --port`, `default`."""
     warnings: tuple[str, ...]
-    """Variables that are ignored but look like a setting with a slip in its name."""
+    """What is ignored: variables that look like a setting with a slip in its name, and what
+    another setting outweighs by mistake."""
 
 
 @attrs.frozen(kw_only=True)
@@ -83,6 +86,7 @@ class _Resolution:
     sources: dict[str, str] = attrs.Factory(dict)
     ranks: dict[str, int] = attrs.Factory(dict)
     problems: list[str] = attrs.Factory(list)
+    warnings: list[str] = attrs.Factory(list)
 
 
 def load_orchestrator_settings(
@@ -132,7 +136,7 @@ def check(
     return Report(
         entries=tuple(entries),
         problems=(*found.problems, *_faults_of_s3(kind, found)),
-        warnings=_near_misses(environ),
+        warnings=(*found.warnings, *_near_misses(environ)),
     )
 
 
@@ -151,11 +155,13 @@ def _load(
     file: Path | None,
     overrides: Mapping[str, object],
 ) -> Loaded[S]:
-    found = _resolve(kind, environ, file, overrides)
+    found: _Resolution = _resolve(kind, environ, file, overrides)
     if found.problems:
         raise ConfigError(tuple(found.problems))
     return Loaded(
-        settings=kind(**found.values), sources=found.sources, warnings=_near_misses(environ)
+        settings=kind(**found.values),
+        sources=found.sources,
+        warnings=(*found.warnings, *_near_misses(environ)),
     )
 
 
@@ -182,15 +188,22 @@ def _resolve(
             *_from_document(setting, document, _TABLES[kind]),
         ]
         found.problems += _doubled(setting, environ, document, _TABLES[kind])
-        _decide(found, field, given)
+        _decide(kind, found, field, given)
     _weigh_tokens(found)
+    if kind is OrchestratorSettings and not found.problems:
+        _weigh_redis(found)
     return found
 
 
-def _decide(found: _Resolution, field: "attrs.Attribute[Any]", given: list[_Given]) -> None:
-    """Read all that was *given* for *field*, and keep the first."""
+def _decide(
+    kind: type[Any], found: _Resolution, field: "attrs.Attribute[Any]", given: list[_Given]
+) -> None:
+    """Read all that was *given* for *field*, and keep the first.
+
+    A default may depend on the fields of *kind* that are declared before.
+    """
     if not given:
-        found.values[field.name] = field.default
+        found.values[field.name] = getattr(kind(**found.values), field.name)
         found.sources[field.name] = "default"
         found.ranks[field.name] = _DEFAULT
         return
@@ -214,6 +227,14 @@ def _weigh_tokens(found: _Resolution) -> None:
     targets: tuple[Target, ...] = found.values.get("orchestrators", ())
     if targets and found.ranks["token"] < found.ranks["orchestrators"]:
         found.values["orchestrators"] = tuple(attrs.evolve(it, token=None) for it in targets)
+
+
+def _weigh_redis(found: _Resolution) -> None:
+    """Without `STORAGE_URL` the storage comes from where the host of Redis comes from."""
+    given = {name for name, rank in found.ranks.items() if rank != _DEFAULT}
+    if "storage_url" not in given and "redis_host" in given:
+        found.sources["storage_url"] = found.sources["redis_host"]
+    found.warnings += doubts(found.values, found.sources, given)
 
 
 def _from_arguments(

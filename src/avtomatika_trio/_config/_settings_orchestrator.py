@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-from avtomatika_trio._config._addresses import STORAGE, masked
+from avtomatika_trio._config._addresses import STORAGE
 from avtomatika_trio._config._kinds import (
     FILE,
     FOLDER,
@@ -27,6 +27,8 @@ from avtomatika_trio._config._kinds import (
     size,
     whole,
 )
+from avtomatika_trio._config._masking import masked
+from avtomatika_trio._config._redis_urls import redis_url
 from avtomatika_trio._config._setting import DAY_SECONDS, log_level, setting
 from avtomatika_trio._config._settings_files import FileSettings
 
@@ -35,6 +37,13 @@ _MIB = 1024**2
 
 
 _GIB = 1024**3
+
+
+def _usual_storage(settings: "OrchestratorSettings") -> str:
+    """The storage of an orchestrator whose settings name none by its URL."""
+    if settings.redis_host is None:
+        return "sqlite:avtomatika.db"
+    return redis_url(settings.redis_host, settings.redis_port, settings.redis_db)
 
 
 @attrs.frozen(kw_only=True)
@@ -74,13 +83,32 @@ class OrchestratorSettings(FileSettings):
         doc="How long after its end they stay.",
     )
 
+    redis_host: str | None = setting(
+        HOST,
+        "REDIS_HOST",
+        default=None,
+        doc="Without `STORAGE_URL`: the Redis server that jobs are kept in.",
+    )
+    redis_port: int = setting(
+        whole(1, 65535),
+        "REDIS_PORT",
+        default=6379,
+        doc="The port of that server.",
+    )
+    redis_db: int = setting(
+        whole(0, 99_999),
+        "REDIS_DB",
+        default=0,
+        doc="The database on that server.",
+    )
     storage_url: str = setting(
         STORAGE,
         "STORAGE_URL",
-        default="sqlite:avtomatika.db",
+        default=attrs.Factory(_usual_storage, takes_self=True),
         flag="--storage",
         show=lambda url: repr(masked(url)),
-        doc="Where jobs are kept: `memory:` (lost at exit), a SQLite file, or Redis.",
+        doc="Where jobs are kept: `memory:` (lost at exit), a SQLite file, or Redis. Outweighs "
+        "`REDIS_HOST`, with a warning if it is another place.",
     )
     host: str = setting(
         HOST,

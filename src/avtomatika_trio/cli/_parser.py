@@ -73,7 +73,9 @@ def _add_verbs(commands: _Commands, name: str, text: str) -> _Commands:
 
 def _add_serve(commands: _Commands) -> None:
     serve = _add(commands, "serve", "run an orchestrator until SIGTERM or Ctrl-C")
-    serve.add_argument("--storage", metavar="URL", help="memory: or sqlite:PATH (STORAGE_URL)")
+    serve.add_argument(
+        "--storage", metavar="URL", help="memory:, sqlite:PATH or redis://HOST:PORT (STORAGE_URL)"
+    )
     serve.add_argument("--host", help="the address to listen on (API_HOST)")
     serve.add_argument("--port", help="the port to listen on; 0 takes a free one (API_PORT)")
     serve.add_argument(

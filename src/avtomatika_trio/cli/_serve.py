@@ -214,7 +214,7 @@ def _announce(
     note(f"avtomatika {version('avtomatika-trio')} serves")
     lines: dict[str, object] = {
         "url": url,
-        "storage": masked(settings.storage_url),
+        "storage": _storage(settings, context),
         "files": _files(settings),
         "tokens": "as configured",
     }
@@ -243,6 +243,14 @@ def _announce(
             f"avtomatika job submit {blueprint.name} --data JSON --wait{_where(url, '--url')}"
         )
     note("\n".join(f"  {line}" for line in listing(lines).splitlines()))
+
+
+def _storage(settings: OrchestratorSettings, context: Context) -> str:
+    """Where jobs are kept; of one that others may use, too, by which it is known."""
+    where = masked(settings.storage_url)
+    if not where.startswith("redis"):
+        return where
+    return f"{where}; cluster id {context.storage.cluster_id}"
 
 
 def _files(settings: OrchestratorSettings) -> str:

@@ -18,6 +18,7 @@ from avtomatika_trio.orchestrator._http import HttpProblem
 from avtomatika_trio.orchestrator._limits import RateLimits
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.orchestrator._signatures import Signatures
+from avtomatika_trio.orchestrator._unsure import Unsure
 from avtomatika_trio.orchestrator._wrong_tokens import WrongTokens
 from avtomatika_trio.storage._base import Storage
 
@@ -115,6 +116,8 @@ class Context:
     """Where files of jobs are kept; None = nowhere."""
     task_files_dir: Path = Path("/tmp/avtomatika-payloads")  # noqa: S108 - ours in it are 0600
     """Where files are while something is done with them."""
+    unsure: Unsure = attrs.field(factory=Unsure)
+    """Of tasks that may have been handed out to nobody."""
     draining: trio.Event = attrs.field(factory=trio.Event)
     """Set when the end has begun: parked requests answer at once."""
 

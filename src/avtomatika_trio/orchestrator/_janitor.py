@@ -30,6 +30,10 @@ _MOST_PER_COMMIT = 200
 OBSERVE_SECONDS = 2.5
 
 
+#: Why a task is queued again whose worker was never told of it.
+_UNSURE = "the storage was away when it was handed out, and no answer was sent"
+
+
 async def run_janitor(context: Context) -> NoReturn:
     """Tick until cancelled; survives an outage of the storage, and nothing else."""
     await _begin(context)
@@ -58,6 +62,9 @@ async def _begin(context: Context) -> None:
 
 async def tick(context: Context) -> None:
     """Do everything that is due now."""
+    while wire_ids := context.unsure.some():
+        await context.storage.commit(partial(lease.unhand, wire_ids=wire_ids, reason=_UNSURE))
+        context.unsure.forget(wire_ids)
     more = True
     while more:
         operation = partial(_tick, context=context, noise=context.chance.noise())

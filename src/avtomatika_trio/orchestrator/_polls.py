@@ -51,20 +51,29 @@ async def wait_for_tasks(
     Returns:
         What was handed out, committed; empty when the time is over, the client has gone or
         the orchestrator stops.
+
+    Raises:
+        StorageUnavailable: as it is, not in a group.
     """
     got: tuple[HandOut, ...] = ()
+    away: StorageUnavailable | None = None
     waiting = presence.waiting
     waiting.deadline = trio.current_time() + hold_seconds
     async with trio.open_nursery() as watchers:
         watchers.start_soon(presence.watch, receive)
         watchers.start_soon(context.end_when_draining, waiting)
-        with waiting, context.storage.queue_news(offer.skills) as news:
-            if context.storage.may_have_queued(offer.skills):
-                got = await take(context, offer)
-            while not got:
-                await news.wait()
-                got = await take(context, offer)
+        try:
+            with waiting, context.storage.queue_news(offer.skills) as news:
+                if context.storage.may_have_queued(offer.skills):
+                    got = await take(context, offer)
+                while not got:
+                    await news.wait()
+                    got = await take(context, offer)
+        except StorageUnavailable as exc:
+            away = exc
         watchers.cancel_scope.cancel()
+    if away is not None:
+        raise away
     return got
 
 
@@ -72,14 +81,16 @@ async def take(context: Context, offer: Offer) -> tuple[HandOut, ...]:
     """Lease what there is now."""
     if not offer.skills or offer.most < 1:
         return ()
+    wire_ids = fresh_wire_ids(context, offer.most)
     operation = partial(
         dispatch.hand_out,
         offer=offer,
-        wire_ids=fresh_wire_ids(context, offer.most),
+        wire_ids=wire_ids,
         rules=context.rules,
     )
     got: tuple[HandOut, ...] = ()
-    with trio.CancelScope(shield=True):  # a commit under way is known of, whoever left
+    # A commit under way is known of, whoever left.
+    with trio.CancelScope(shield=True), context.unsure.unless_known(wire_ids):
         got = await context.storage.commit(operation)
     return got  # noqa: RET504 - to mypy a scope may swallow what is raised in it
 
@@ -127,5 +138,7 @@ async def give_back(context: Context, unread: tuple[HandOut, ...], reason: str) 
         try:
             await context.storage.commit(partial(lease.unhand, wire_ids=wire_ids, reason=reason))
         except StorageUnavailable as exc:
-            # The leases run out by themselves, or with the worker's next heartbeat.
             logger.warning("%d tasks could not be given back at once: %s", len(wire_ids), exc)
+        else:
+            return
+    context.unsure.remember(wire_ids)

@@ -58,7 +58,10 @@ async def _check_ready(context: Context) -> None:
         except StorageUnavailable as exc:
             reason = f"the storage cannot be used: {exc}"
         else:
-            return
+            fault = context.storage.fault
+            if fault is None:
+                return
+            reason = f"the storage cannot be used: {fault}"
     raise _not_ready("storage_unavailable", reason)
 
 

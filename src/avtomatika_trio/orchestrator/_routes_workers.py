@@ -17,7 +17,7 @@ from avtomatika_trio._core.dispatch import HandOut, Offer, hand_out
 from avtomatika_trio._core.ledger import Instance, InstanceKind, Ledger, Progress
 from avtomatika_trio._wire import messages
 from avtomatika_trio._wire.codec import decode, decode_any
-from avtomatika_trio.errors import InvalidMessage, Problem, StorageUnavailable
+from avtomatika_trio.errors import InvalidMessage, Problem
 from avtomatika_trio.orchestrator._access import Session
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import (
@@ -28,7 +28,6 @@ from avtomatika_trio.orchestrator._http import (
     Request,
     Scope,
     Send,
-    invalid,
     read_request,
     send_json,
     send_nothing,
@@ -41,6 +40,7 @@ from avtomatika_trio.orchestrator._polls import (
     hand_over,
     wait_for_tasks,
 )
+from avtomatika_trio.orchestrator._problems import EXPECTED, as_problem
 from avtomatika_trio.orchestrator._routes_tokens import issue_tokens, refresh_tokens
 from avtomatika_trio.orchestrator._rxon import (
     PREFIX,
@@ -80,13 +80,8 @@ def create_worker_routes(context: Context) -> AsgiApp:
             return
         try:
             await routes.serve(request, receive, send)
-        except InvalidMessage as exc:
-            await send_problem(send, invalid(exc))
-        except HttpProblem as exc:
-            await send_problem(send, exc)
-        except StorageUnavailable as exc:
-            status = HTTPStatus.SERVICE_UNAVAILABLE
-            await send_problem(send, HttpProblem(status, "storage_unavailable", str(exc)))
+        except EXPECTED as exc:
+            await send_problem(send, as_problem(exc))
 
     return app
 
@@ -304,15 +299,16 @@ class _Routes:
         presence = Presence()
         with self._session(sender, presence.waiting) as session:
             offer = await self._offer(request, sender) if "max_tasks" in request.query else None
+            wire_ids = () if offer is None else fresh_wire_ids(self.context, offer.most)
             operation = partial(
                 _report_and_hand_out,
                 reports=reports,
                 offer=offer,
-                wire_ids=() if offer is None else fresh_wire_ids(self.context, offer.most),
+                wire_ids=wire_ids,
                 context=self.context,
                 noise=self.context.chance.noise(),
             )
-            with trio.CancelScope(shield=True):
+            with trio.CancelScope(shield=True), self.context.unsure.unless_known(wire_ids):
                 answers, got = await self.context.storage.commit(operation)
         if not any(it["status"] == "accepted" for it in answers):
             rates.count("result", sender.worker_id)  # who does work may tell it at any rate

@@ -69,6 +69,11 @@ class Storage(Protocol):
         """Whether several orchestrators may use it at the same time."""
         ...
 
+    @property
+    def fault(self) -> str | None:
+        """Why it cannot be used at present, for people; None = it could, last time."""
+        ...
+
     def now(self) -> float:
         """The storage's time (Unix seconds), which never goes back.
 

@@ -22,6 +22,7 @@ from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow
 from avtomatika_trio.storage._clock import Clock
 from avtomatika_trio.storage._records import StorageFacts, StoredRecord, facts_of
+from avtomatika_trio.storage._redis_advice import advice, read_settings
 from avtomatika_trio.storage._redis_bridge import RedisBridge, open_bridge
 from avtomatika_trio.storage._redis_claims import Claims
 from avtomatika_trio.storage._redis_clock import PartitionClock
@@ -59,6 +60,9 @@ async def open_redis(
     async with AsyncExitStack() as stack:
         bridge = await stack.enter_async_context(open_bridge(address))
         partition = await open_partition(bridge, keys)
+        told = advice(await read_settings(bridge, keys.tag))
+        if told:
+            logger.warning("of the Redis that jobs are kept in: %s", "; also, ".join(told))
         storage = RedisStorage(bridge, keys, partition, instead)
         await stack.enter_async_context(storage.follow_news(address))
         yield storage
@@ -93,8 +97,7 @@ class RedisStorage:
 
     @property
     def fault(self) -> str | None:
-        """Why it cannot be reached at present; None if it could, last time."""
-        return self._bridge.fault
+        return self._bridge.fault or self._commits.fault
 
     def now(self) -> float:
         return self._clock.now()
@@ -105,40 +108,47 @@ class RedisStorage:
 
     # Reading.
 
+    @property
+    def _looks(self) -> RedisReads:
+        """The reads; what is found in another storage is no answer to anybody."""
+        if self._commits.stranger is not None:
+            raise StorageUnavailable(self._commits.stranger)
+        return self._reads
+
     async def job(self, job_id: str) -> Job | None:
-        return await self._reads.job(job_id)
+        return await self._looks.job(job_id)
 
     async def jobs(self, query: JobQuery) -> Sequence[Job]:
-        return await self._reads.jobs(query)
+        return await self._looks.jobs(query)
 
     async def job_counts(self) -> Mapping[JobStatus, int]:
-        return await self._reads.job_counts()
+        return await self._looks.job_counts()
 
     async def tasks(self, job_id: str, dispatch: int | None = None) -> Sequence[Task]:
-        return await self._reads.tasks(job_id, dispatch)
+        return await self._looks.tasks(job_id, dispatch)
 
     async def attempts(self, job_id: str) -> Sequence[Attempt]:
-        return await self._reads.attempts(job_id)
+        return await self._looks.attempts(job_id)
 
     async def history(
         self, job_id: str, *, after: int = 0, limit: int = 1000
     ) -> Sequence[NumberedRow]:
-        return await self._reads.history(job_id, after, limit)
+        return await self._looks.history(job_id, after, limit)
 
     async def progress(self, job_id: str) -> Sequence[Progress]:
-        return await self._reads.progress(job_id)
+        return await self._looks.progress(job_id)
 
     async def instance(self, instance_id: str) -> Instance | None:
-        return await self._reads.instance(instance_id)
+        return await self._looks.instance(instance_id)
 
     async def instances(self) -> Sequence[Instance]:
-        return await self._reads.instances()
+        return await self._looks.instances()
 
     async def access(self) -> AccessSet | None:
-        return await self._reads.access()
+        return await self._looks.access()
 
     async def audit(self, *, after: int = 0, limit: int = 1000) -> Sequence[NumberedAuditRow]:
-        return await self._reads.audit(after, limit)
+        return await self._looks.audit(after, limit)
 
     # Moving.
 

@@ -72,6 +72,7 @@ class _Run:
     answer: outcome.Outcome[Any]
     number: int = 0
     """Of the request."""
+    writes: bool = False
 
 
 class Commits:
@@ -109,6 +110,10 @@ class Commits:
         self._runs: dict[_Run, None] = {}
         """Sent and not answered, in order."""
         self._given_up: deque[str] = deque(maxlen=10_000)
+        self.fault: str | None = None
+        """Why the last step that writes was not done; None = it was."""
+        self.stranger: str | None = None
+        """Set while Redis does not hold the storage that was opened."""
 
     @property
     def cluster_id(self) -> str:
@@ -195,6 +200,7 @@ class Commits:
         if not (checks or commands or told):
             self._settle(run.step, run.answer)
             return
+        run.writes = bool(commands)
         self._runs[run] = None
         run.number = next(self._requests)
         if run.step.becomes is not None:
@@ -245,6 +251,8 @@ class Commits:
         self._start()
 
     def _fail(self, run: _Run, error: StorageUnavailable) -> None:
+        if run.writes:
+            self.fault = str(error)
         self._doubt(run)
         self._settle(run.step, outcome.Error(error))
 
@@ -252,8 +260,11 @@ class Commits:
         if verdict == b"stranger":
             self._met_a_stranger(run, told.decode())
             return
+        self.stranger = None
         self._clock.heard(float(told), anew=verdict == b"time")
         if verdict == b"done":
+            if run.writes:
+                self.fault = None
             for key in run.ledger.written:
                 self._known.confirm(key, run, run.number)
             self._cluster_id = run.step.becomes or self._cluster_id
@@ -274,6 +285,7 @@ class Commits:
     def _met_a_stranger(self, run: _Run, cluster_id: str) -> None:
         """The storage is not the one that *run* has named; perhaps this process renamed it."""
         if cluster_id not in self._given_ids:
+            self.fault = self.stranger = _STRANGER
             self._fail(run, StorageUnavailable(_STRANGER))
             return
         self._cluster_id = cluster_id

@@ -262,6 +262,9 @@ class News:
 class Signalling:
     """The part of a `Storage` that waits for news within one process."""
 
+    fault: str | None = None
+    """Always: it is not somewhere else."""
+
     def __init__(self) -> None:
         self._signals = Signals()
 

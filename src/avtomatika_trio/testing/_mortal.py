@@ -46,6 +46,10 @@ class MortalStorage:
     def is_shared(self) -> bool:
         return self.shared.is_shared
 
+    @property
+    def fault(self) -> str | None:
+        return self.shared.fault
+
     def now(self) -> float:
         return self.shared.now()
 

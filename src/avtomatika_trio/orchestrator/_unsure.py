@@ -1,0 +1,53 @@
+"""Hand-outs of which nobody knows whether they happened.
+
+A storage in another process may do a commit and be gone before it has told so.  The worker is
+answered 503 and knows nothing of the tasks, but they may be leased to it, and heartbeats that
+do not name tasks would renew such a lease for as long as the worker lives.  So the ids of those
+attempts are kept, and given back as soon as the storage can be used.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from avtomatika_trio.errors import StorageUnavailable
+
+#: With more than this nothing is handed out before they are given back: none may be forgotten.
+MOST_KEPT = 10_000
+
+#: How many are given back in one commit.
+_MOST_PER_COMMIT = 500
+
+
+class Unsure:
+    """Wire ids of attempts that may be leased to somebody who was not told of them."""
+
+    def __init__(self) -> None:
+        self._wire_ids: dict[str, None] = {}
+
+    @contextmanager
+    def unless_known(self, wire_ids: Sequence[str]) -> Iterator[None]:
+        """Around a commit that may hand out attempts with these ids.
+
+        Raises:
+            StorageUnavailable: from the commit; or there are too many already.
+        """
+        if wire_ids and len(self._wire_ids) >= MOST_KEPT:
+            raise StorageUnavailable("it was away, and what it may have done is not undone yet")
+        try:
+            yield
+        except StorageUnavailable:
+            self.remember(wire_ids)
+            raise
+
+    def remember(self, wire_ids: Sequence[str]) -> None:
+        """What was handed out with these ids must be given back."""
+        self._wire_ids.update(dict.fromkeys(wire_ids))
+
+    def some(self) -> tuple[str, ...]:
+        """As many of them as one commit should give back."""
+        return tuple(self._wire_ids)[:_MOST_PER_COMMIT]
+
+    def forget(self, wire_ids: Sequence[str]) -> None:
+        """They were given back."""
+        for wire_id in wire_ids:
+            self._wire_ids.pop(wire_id, None)
