@@ -19,7 +19,7 @@ from avtomatika_trio.storage import JobQuery, MemoryStorage, NumberedRow
 from avtomatika_trio.storage._redis_bridge import RedisBridge
 from avtomatika_trio.storage._redis_clock import PartitionClock
 from avtomatika_trio.storage._redis_commits import Commits, _Step
-from avtomatika_trio.storage._redis_keys import Keys
+from avtomatika_trio.storage._redis_places import Places
 from avtomatika_trio.storage._redis_reads import RedisReads
 from avtomatika_trio.storage._redis_scripts import CLAIM, COMMIT, HOLD, OPEN
 from avtomatika_trio.storage._redis_wire import Replies, ScriptCall, pack
@@ -71,16 +71,19 @@ class RedisWithoutLoops(MemoryStorage):
 
     def __init__(self, now: Callable[[], float], direct: DirectBridge) -> None:
         super().__init__(now)
-        keys, bridge = Keys("p00"), cast("RedisBridge", direct)
+        places, bridge = Places(1), cast("RedisBridge", direct)
+        keys = places.root
         direct.ask(("FLUSHALL",))
-        [(_, cluster_id, _, _)] = direct.ask(ScriptCall(OPEN, (keys.meta, keys.clock), (1, "c")))
+        [(_, cluster_id, *_)] = direct.ask(
+            ScriptCall(OPEN, (keys.meta, keys.clock), (1, "c", 1, 0))
+        )
         clock = PartitionClock(self.now)
         told: Callable[[Any], None] = lambda _: None  # noqa: E731
         processes = [
             Commits(bridge, keys, clock, cluster_id.decode(), told) for _ in range(PROCESSES)
         ]
         self._turns = itertools.cycle(processes)
-        self._reads = RedisReads(bridge, keys)
+        self._reads = RedisReads(bridge, places)
 
     def run(self, operation: Callable[[Ledger], T]) -> T:
         commits = next(self._turns)

@@ -140,7 +140,7 @@ async def test_no_commit_is_refused_while_the_cluster_id_changes(redis_url: str)
 async def test_a_new_cluster_id_whose_answer_was_lost_is_not_a_strangers(redis_url: str) -> None:
     async with open_storage(redis_url) as storage:
         assert isinstance(storage, RedisStorage)
-        keys, now = storage._keys, repr(storage.now())
+        keys, now = storage._root.keys, repr(storage.now())
         rename = msgspec.msgpack.encode(([], [("HSET", keys.meta, "cluster", "c2")]))
         names = (keys.meta, keys.clock, keys.done)
         arguments = (storage.cluster_id, now, "2", keys.news, b"", "t", rename)

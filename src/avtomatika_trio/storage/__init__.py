@@ -17,12 +17,15 @@ from avtomatika_trio.storage._memory import MemoryStorage as MemoryStorage
 __all__ = ["JobQuery", "MemoryStorage", "NumberedRow", "Storage", "Waiter", "open_storage"]
 
 
-def open_storage(url: str, *, now: Clock | None = None) -> AbstractAsyncContextManager[Storage]:
+def open_storage(
+    url: str, *, now: Clock | None = None, partitions: int = 1
+) -> AbstractAsyncContextManager[Storage]:
     """Open the storage that *url* names.
 
     Args:
         url: `memory:`, `sqlite:` and the path of a file, or `redis://` and more (see
             `_redis_url`).
+        partitions: How many a new storage in Redis gets.
         now: A clock to go by, as Unix seconds, instead of the host's or the server's own.
 
     Raises:
@@ -41,7 +44,7 @@ def open_storage(url: str, *, now: Clock | None = None) -> AbstractAsyncContextM
             from avtomatika_trio.storage._redis import open_redis  # noqa: PLC0415 - on demand
             from avtomatika_trio.storage._redis_url import parse  # noqa: PLC0415
 
-            return open_redis(parse(url), now)
+            return open_redis(parse(url), now, partitions)
         case _:
             fault = (
                 f"{url!r} is not a storage; the choices are memory:, sqlite:PATH and"

@@ -3,67 +3,84 @@
 An operation runs here, over what this process knows, and is committed by one script that makes
 sure that what it has read still holds; where others were faster it runs again.  So the rules are
 the same functions as on SQLite, and no orchestrator leads.
+
+All that one commit may touch is in one partition, which is one hash slot of a cluster.
 """
 
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar
-
-import msgspec
-import trio
+from typing import TypeVar
 
 from avtomatika_trio._core.access import AccessSet
 from avtomatika_trio._core.job import Job, JobStatus
-from avtomatika_trio._core.ledger import Instance, Ledger, Progress
-from avtomatika_trio._core.task import Attempt, Lane, Task
+from avtomatika_trio._core.ledger import Instance, Ledger, Progress, TimerKind
+from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow
 from avtomatika_trio.storage._clock import Clock
 from avtomatika_trio.storage._records import StorageFacts, StoredRecord, facts_of
 from avtomatika_trio.storage._redis_advice import advice, read_settings
 from avtomatika_trio.storage._redis_bridge import RedisBridge, open_bridge
-from avtomatika_trio.storage._redis_claims import Claims
 from avtomatika_trio.storage._redis_clock import PartitionClock
-from avtomatika_trio.storage._redis_commits import Commits
-from avtomatika_trio.storage._redis_export import RestoringRedisLedger, export, restore
+from avtomatika_trio.storage._redis_export import (
+    RestoringRedisLedger,
+    by_partition,
+    export,
+    restore,
+)
 from avtomatika_trio.storage._redis_keys import Keys
 from avtomatika_trio.storage._redis_news import open_news
+from avtomatika_trio.storage._redis_partition import RedisPartition
+from avtomatika_trio.storage._redis_places import Places
 from avtomatika_trio.storage._redis_reads import RedisReads
-from avtomatika_trio.storage._redis_schema import Partition, open_partition
+from avtomatika_trio.storage._redis_schema import Opened, open_partition
+from avtomatika_trio.storage._redis_signals import RedisSignals
 from avtomatika_trio.storage._redis_url import RedisAddress
-from avtomatika_trio.storage._signals import JobWaiter, News, QueueWaiter, Signals
+from avtomatika_trio.storage._redis_wire import Command
+from avtomatika_trio.storage._signals import JobWaiter, QueueWaiter
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: The one partition of this version; see `Keys`.
-_PARTITION = "p00"
+#: The root's, which is there however many there are.
+_ROOT = Keys("p00")
+
+#: How often whoever serves notes that a partition is served (rule O1).
+_NOTE_SECONDS = 1.0
+
+#: What is known to be held where is forgotten after a day: no lease lasts that long.
+_HOLDING_SECONDS = 86_400
 
 
 @asynccontextmanager
 async def open_redis(
-    address: RedisAddress, instead: Clock | None = None
+    address: RedisAddress, instead: Clock | None = None, partitions: int = 1
 ) -> AsyncIterator["RedisStorage"]:
     """Open the storage at *address*, making it if Redis is empty.
 
     Args:
         address: Where Redis is.
         instead: A clock to go by instead of Redis' own; for tests.
+        partitions: How many a new storage gets; one that is there keeps those that it has.
 
     Raises:
         StorageUnavailable: Redis cannot be reached, or what it holds cannot be used.
     """
-    keys = Keys(_PARTITION)
     async with AsyncExitStack() as stack:
         bridge = await stack.enter_async_context(open_bridge(address))
-        partition = await open_partition(bridge, keys)
-        told = advice(await read_settings(bridge, keys.tag))
+        root = await open_partition(bridge, _ROOT, partitions=partitions)
+        places = Places(root.partitions)
+        opened = {
+            name: await open_partition(bridge, keys, root.cluster_id, root.partitions)
+            for name, keys in places.keys.items()
+        }
+        told = advice(await read_settings(bridge, _ROOT.tag))
         if told:
             logger.warning("of the Redis that jobs are kept in: %s", "; also, ".join(told))
-        storage = RedisStorage(bridge, keys, partition, instead)
+        storage = RedisStorage(bridge, places, opened, instead)
         await stack.enter_async_context(storage.follow_news(address))
         yield storage
 
@@ -76,34 +93,56 @@ class RedisStorage:
     def __init__(
         self,
         bridge: RedisBridge,
-        keys: Keys,
-        partition: Partition,
+        places: Places,
+        opened: Mapping[str, Opened],
         instead: Clock | None,
     ) -> None:
         self._bridge = bridge
-        self._keys = keys
-        self._schema = partition.schema
-        self._clock = PartitionClock(instead, partition.latest)
-        self._clock.heard(partition.time)
-        self._signals = Signals()
-        self._reads = RedisReads(bridge, keys)
-        self._commits = Commits(bridge, keys, self._clock, partition.cluster_id, self._tell)
-        released = msgspec.json.encode({"token": "", "ready": True})
-        self._claims = Claims(bridge, keys, self._clock, self._commits.fresh_token, released)
+        self._places = places
+        self._schema = opened[places.names[0]].schema
+        self._reads = RedisReads(bridge, places)
+        self._signals = RedisSignals(bridge, places)
+        self._partitions = {
+            name: RedisPartition(
+                bridge,
+                keys,
+                opened[name],
+                instead,
+                channel=places.root.news,
+                tell=self._signals.tell,
+                look_again=self._signals.look_again,
+                elsewhere=partial(self._elsewhere, name),
+            )
+            for name, keys in places.keys.items()
+        }
+        self._signals.partitions = self._partitions
+        self._root = self._partitions[places.names[0]]
+        self.partitions = places.names
+        self.partition_of = places.partition_of
+        self.home_of = places.home_of
+
+    def _elsewhere(self, here: str, instance_id: str) -> tuple[Keys, PartitionClock] | None:
+        home = self._places.home_of(instance_id)
+        if home == here:
+            return None
+        partition = self._partitions[home]
+        return partition.keys, partition.clock
 
     @property
     def cluster_id(self) -> str:
-        return self._commits.cluster_id
+        return self._root.commits.cluster_id
 
     @property
     def fault(self) -> str | None:
-        return self._bridge.fault or self._commits.fault
+        faults = (it.commits.fault for it in self._partitions.values())
+        return self._bridge.fault or next((it for it in faults if it is not None), None)
 
     def now(self) -> float:
-        return self._clock.now()
+        return self._root.clock.now()
 
-    async def commit(self, operation: Callable[[Ledger], T]) -> T:
-        answer: T = await self._commits.commit(operation)
+    async def commit(self, operation: Callable[[Ledger], T], partition: str | None = None) -> T:
+        place = self._root if partition is None else self._partitions[partition]
+        answer: T = await place.commits.commit(operation)
         return answer
 
     # Reading.
@@ -111,8 +150,9 @@ class RedisStorage:
     @property
     def _looks(self) -> RedisReads:
         """The reads; what is found in another storage is no answer to anybody."""
-        if self._commits.stranger is not None:
-            raise StorageUnavailable(self._commits.stranger)
+        for partition in self._partitions.values():
+            if partition.commits.stranger is not None:
+                raise StorageUnavailable(partition.commits.stranger)
         return self._reads
 
     async def job(self, job_id: str) -> Job | None:
@@ -154,40 +194,84 @@ class RedisStorage:
 
     def export(self) -> AsyncIterator[Sequence[StoredRecord]]:
         facts = StorageFacts(cluster_id=self.cluster_id, latest=self.now(), schema=self._schema)
-        return export(facts, RedisReads(self._bridge, self._keys), self._keys)
+        return export(facts, self._reads, self._places.keys.values())
 
     async def restore(self, records: Sequence[StoredRecord]) -> None:
         facts = facts_of(records)
-        if facts is not None:
-            self._clock.go_on_from(facts.latest)
-        await self._commits.commit(
-            partial(restore, records=records),
-            RestoringRedisLedger,
-            becomes=None if facts is None else facts.cluster_id,
+        for name, some in by_partition(records, self._places).items():
+            partition = self._partitions[name]
+            if facts is not None:
+                partition.clock.go_on_from(facts.latest)
+            await partition.commits.commit(
+                partial(restore, records=some),
+                RestoringRedisLedger,
+                becomes=None if facts is None else facts.cluster_id,
+            )
+
+    # Where there is something to do.
+
+    def partitions_with(self, skills: Sequence[str]) -> Sequence[str]:
+        return self._signals.lengths.partitions_with(skills)
+
+    async def due_partitions(self) -> Sequence[str]:
+        """Those with timers or leases that are due, and each once a second (rule O1)."""
+        if len(self._partitions) == 1:
+            return self.partitions
+        due: list[str] = []
+        for name, partition in self._partitions.items():
+            now = partition.clock.now()
+            if now - partition.ticked_at >= _NOTE_SECONDS or await self._has_due(
+                partition.keys, now
+            ):
+                partition.ticked_at = now
+                due.append(name)
+        return due
+
+    async def _has_due(self, keys: Keys, now: float) -> bool:
+        indexes = (keys.timers(TimerKind.RETRY), keys.due_instances)
+        firsts = await self._reads.ask(
+            keys, *(("ZRANGE", index, 0, 0, "WITHSCORES") for index in indexes)
         )
+        return any(first and float(first[1]) <= now for first in firsts)
+
+    async def holdings(self, instance_id: str) -> Sequence[str]:
+        return await self._reads.holdings(instance_id)
+
+    def note_holding(self, instance_id: str, partition: str) -> None:
+        keys = self._places.home(instance_id)
+        name = keys.holdings(instance_id)
+        noted: Command = ("SADD", name, partition)
+        kept: Command = ("EXPIRE", name, _HOLDING_SECONDS)
+        self._bridge.submit([noted, kept], lambda _: None, key=keys.tag)
+
+    def drop_holding(self, instance_id: str, partition: str) -> None:
+        keys = self._places.home(instance_id)
+        command = ("SREM", keys.holdings(instance_id), partition)
+        self._bridge.submit([command], lambda _: None, key=keys.tag)
 
     # Waiting.
 
     async def claim_ready(self, owner: str, *, most: int, lease_seconds: float) -> Sequence[Job]:
-        return await self._claims.claim(owner, most=most, lease_seconds=lease_seconds)
+        return await self._signals.claim_ready(owner, most=most, lease_seconds=lease_seconds)
 
     def renew_claims(self, owner: str, *, lease_seconds: float) -> None:
         """As promised; whoever does so regularly also sees to it that no queue is forgotten."""
-        self._claims.renew(owner, lease_seconds=lease_seconds)
-        self._measure_queues(self._signals.queues.skills())
+        for partition in self._partitions.values():
+            partition.claims.renew(owner, lease_seconds=lease_seconds)
+        self._signals.measure_queues(self._signals.lengths.skills())
 
     def settle_claim(self, job: Job) -> None:
-        self._claims.settle(job)
+        self._partitions[self.partition_of(job.id)].claims.settle(job)
 
     def release_claim(self, job: Job) -> None:
-        self._claims.release(job)
+        self._partitions[self.partition_of(job.id)].claims.release(job)
 
     def leave_claim(self, job: Job, owner: str) -> None:
-        self._claims.leave(job, owner)
+        for partition in self._partitions.values():
+            partition.claims.leave(job, owner)
 
     def may_have_queued(self, skills: Sequence[str]) -> bool:
-        """Always: what others have queued may not have been heard of yet."""
-        return bool(skills)
+        return bool(self.partitions_with(skills))
 
     def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[QueueWaiter]:
         return self._signals.queue_news(skills)
@@ -195,67 +279,15 @@ class RedisStorage:
     def job_news(self, job_id: str) -> AbstractContextManager[JobWaiter]:
         return self._signals.job_news(job_id)
 
-    # News.
-
     @asynccontextmanager
     async def follow_news(self, address: RedisAddress) -> AsyncIterator[None]:
         """Hear what other processes commit, until the block ends."""
-        heard = trio.Event()
-
-        def may_have_missed_some() -> None:
-            self._look_everywhere()
-            heard.set()
-
-        async with open_news(address, self._keys.news, self._heard, may_have_missed_some):
-            await heard.wait()
-            self._measure_queues(await self._reads.skills())
+        events = self._signals
+        async with open_news(address, events.channel, events.heard, events.missed_some):
+            await events.listening.wait()
+            events.measure_queues(await self._reads.skills())
             try:
                 yield
             finally:
-                self._claims.release_all()
-
-    def _tell(self, news: News) -> None:
-        """Of a commit of this process."""
-        for job in news.jobs.values():
-            self._claims.void(job)
-        if any(job.is_ready for job in news.jobs.values()):
-            self._claims.look_again()
-        self._wake(list(news.changed), news.lengths, news.queued)
-
-    def _heard(self, message: bytes) -> None:
-        """Of a commit of any process."""
-        told: dict[str, Any] = msgspec.json.decode(message)
-        if self._commits.was_told(told["token"]):
-            return
-        if told.get("ready"):
-            self._claims.look_again()
-        self._wake(told.get("changed", []), told.get("lengths", {}), told.get("queued", {}))
-
-    def _wake(
-        self, changed: Sequence[str], lengths: Mapping[str, int], queued: Mapping[str, int]
-    ) -> None:
-        for job_id in changed:
-            self._signals.job_changed(job_id)
-        for skill, by in lengths.items():
-            self._signals.queues.changed(skill, by)
-        for skill, count in queued.items():
-            self._signals.queues.news(skill, count)
-
-    def _look_everywhere(self) -> None:
-        """Wake everyone who waits: they may have been told nothing of what there is."""
-        self._claims.look_again()
-        self._signals.wake_all()
-
-    def _measure_queues(self, skills: Sequence[str]) -> None:
-        """Find out how many tasks are queued; who waits although there are some looks again."""
-        lanes = list(Lane)
-        names = [self._keys.queue(skill, lane) for skill in skills for lane in lanes]
-
-        def measured(lengths: list[Any] | StorageUnavailable) -> None:
-            if isinstance(lengths, StorageUnavailable):
-                return  # there is a next time
-            for at, skill in enumerate(skills):
-                counts = lengths[at * len(lanes) : (at + 1) * len(lanes)]
-                self._signals.queues.measured(skill, sum(it for it in counts if type(it) is int))
-
-        self._bridge.submit([("ZCARD", name) for name in names], measured, key=self._keys.tag)
+                for partition in self._partitions.values():
+                    partition.claims.release_all()

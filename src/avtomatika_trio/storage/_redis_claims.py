@@ -5,6 +5,7 @@ revisions (rule S1).  A commit that writes a job voids the claim of the revision
 """
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 import attrs
@@ -20,12 +21,6 @@ from avtomatika_trio.storage._redis_keys import Keys
 from avtomatika_trio.storage._redis_known import TOKEN_BYTES
 from avtomatika_trio.storage._redis_scripts import CLAIM, HOLD
 from avtomatika_trio.storage._redis_wire import ScriptCall
-
-#: Who waits for ready jobs looks this often, should news have been lost.
-_LOOK_SECONDS = 5.0
-
-#: A claim that should have ended is looked for again no sooner.
-_SHORTEST_WAIT_SECONDS = 0.05
 
 _job = msgspec.json.Decoder(Job).decode
 
@@ -54,7 +49,9 @@ class Claims:
         keys: Of the partition.
         clock: The partition's time.
         fresh_token: Makes the name of a call.
+        channel: Of news.
         news: What other processes are told when a job was released.
+        look_again: Called when there may be something to claim.
     """
 
     def __init__(
@@ -63,35 +60,32 @@ class Claims:
         keys: Keys,
         clock: PartitionClock,
         fresh_token: Callable[[], bytes],
+        channel: str,
         news: bytes,
+        look_again: Callable[[], None],
     ) -> None:
         self._bridge = bridge
         self._keys = keys
         self._clock = clock
         self._fresh_token = fresh_token
-        self._release_news = news
+        self._release_news = (channel, news)
+        self._look_again = look_again
         self._held: dict[tuple[str, int], _Claim] = {}
         """What this process has claimed, by job and revision."""
         self._left: dict[str, set[str]] = {}
         """By owner: blueprints of which it wants no jobs."""
-        self._ready = trio.Event()
-
-    def look_again(self) -> None:
-        """There may be something to claim."""
-        self._ready.set()
-        self._ready = trio.Event()
+        self.next_end = inf
+        """When, by the partition's time, the next claim ends that was not renewed until then."""
 
     async def claim(self, owner: str, *, most: int, lease_seconds: float) -> list[Job]:
-        """See `Storage.claim_ready`."""
-        await trio.lowlevel.checkpoint()
-        while True:
-            ready = self._ready
-            jobs, next_end = await self._claim(owner, most, lease_seconds)
-            if jobs:
-                return jobs
-            wait = _LOOK_SECONDS if next_end is None else next_end - self._clock.now()
-            with trio.move_on_after(max(_SHORTEST_WAIT_SECONDS, min(wait, _LOOK_SECONDS))):
-                await ready.wait()
+        """Claim what there is now, up to *most*; see `Storage.claim_ready`."""
+        jobs, next_end = await self._claim(owner, most, lease_seconds)
+        self.next_end = inf if next_end is None else next_end
+        return jobs
+
+    def seconds_to_next_end(self) -> float:
+        """How long until a claim ends, unless it is renewed."""
+        return self.next_end - self._clock.now()
 
     async def _claim(
         self, owner: str, most: int, lease_seconds: float
@@ -180,13 +174,12 @@ class Claims:
             return
         keys = self._keys
         names = (keys.clock, keys.ready(""), keys.claims, keys.claimed)
-        news = (keys.news, self._release_news)
         held = (part for it in claims for part in (it.job_id, it.mark, it.blueprint))
-        script = ScriptCall(HOLD, names, (self._given_now(), what, repr(seconds), *news, *held))
+        arguments = (self._given_now(), what, repr(seconds), *self._release_news, *held)
 
         def replied(_: list[Any] | StorageUnavailable) -> None:
             if what == "release":
-                self.look_again()
+                self._look_again()
 
         # If it cannot be done, the claims end by themselves.
-        self._bridge.submit([script], replied, key=keys.tag)
+        self._bridge.submit([ScriptCall(HOLD, names, arguments)], replied, key=keys.tag)

@@ -22,17 +22,15 @@ from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._redis_bridge import RedisBridge
 from avtomatika_trio.storage._redis_clock import PartitionClock
+from avtomatika_trio.storage._redis_fetch import Answers, Elsewhere, Fetcher
 from avtomatika_trio.storage._redis_keys import Keys
 from avtomatika_trio.storage._redis_known import Known
 from avtomatika_trio.storage._redis_ledger import RedisLedger
-from avtomatika_trio.storage._redis_questions import First, Missing, Question, Score
+from avtomatika_trio.storage._redis_questions import Missing
 from avtomatika_trio.storage._redis_scripts import COMMIT
 from avtomatika_trio.storage._redis_step import checks_of, commands_of, news_of
 from avtomatika_trio.storage._redis_wire import ScriptCall
 from avtomatika_trio.storage._signals import News
-
-#: How many keys one MGET names.
-_MOST_KEYS = 500
 
 #: What is wrong with what an operation wrote, not with Redis: values that JSON cannot hold.
 _FAULTS_OF_RECORDS = (ArithmeticError, MemoryError, RecursionError, TypeError, ValueError)
@@ -58,7 +56,7 @@ class _Step:
     """The cluster id that it gives the storage."""
     task: trio.lowlevel.Task | None = None
     """Who waits; None once the caller was cancelled, or before it waits."""
-    answers: dict[Question, tuple[Any, int]] = attrs.field(factory=dict)
+    answers: Answers = attrs.field(factory=dict)
     settled: outcome.Outcome[Any] | None = None
 
 
@@ -84,6 +82,9 @@ class Commits:
         clock: The partition's time, as far as it is known here.
         cluster_id: Of the storage that was opened.
         tell: Told, in order, of what was committed.
+        channel: Of news; empty = the partition's own.
+        elsewhere: The keys and the clock of the partition in which an instance's record is;
+            None = it is in this one.
     """
 
     def __init__(
@@ -93,8 +94,13 @@ class Commits:
         clock: PartitionClock,
         cluster_id: str,
         tell: Callable[[News], None],
+        *,
+        channel: str = "",
+        elsewhere: Elsewhere = lambda _: None,
     ) -> None:
         self._bridge = bridge
+        self._channel = channel or keys.news
+        self._elsewhere = elsewhere
         self._keys = keys
         self._clock = clock
         self._cluster_id = cluster_id
@@ -105,6 +111,7 @@ class Commits:
         self._prefix = secrets.token_urlsafe(9)
         self._numbers = itertools.count()
         self._requests = itertools.count(1)
+        self._fetcher = Fetcher(bridge, keys, clock, self._known, self._requests, elsewhere)
         self._waiting: deque[_Step] = deque()
         self._under_way = 0
         self._runs: dict[_Run, None] = {}
@@ -156,6 +163,9 @@ class Commits:
 
         return await trio.lowlevel.wait_task_rescheduled(abandon)
 
+    def _is_home(self, instance_id: str) -> bool:
+        return self._elsewhere(instance_id) is None
+
     def _start(self) -> None:
         while self._waiting and self._under_way < _MOST_UNDER_WAY:
             self._under_way += 1
@@ -169,7 +179,8 @@ class Commits:
             step.task = None
 
     def _run(self, step: _Step) -> None:
-        ledger = step.ledger_type(self._keys, self._known, step.answers, self._clock.now())
+        now = self._clock.now()
+        ledger = step.ledger_type(self._keys, self._known, step.answers, now, self._is_home)
         answer: outcome.Outcome[Any]
         try:
             answer = outcome.Value(step.operation(ledger))
@@ -194,7 +205,7 @@ class Commits:
                 refused.__cause__ = exc
                 run.answer = outcome.Error(refused)
             else:
-                told = news_of(ledger.news, run.token)
+                told = news_of(ledger.news, run.token, self._keys.partition)
                 self._expect(run, lengths)
         checks = checks_of(ledger)
         if not (checks or commands or told):
@@ -208,7 +219,7 @@ class Commits:
         keys = (self._keys.meta, self._keys.clock, self._keys.done)
         times = (repr(ledger.now), self._clock.slack)
         step = _packed((checks, commands))
-        arguments = (self._cluster_id, *times, self._keys.news, told, run.token, step)
+        arguments = (self._cluster_id, *times, self._channel, told, run.token, step)
         call = ScriptCall(COMMIT, keys, arguments)
         self._bridge.submit([call], partial(self._replied, run), key=self._keys.tag)
 
@@ -293,40 +304,15 @@ class Commits:
         run.step.answers.clear()
         self._run(run.step)
 
-    # Fetching.
-
     def _fetch(self, step: _Step, missing: Missing, now: float) -> None:
-        records, sets, questions = missing.records, missing.sets, missing.questions
-        commands: list[tuple[Any, ...]] = [
-            ("MGET", *records[at : at + _MOST_KEYS]) for at in range(0, len(records), _MOST_KEYS)
-        ]
-        commands += [("SMEMBERS", key) for key in sets]
-        commands += [_command(question, now) for question in questions]
-        number = next(self._requests)
-
-        def fetched(replies: list[Any] | StorageUnavailable) -> None:
-            if isinstance(replies, StorageUnavailable):
-                self._settle(step, outcome.Error(replies))
-                self._start()
-                return
-            fault = next((it for it in replies if isinstance(it, Exception)), None)
-            if fault is not None:
-                error = StorageUnavailable(f"Redis has refused a look: {fault}")
-                self._settle(step, outcome.Error(error))
-                self._start()
-                return
-            at = len(replies) - len(sets) - len(questions)
-            values = itertools.chain.from_iterable(replies[:at])
-            for key, value in zip(records, values, strict=True):
-                self._known.learn(key, value, number)
-            for key, members in zip(sets, replies[at:], strict=False):
-                self._known.learn_members(key, [it.decode() for it in members])
-            for question, reply in zip(questions, replies[at + len(sets) :], strict=True):
-                step.answers[question] = (_answer(question, reply), number)
-            self._run(step)
+        def fetched(fault: StorageUnavailable | None) -> None:
+            if fault is None:
+                self._run(step)
+            else:
+                self._settle(step, outcome.Error(fault))
             self._start()
 
-        self._bridge.submit(commands, fetched, key=self._keys.tag)
+        self._fetcher.fetch(missing, now, step.answers, fetched)
 
 
 #: One argument takes the server and us much less time than a hundred.
@@ -335,19 +321,3 @@ _packed = msgspec.msgpack.Encoder().encode
 
 def _sets_of(run: _Run) -> Iterable[str]:
     return run.ledger.read_sets
-
-
-def _command(question: Question, now: float) -> tuple[Any, ...]:
-    match question:
-        case First(key=key, most=most, due=True):
-            return ("ZRANGEBYSCORE", key, "-inf", repr(now), "WITHSCORES", "LIMIT", 0, most)
-        case First(key=key, most=most):
-            return ("ZRANGE", key, 0, most - 1, "WITHSCORES")
-        case Score(key=key, member=member):
-            return ("ZSCORE", key, member)
-
-
-def _answer(question: Question, reply: Any) -> Any:
-    if isinstance(question, Score):
-        return None if reply is None else float(reply)
-    return [(m.decode(), float(n)) for m, n in zip(reply[::2], reply[1::2], strict=True)]

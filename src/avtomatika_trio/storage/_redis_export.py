@@ -33,6 +33,7 @@ from avtomatika_trio.storage._records import (
 from avtomatika_trio.storage._redis_keys import Keys, timer_member, timer_of
 from avtomatika_trio.storage._redis_known import TOKEN_BYTES
 from avtomatika_trio.storage._redis_ledger import RedisLedger
+from avtomatika_trio.storage._redis_places import Places
 from avtomatika_trio.storage._redis_questions import Missing, Score
 from avtomatika_trio.storage._redis_reads import RedisReads
 from avtomatika_trio.storage._redis_step import encode
@@ -109,6 +110,35 @@ class RestoringRedisLedger(RedisLedger):
         self.extra.append(("RAISED", repr(float(latest))))
 
 
+def by_partition(
+    records: Sequence[StoredRecord], places: Places
+) -> Mapping[str, Sequence[StoredRecord]]:
+    """Which of *records* go where; facts go everywhere."""
+    found: dict[str, list[StoredRecord]] = {}
+    for record in records:
+        for name in _places_of(record, places):
+            found.setdefault(name, []).append(record)
+    return found
+
+
+def _places_of(record: StoredRecord, places: Places) -> Sequence[str]:
+    match record:
+        case StorageFacts():
+            return places.names
+        case Job():
+            return (places.partition_of(record.id),)
+        case Task() | Attempt() | FanOut() | Progress():
+            return (places.partition_of(record.job_id),)
+        case NumberedRow():
+            return (places.partition_of(record.row.job_id),)
+        case Timer():
+            return (places.partition_of(record.subject),)
+        case Instance():
+            return (places.home_of(record.id),)
+        case _:
+            return places.names[:1]
+
+
 def restore(ledger: Ledger, records: Sequence[StoredRecord]) -> None:
     """The operation of `Storage.restore`, over a `RestoringRedisLedger`."""
     restoring = cast("RestoringRedisLedger", ledger)
@@ -119,16 +149,19 @@ def restore(ledger: Ledger, records: Sequence[StoredRecord]) -> None:
         restoring.raise_time(facts.latest)
 
 
-async def export(facts: StorageFacts, reads: RedisReads, keys: Keys) -> AsyncIterator[Piece]:
+async def export(
+    facts: StorageFacts, reads: RedisReads, partitions: Iterable[Keys]
+) -> AsyncIterator[Piece]:
     """See `Storage.export`."""
     yield [facts]
     gathered: list[StoredRecord] = []
-    async with aclosing(_Export(reads, keys).pieces()) as pieces:
-        async for piece in pieces:
-            gathered += piece
-            while len(gathered) >= MOST_PER_BATCH:
-                yield gathered[:MOST_PER_BATCH]
-                del gathered[:MOST_PER_BATCH]
+    for number, keys in enumerate(partitions):
+        async with aclosing(_Export(reads, keys, number == 0).pieces()) as pieces:
+            async for piece in pieces:
+                gathered += piece
+                while len(gathered) >= MOST_PER_BATCH:
+                    yield gathered[:MOST_PER_BATCH]
+                    del gathered[:MOST_PER_BATCH]
     if gathered:
         yield gathered
 
@@ -139,12 +172,15 @@ class _Export:
 
     reads: RedisReads
     keys: Keys
+    is_root: bool
 
     async def pieces(self) -> Pieces:
         """All records but the facts, a few at a time."""
         keys = self.keys
-        yield await self._stored([keys.service], Service)
-        yield await self._stored([keys.access], AccessSet)
+        if self.is_root:
+            # Others have one, too: that leases start afresh there does no harm.
+            yield await self._stored([keys.service], Service)
+            yield await self._stored([keys.access], AccessSet)
         for part in _parts(await self._members(keys.instances), MOST_PER_BATCH):
             yield await self._stored([keys.instance(it) for it in part], Instance)
         after: tuple[float, str] | None = None
@@ -192,7 +228,8 @@ class _Export:
         lowest = "-inf" if after is None else repr(after[0])
         page = ("WITHSCORES", "LIMIT", 0, MOST_PER_BATCH + seen)
         replies = await self.reads.ask(
-            *(("ZRANGEBYSCORE", self.keys.jobs(it), lowest, "+inf", *page) for it in JobStatus)
+            self.keys,
+            *(("ZRANGEBYSCORE", self.keys.jobs(it), lowest, "+inf", *page) for it in JobStatus),
         )
         pairs = {(at, job_id) for reply in replies for job_id, at in _scored(reply)}
         return heapq.nsmallest(MOST_PER_BATCH, (it for it in pairs if not after or it > after))
@@ -215,7 +252,7 @@ class _Export:
             attempts = await self._stored([keys.attempt(it) for it in part], Attempt)
             attempts.sort(key=lambda it: (it.leased_at, it.number, it.wire_id))
             yield attempts
-        for said in await self.reads.ask(*(("HVALS", keys.progress(it)) for it in ids)):
+        for said in await self.reads.ask(self.keys, *(("HVALS", keys.progress(it)) for it in ids)):
             progress = [_decoded("progress", body, Progress) for body in said]
             progress.sort(key=lambda it: it.task_id)
             yield progress
@@ -226,7 +263,9 @@ class _Export:
     async def _histories(self, ids: Sequence[str]) -> Pieces:
         streams = [self.keys.history(it) for it in ids]
         first = ("-", "+", "COUNT", _FIRST_ROWS)
-        replies = await self.reads.ask(*(("XRANGE", stream, *first) for stream in streams))
+        replies = await self.reads.ask(
+            self.keys, *(("XRANGE", stream, *first) for stream in streams)
+        )
         for stream, reply in zip(streams, replies, strict=True):
             rows = _rows_in(stream, reply, HistoryRow)
             yield [NumberedRow(number=number, row=row) for number, row in rows]
@@ -239,7 +278,7 @@ class _Export:
 
     async def _stored(self, keys: Sequence[str], cls: type[R]) -> list[R]:
         """The records of *keys*, as far as they are there."""
-        [values] = await self.reads.ask(("MGET", *keys))
+        [values] = await self.reads.ask(self.keys, ("MGET", *keys))
         there = ((key, it) for key, it in zip(keys, values, strict=True) if it is not None)
         return [_decoded(key, it[TOKEN_BYTES:], cls) for key, it in there]
 
@@ -248,7 +287,7 @@ class _Export:
 
     async def _all_members(self, keys: Iterable[str]) -> list[str]:
         """The members of sets, one set after the other."""
-        replies = await self.reads.ask(*(("SMEMBERS", key) for key in keys))
+        replies = await self.reads.ask(self.keys, *(("SMEMBERS", key) for key in keys))
         return [it.decode() for members in replies for it in sorted(members)]
 
     async def _sorted(self, key: str) -> AsyncGenerator[Sequence[tuple[str, float]], None]:
@@ -256,7 +295,7 @@ class _Export:
         lowest, seen = "-inf", 0
         while True:
             page = ("WITHSCORES", "LIMIT", seen, MOST_PER_BATCH)
-            [reply] = await self.reads.ask(("ZRANGEBYSCORE", key, lowest, "+inf", *page))
+            [reply] = await self.reads.ask(self.keys, ("ZRANGEBYSCORE", key, lowest, "+inf", *page))
             pairs = _scored(reply)
             if not pairs:
                 return
@@ -271,7 +310,7 @@ class _Export:
         """The rows of a stream behind the number *after*, in pages."""
         while True:
             page = (f"{after + 1}-0", "+", "COUNT", MOST_PER_BATCH)
-            [reply] = await self.reads.ask(("XRANGE", stream, *page))
+            [reply] = await self.reads.ask(self.keys, ("XRANGE", stream, *page))
             rows = _rows_in(stream, reply, cls)
             if not rows:
                 return

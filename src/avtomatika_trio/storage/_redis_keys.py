@@ -40,7 +40,7 @@ class Keys:
 
     @property
     def meta(self) -> str:
-        """HASH: schema, cluster id."""
+        """HASH: schema, cluster id; the root's also the number of partitions."""
         return self._key("meta")
 
     @property
@@ -143,6 +143,10 @@ class Keys:
     def skills(self) -> str:
         """SET: every skill of which a task was ever queued."""
         return self._key("skills")
+
+    def holdings(self, instance_id: str) -> str:
+        """SET: other partitions in which an instance may hold attempts."""
+        return self._key("holdings", instance_id)
 
     @property
     def instances(self) -> str:

@@ -6,9 +6,8 @@ has written commands, of one call of `commit.lua` (see `_redis_step`).
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeVar, cast
-
-import msgspec
+from math import inf
+from typing import cast
 
 from avtomatika_trio._core.access import AccessSet, AuditRow, IssuedToken, Usage
 from avtomatika_trio._core.job import Job
@@ -26,147 +25,20 @@ from avtomatika_trio._core.ledger import (
 from avtomatika_trio._core.task import Attempt, AttemptStatus, Lane, Task, TaskStatus
 from avtomatika_trio.errors import StaleRevision
 from avtomatika_trio.storage._redis_keys import (
-    Keys,
     queue_member,
     queued_task_id,
     timer_member,
     timer_of,
 )
-from avtomatika_trio.storage._redis_known import ABSENT, Entry, Known
-from avtomatika_trio.storage._redis_questions import First, Missing, Question, Score
-from avtomatika_trio.storage._signals import News
-
-R = TypeVar("R")
-
-
-_decoders: dict[type[Any], Any] = {
-    cls: msgspec.json.Decoder(cls).decode
-    for cls in (Job, Task, Attempt, FanOut, Instance, Service, AccessSet, Usage, IssuedToken)
-}
+from avtomatika_trio.storage._redis_notes import Notes, decoded
+from avtomatika_trio.storage._redis_questions import Away, First, Missing, Score
 
 #: How far past the wanted length a queue is fetched: others may have taken from its head.
 _PAST = 32
 
 
-class RedisLedger(Ledger):
-    """See `Ledger`.  One object serves one run of one operation.
-
-    Args:
-        keys: Of the partition.
-        known: What the process knows.
-        answers: To the questions that earlier runs have asked, with the number of the request.
-        now: The partition's time.
-    """
-
-    def __init__(
-        self, keys: Keys, known: Known, answers: dict[Question, tuple[Any, int]], now: float
-    ) -> None:
-        self.keys = keys
-        self.news = News()
-        self._known = known
-        self._answers = answers
-        self._now = now
-        # What was read, as it was before this operation.
-        self.read: dict[str, bytes] = {}
-        self.builds_on: set[object] = set()
-        """Commits under way that have written some of it."""
-        self.read_sets: dict[str, list[str]] = {}
-        self.read_scores: dict[tuple[str, str], float | None] = {}
-        # What it has written.
-        self.written: dict[str, Any] = {}
-        """Key -> record; None = dropped."""
-        self.members: dict[str, dict[str, bool]] = {}
-        """Of sets: whether the member is there now."""
-        self.scores: dict[str, dict[str, float | None]] = {}
-        """Of sorted sets; None = the member is not there."""
-        self.rows: list[HistoryRow] = []
-        self.audit_rows: list[AuditRow] = []
-        self.extra: list[Sequence[str]] = []
-        """Further commands, as `commit.lua` knows them."""
-        self.said: dict[tuple[str, str], Progress] = {}
-        self.job_before: dict[str, Job | None] = {}
-        self._own_tasks: dict[str, Task] = {}
-
-    @property
-    def now(self) -> float:
-        return self._now
-
-    # Records.
-
-    def _get(self, key: str, cls: type[R]) -> R | None:
-        if key in self.written:
-            return cast("R | None", self.written[key])
-        entry = self._known.entry(key)
-        if entry is None:
-            raise Missing([key])
-        return self._taken_note_of(key, entry, cls)
-
-    def _taken_note_of(self, key: str, entry: Entry, cls: type[R]) -> R | None:
-        self._take_note_of(key, entry)
-        return _decoded(entry, cls)
-
-    def _take_note_of(self, key: str, entry: Entry) -> None:
-        self.read[key] = entry.token
-        if entry.writer is not None:
-            self.builds_on.add(entry.writer)
-
-    def _get_all(self, keys: Sequence[str], cls: type[R]) -> list[R]:
-        unknown = [k for k in keys if k not in self.written and self._known.entry(k) is None]
-        if unknown:
-            raise Missing(unknown)
-        return [it for it in (self._get(key, cls) for key in keys) if it is not None]
-
-    def _put(self, key: str, record: R, cls: type[R]) -> R | None:
-        """Write *record*; returns what was there before.
-
-        Of what was never read it is believed that it is new, which the commit checks: so a new
-        job costs no look whether it is there.
-        """
-        if key not in self.written:
-            entry = self._known.entry(key)
-            if entry is None:
-                self.read[key] = ABSENT
-                old = None
-            else:
-                old = self._taken_note_of(key, entry, cls)
-        else:
-            old = self.written[key]
-        self.written[key] = record
-        return old
-
-    # Sets and sorted sets.
-
-    def _member(self, key: str, member: str, *, present: bool) -> None:
-        self.members.setdefault(key, {})[member] = present
-
-    def _set(self, key: str) -> list[str]:
-        known = self._known.members(key)
-        if known is None:
-            raise Missing(sets=[key])
-        self.read_sets.setdefault(key, list(known))
-        changes = self.members.get(key, {})
-        kept = [it for it in known if changes.get(it, True)]
-        return kept + [it for it, present in changes.items() if present and it not in known]
-
-    def _score(self, key: str, member: str, score: float | None) -> None:
-        self.scores.setdefault(key, {})[member] = score
-
-    def _answer(self, question: Question) -> tuple[Any, int]:
-        if question not in self._answers:
-            raise Missing(questions=[question])
-        return self._answers[question]
-
-    def _due(self, key: str, most: int) -> list[tuple[str, float]]:
-        """The first *most* members of a sorted set whose time has come."""
-        changes = self.scores.get(key, {})
-        answer, _ = self._answer(First(key, most + len(changes), due=True))
-        found = dict(answer)
-        for member, score in changes.items():
-            if score is None or score > self._now:
-                found.pop(member, None)
-            else:
-                found[member] = score
-        return sorted(found.items(), key=lambda it: (it[1], it[0]))[:most]
+class RedisLedger(Notes, Ledger):
+    """See `Ledger`.  One object serves one run of one operation."""
 
     # Jobs and tasks.
 
@@ -251,7 +123,7 @@ class RedisLedger(Ledger):
             if key in self.written:
                 continue  # among its own
             entry = self._known.entry(key)
-            task = None if entry is None else _decoded(entry, Task)
+            task = None if entry is None else decoded(entry, Task)
             if task is not None and _waits_in(task, skill, lane):
                 found.append(task)
             elif entry is not None and entry.writer is not None:
@@ -282,6 +154,9 @@ class RedisLedger(Ledger):
             self._member(self.keys.leased_to(old.instance), attempt.wire_id, present=False)
         leased = attempt.status is AttemptStatus.LEASED
         self._member(self.keys.leased_to(attempt.instance), attempt.wire_id, present=leased)
+        if leased and not self._is_home(attempt.instance):
+            until = min(attempt.lease_until, self.due_no_later.get(attempt.instance, inf))
+            self.due_no_later[attempt.instance] = until
 
     def leased(self, instance_id: str) -> Sequence[Attempt]:
         wire_ids = self._set(self.keys.leased_to(instance_id))
@@ -290,25 +165,34 @@ class RedisLedger(Ledger):
         return [it for it in found if it.status is leased and it.instance == instance_id]
 
     def instance(self, instance_id: str) -> Instance | None:
-        return self._get(self.keys.instance(instance_id), Instance)
+        if self._is_home(instance_id):
+            return self._get(self.keys.instance(instance_id), Instance)
+        record, _ = self._answer(Away(instance_id))
+        return cast("Instance | None", record)
 
     def put_instance(self, instance: Instance) -> None:
-        old = self._put(self.keys.instance(instance.id), instance, Instance)
-        if old is None:
-            self._member(self.keys.instances, instance.id, present=True)
+        if self._is_home(instance.id):
+            old = self._put(self.keys.instance(instance.id), instance, Instance)
+            if old is None:
+                self._member(self.keys.instances, instance.id, present=True)
         self._score(self.keys.due_instances, instance.id, instance.due_at)
 
     def drop_instance(self, instance_id: str) -> None:
-        if self._get(self.keys.instance(instance_id), Instance) is not None:
+        if not self._is_home(instance_id):
+            self._score(self.keys.due_instances, instance_id, None)
+        elif self._get(self.keys.instance(instance_id), Instance) is not None:
             self.written[self.keys.instance(instance_id)] = None
             self._member(self.keys.instances, instance_id, present=False)
             self._score(self.keys.due_instances, instance_id, None)
 
     def due_instances(self, *, most: int) -> Sequence[Instance]:
-        due = self._due(self.keys.due_instances, most)
-        found = self._get_all([self.keys.instance(it) for it, _ in due], Instance)
+        due = [instance_id for instance_id, _ in self._due(self.keys.due_instances, most)]
+        here = [self.keys.instance(it) for it in due if self._is_home(it)]
+        found = self._get_all(here, Instance)
         # A record may be newer than the index was when it was looked at.
-        return [it for it in found if it.due_at is not None and it.due_at <= self._now]
+        still = [it for it in found if it.due_at is not None and it.due_at <= self._now]
+        away = (self.instance(it) for it in due if not self._is_home(it))
+        return [*still, *(it for it in away if it is not None)]
 
     # Timers.
 
@@ -398,13 +282,6 @@ class RedisLedger(Ledger):
 
     def wake(self, skill: str) -> None:
         self.news.wake(skill)
-
-
-def _decoded(entry: Entry, cls: type[R]) -> R | None:
-    if entry.body is not None:
-        entry.record = _decoders[cls](entry.body)
-        entry.body = None
-    return cast("R | None", entry.record)
 
 
 def _waits_in(task: Task, skill: str, lane: Lane) -> bool:

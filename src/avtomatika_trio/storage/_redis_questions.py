@@ -23,7 +23,14 @@ class Score:
     member: str
 
 
-Question = First | Score
+@attrs.frozen
+class Away:
+    """A question: the record of an instance whose home is another partition."""
+
+    instance_id: str
+
+
+Question = First | Score | Away
 
 
 class Missing(BaseException):

@@ -15,6 +15,7 @@ from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRo
 from avtomatika_trio.storage._redis_bridge import RedisBridge
 from avtomatika_trio.storage._redis_keys import Keys
 from avtomatika_trio.storage._redis_known import TOKEN_BYTES
+from avtomatika_trio.storage._redis_places import Places
 
 R = TypeVar("R")
 
@@ -28,78 +29,94 @@ _decoders: dict[type[Any], Any] = {
 
 
 class RedisReads:
-    """Reads of one partition.
+    """Reads of a storage.
 
     Args:
         bridge: To the server.
-        keys: Of the partition.
+        places: The partitions.
     """
 
-    def __init__(self, bridge: RedisBridge, keys: Keys) -> None:
+    def __init__(self, bridge: RedisBridge, places: Places) -> None:
         self._bridge = bridge
-        self._keys = keys
+        self._places = places
 
-    async def ask(self, *commands: tuple[Any, ...]) -> list[Any]:
-        """The replies to *commands*.
+    async def ask(self, at: Keys, *commands: tuple[Any, ...]) -> list[Any]:
+        """The replies to *commands*, which are about a partition.
 
         Raises:
             StorageUnavailable: there are none, or one is an error.
         """
-        replies = await self._bridge.call(*commands, key=self._keys.tag)
+        replies = await self._bridge.call(*commands, key=at.tag)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise StorageUnavailable(f"Redis has refused a look: {reply}") from reply
         return replies
 
-    async def _record(self, key: str, cls: type[R]) -> R | None:
-        [value] = await self.ask(("GET", key))
+    async def _record(self, at: Keys, key: str, cls: type[R]) -> R | None:
+        [value] = await self.ask(at, ("GET", key))
         return _decoded(value, cls)
 
-    async def _records(self, keys: Sequence[str], cls: type[R]) -> list[R]:
+    async def _records(self, at: Keys, keys: Sequence[str], cls: type[R]) -> list[R]:
         found: list[R] = []
-        for at in range(0, len(keys), _MOST_KEYS):
-            [values] = await self.ask(("MGET", *keys[at : at + _MOST_KEYS]))
+        for first in range(0, len(keys), _MOST_KEYS):
+            [values] = await self.ask(at, ("MGET", *keys[first : first + _MOST_KEYS]))
             found += [it for it in (_decoded(value, cls) for value in values) if it is not None]
         return found
 
-    async def _members(self, key: str) -> list[str]:
-        [members] = await self.ask(("SMEMBERS", key))
+    async def _members(self, at: Keys, key: str) -> list[str]:
+        [members] = await self.ask(at, ("SMEMBERS", key))
         return sorted(it.decode() for it in members)
 
     async def job(self, job_id: str) -> Job | None:
-        return await self._record(self._keys.job(job_id), Job)
+        keys = self._places.of(job_id)
+        return await self._record(keys, keys.job(job_id), Job)
 
     async def jobs(self, query: JobQuery) -> Sequence[Job]:
-        """Each status is an index of its own; they are merged, newest first."""
+        """Each status of each partition is an index of its own; they are merged, newest first."""
         found: list[Job] = []
         before = query.before
         while len(found) < query.limit:
             page = await self._page(query, before)
             if not page:
                 break
-            keys = [self._keys.job(job_id) for _, job_id in page]
-            found += [job for job in await self._records(keys, Job) if _matches(job, query)]
+            stored = await self._jobs_by_id([job_id for _, job_id in page])
+            jobs = (stored.get(job_id) for _, job_id in page)
+            found += [job for job in jobs if job is not None and _matches(job, query)]
             before = page[-1]
         return found[: query.limit]
+
+    async def _jobs_by_id(self, ids: Sequence[str]) -> dict[str, Job]:
+        by_place: dict[str, list[str]] = {}
+        for job_id in ids:
+            by_place.setdefault(self._places.partition_of(job_id), []).append(job_id)
+        found: dict[str, Job] = {}
+        for name, some in by_place.items():
+            keys = self._places.keys[name]
+            jobs = await self._records(keys, [keys.job(it) for it in some], Job)
+            found.update((job.id, job) for job in jobs)
+        return found
 
     async def _page(
         self, query: JobQuery, before: tuple[float, str] | None
     ) -> list[tuple[float, str]]:
         """Ids of the next jobs of the statuses and the client that are asked for."""
         statuses = sorted(query.statuses) or list(JobStatus)
-        keys = [self._keys.jobs(status, query.client) for status in statuses]
-        found = [await self._indexed(key, before, query.limit) for key in keys]
-        return heapq.nlargest(query.limit, (pair for some in found for pair in some))
+        found: list[tuple[float, str]] = []
+        for keys in self._places.keys.values():
+            for status in statuses:
+                name = keys.jobs(status, query.client)
+                found += await self._indexed(keys, name, before, query.limit)
+        return heapq.nlargest(query.limit, found)
 
     async def _indexed(
-        self, key: str, before: tuple[float, str] | None, most: int
+        self, at: Keys, key: str, before: tuple[float, str] | None, most: int
     ) -> list[tuple[float, str]]:
         highest = "+inf" if before is None else repr(before[0])
         found: list[tuple[float, str]] = []
         offset = 0
         while True:
             command = ("ZREVRANGEBYSCORE", key, highest, "-inf", "WITHSCORES")
-            [reply] = await self.ask((*command, "LIMIT", offset, most + 1))
+            [reply] = await self.ask(at, (*command, "LIMIT", offset, most + 1))
             pairs = [(float(n), it.decode()) for it, n in zip(reply[::2], reply[1::2], strict=True)]
             found += [pair for pair in pairs if before is None or pair < before]
             offset += len(pairs)
@@ -107,55 +124,78 @@ class RedisReads:
                 return found[:most]
 
     async def job_counts(self) -> dict[JobStatus, int]:
-        commands = [("ZCARD", self._keys.jobs(status)) for status in JobStatus]
-        return dict(zip(JobStatus, await self.ask(*commands), strict=True))
+        counts = dict.fromkeys(JobStatus, 0)
+        for keys in self._places.keys.values():
+            found = await self.ask(keys, *(("ZCARD", keys.jobs(status)) for status in JobStatus))
+            for status, count in zip(JobStatus, found, strict=True):
+                counts[status] += count
+        return counts
 
     async def tasks(self, job_id: str, dispatch: int | None) -> Sequence[Task]:
-        ids = await self._members(self._keys.tasks_of(job_id))
-        tasks = await self._records([self._keys.task(it) for it in ids], Task)
+        keys = self._places.of(job_id)
+        ids = await self._members(keys, keys.tasks_of(job_id))
+        tasks = await self._records(keys, [keys.task(it) for it in ids], Task)
         wanted = (task for task in tasks if dispatch in (None, task.dispatch))
         return sorted(wanted, key=lambda task: (task.dispatch, task.branch or 0))
 
     async def attempts(self, job_id: str) -> Sequence[Attempt]:
-        wire_ids = await self._members(self._keys.attempts_of(job_id))
-        found = await self._records([self._keys.attempt(it) for it in wire_ids], Attempt)
+        keys = self._places.of(job_id)
+        wire_ids = await self._members(keys, keys.attempts_of(job_id))
+        found = await self._records(keys, [keys.attempt(it) for it in wire_ids], Attempt)
         return sorted(found, key=lambda attempt: (attempt.leased_at, attempt.number))
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[NumberedRow]:
-        rows = await self._rows(self._keys.history(job_id), after, limit, HistoryRow)
+        keys = self._places.of(job_id)
+        rows = await self._rows(keys, keys.history(job_id), after, limit, HistoryRow)
         return [NumberedRow(number=number, row=row) for number, row in rows]
 
     async def audit(self, after: int, limit: int) -> Sequence[NumberedAuditRow]:
-        rows = await self._rows(self._keys.audit, after, limit, AuditRow)
+        keys = self._places.root
+        rows = await self._rows(keys, keys.audit, after, limit, AuditRow)
         return [NumberedAuditRow(number=number, row=row) for number, row in rows]
 
-    async def _rows(self, key: str, after: int, limit: int, cls: type[R]) -> list[tuple[int, R]]:
-        [reply] = await self.ask(("XRANGE", key, f"{after + 1}-0", "+", "COUNT", limit))
+    async def _rows(
+        self, at: Keys, key: str, after: int, limit: int, cls: type[R]
+    ) -> list[tuple[int, R]]:
+        [reply] = await self.ask(at, ("XRANGE", key, f"{after + 1}-0", "+", "COUNT", limit))
         decode = _decoders[cls]
         return [(int(number.partition(b"-")[0]), decode(body)) for number, (_, body) in reply]
 
     async def progress(self, job_id: str) -> Sequence[Progress]:
-        [said] = await self.ask(("HVALS", self._keys.progress(job_id)))
+        keys = self._places.of(job_id)
+        [said] = await self.ask(keys, ("HVALS", keys.progress(job_id)))
         found = {it.task_id: it for it in map(_decoders[Progress], said)}
-        tasks = await self._records([self._keys.task(it) for it in found], Task)
+        tasks = await self._records(keys, [keys.task(it) for it in found], Task)
         leased = [task for task in tasks if task.status is TaskStatus.LEASED]
         leased.sort(key=lambda task: (task.dispatch, task.branch or 0))
         return [found[it.id] for it in leased if found[it.id].attempt == it.attempt]
 
     async def instance(self, instance_id: str) -> Instance | None:
-        return await self._record(self._keys.instance(instance_id), Instance)
+        keys = self._places.home(instance_id)
+        return await self._record(keys, keys.instance(instance_id), Instance)
 
     async def instances(self) -> Sequence[Instance]:
-        ids = await self._members(self._keys.instances)
-        found = await self._records([self._keys.instance(it) for it in ids], Instance)
+        found: list[Instance] = []
+        for keys in self._places.keys.values():
+            ids = await self._members(keys, keys.instances)
+            found += await self._records(keys, [keys.instance(it) for it in ids], Instance)
         return sorted(found, key=lambda it: -it.seen_at)
 
     async def access(self) -> AccessSet | None:
-        return await self._record(self._keys.access, AccessSet)
+        keys = self._places.root
+        return await self._record(keys, keys.access, AccessSet)
 
-    async def skills(self) -> list[str]:
+    async def skills(self) -> Sequence[str]:
         """Every skill of which a task was ever queued."""
-        return await self._members(self._keys.skills)
+        found: set[str] = set()
+        for keys in self._places.keys.values():
+            found.update(await self._members(keys, keys.skills))
+        return sorted(found)
+
+    async def holdings(self, instance_id: str) -> Sequence[str]:
+        """See `Storage.holdings`."""
+        keys = self._places.home(instance_id)
+        return await self._members(keys, keys.holdings(instance_id))
 
 
 def _decoded(value: bytes | None, cls: type[R]) -> R | None:

@@ -37,24 +37,40 @@ Upgrade = Callable[[RedisBridge, Keys], Awaitable[None]]
 UPGRADES: Mapping[int, Upgrade] = {}
 
 
-@attrs.frozen
-class Partition:
+@attrs.frozen(kw_only=True)
+class Opened:
     """What a partition says of itself."""
 
     schema: int
     cluster_id: str
+    partitions: int
+    """Of the storage; told by the root."""
     time: float
     latest: float
     """The latest time that anybody was told."""
 
 
-async def open_partition(bridge: RedisBridge, keys: Keys) -> Partition:
+async def open_partition(
+    bridge: RedisBridge, keys: Keys, cluster_id: str | None = None, partitions: int = 1
+) -> Opened:
     """Find out what there is; make it if there is nothing, upgrade it if it is older.
+
+    Args:
+        bridge: To the server.
+        keys: Of the partition.
+        cluster_id: That it has to have; None draws one for a new storage.
+        partitions: How many a new storage is to have.
 
     Raises:
         StorageUnavailable: it cannot be reached, or used.
     """
-    found = await _open(bridge, keys)
+    new = (cluster_id or secrets.token_hex(8), partitions)
+    found = await _open(bridge, keys, new)
+    if cluster_id not in (None, found.cluster_id):
+        raise StorageUnavailable(
+            f"partition {keys.partition} of what Redis holds is of another storage"
+            f" ({found.cluster_id}, not {cluster_id}): was a part of it restored? Restore all of it"
+        )
     if found.schema > SCHEMA_VERSION:
         raise StorageUnavailable(
             f"what Redis holds was written by a newer version (its schema is {found.schema}, this"
@@ -62,15 +78,22 @@ async def open_partition(bridge: RedisBridge, keys: Keys) -> Partition:
         )
     for schema in range(found.schema + 1, SCHEMA_VERSION + 1):
         await UPGRADES[schema](bridge, keys)
-        found = await _open(bridge, keys, at_least=schema)
+        found = await _open(bridge, keys, new, at_least=schema)
     return found
 
 
-async def _open(bridge: RedisBridge, keys: Keys, *, at_least: int = 0) -> Partition:
-    arguments = (SCHEMA_VERSION, secrets.token_hex(8), at_least)
-    call = ScriptCall(OPEN, (keys.meta, keys.clock), arguments)
+async def _open(
+    bridge: RedisBridge, keys: Keys, new: tuple[str, int], *, at_least: int = 0
+) -> Opened:
+    call = ScriptCall(OPEN, (keys.meta, keys.clock), (SCHEMA_VERSION, *new, at_least))
     [reply] = await bridge.call(call, key=keys.tag)
     if isinstance(reply, Exception):
         raise StorageUnavailable(f"Redis cannot be used: {reply}") from reply
-    schema, cluster_id, time, latest = reply
-    return Partition(int(schema), cluster_id.decode(), float(time), float(latest))
+    schema, cluster_id, partitions, time, latest = reply
+    return Opened(
+        schema=int(schema),
+        cluster_id=cluster_id.decode(),
+        partitions=int(partitions),
+        time=float(time),
+        latest=float(latest),
+    )

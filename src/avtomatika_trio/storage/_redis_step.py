@@ -58,6 +58,10 @@ def commands_of(ledger: RedisLedger, token: bytes) -> tuple[list[Command], dict[
         put = [(repr(float(n)), it) for it, n in scores.items() if n is not None]
         _change(commands, "ZADD", key, [part for pair in put for part in pair])
         _change(commands, "ZREM", key, [it for it, n in scores.items() if n is None])
+    commands += (
+        ("ZADD", ledger.keys.due_instances, "LT", repr(float(due_at)), instance_id)
+        for instance_id, due_at in ledger.due_no_later.items()
+    )
     for job_id, before in ledger.job_before.items():
         _line_up(commands, ledger.keys, before, ledger.written[ledger.keys.job(job_id)])
     _add_rows(commands, ledger)
@@ -103,10 +107,10 @@ def _line_up(commands: list[Command], keys: Keys, before: Job | None, job: Job) 
         commands.append(("LINEUP", keys.ready(job.blueprint), keys.ready_numbers, job.id))
 
 
-def news_of(news: News, token: bytes) -> bytes:
+def news_of(news: News, token: bytes, partition: str) -> bytes:
     """What other processes are told of the commit *token*; empty if there is nothing.
 
-    >>> news_of(News(), b"t")
+    >>> news_of(News(), b"t", "p00")
     b''
     """
     told: dict[str, Any] = {
@@ -117,4 +121,4 @@ def news_of(news: News, token: bytes) -> bytes:
         "access": news.access is not None,
     }
     told = {name: value for name, value in told.items() if value}
-    return encode({"token": token.decode(), **told}) if told else b""
+    return encode({"token": token.decode(), "in": partition, **told}) if told else b""
