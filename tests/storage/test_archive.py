@@ -142,8 +142,9 @@ async def test_a_new_cluster_id_whose_answer_was_lost_is_not_a_strangers(redis_u
         assert isinstance(storage, RedisStorage)
         keys, now = storage._keys, repr(storage.now())
         rename = msgspec.msgpack.encode(([], [("HSET", keys.meta, "cluster", "c2")]))
-        names = (keys.meta, keys.clock, keys.done("t"))
-        call = ScriptCall(COMMIT, names, (storage.cluster_id, now, "2", keys.news, b"", rename))
+        names = (keys.meta, keys.clock, keys.done)
+        told = (keys.news, b"", b"t")
+        call = ScriptCall(COMMIT, names, (storage.cluster_id, now, "2", *told, rename))
         first = await storage._bridge.call(call, key=keys.tag)
         again = await storage._bridge.call(call, key=keys.tag)
         assert first == again
@@ -202,9 +203,10 @@ async def test_a_long_history_and_many_jobs_of_one_moment_are_exported_whole(
 
 async def test_a_job_that_was_another_clients_leaves_its_index(redis_url: str) -> None:
     async with open_storage(redis_url, now=SetClock()) as storage:
-        await storage.commit(put(a_job(client="one")))
-        job = a_job(client="two", revision=5)
+        await storage.commit(put(a_ready_job(client="one")))
+        job = a_ready_job(client="two", blueprint="other", revision=5)
         await storage.restore([job])
+        assert await storage.claim_ready("one", most=9, lease_seconds=30) == [job]
         assert await storage.jobs(JobQuery(client="one")) == []
         assert await storage.jobs(JobQuery(client="two")) == [job]
         counts = await storage.job_counts()
