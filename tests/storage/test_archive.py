@@ -203,9 +203,10 @@ async def test_a_long_history_and_many_jobs_of_one_moment_are_exported_whole(
 
 async def test_a_job_that_was_another_clients_leaves_its_index(redis_url: str) -> None:
     async with open_storage(redis_url, now=SetClock()) as storage:
-        await storage.commit(put(a_job(client="one")))
-        job = a_job(client="two", revision=5)
+        await storage.commit(put(a_ready_job(client="one")))
+        job = a_ready_job(client="two", blueprint="other", revision=5)
         await storage.restore([job])
+        assert await storage.claim_ready("one", most=9, lease_seconds=30) == [job]
         assert await storage.jobs(JobQuery(client="one")) == []
         assert await storage.jobs(JobQuery(client="two")) == [job]
         counts = await storage.job_counts()

@@ -96,8 +96,8 @@ def _line_up(commands: list[Command], keys: Keys, before: Job | None, job: Job) 
     """Have the new revision of a job claimed, and void what was claimed of the old one."""
     if before is not None and before.is_ready:
         commands += ("ZREM", keys.claims, job.id), ("HDEL", keys.claimed, job.id)
-        if not job.is_ready:
-            commands.append(("ZREM", keys.ready(job.blueprint), job.id))
+        if not job.is_ready or job.blueprint != before.blueprint:
+            commands.append(("ZREM", keys.ready(before.blueprint), job.id))
     if job.is_ready:
         commands.append(("SADD", keys.blueprints, job.blueprint))
         commands.append(("LINEUP", keys.ready(job.blueprint), keys.ready_numbers, job.id))
