@@ -51,18 +51,18 @@ async def _check_ready(context: Context) -> None:
     """
     if context.draining.is_set():
         raise _not_ready("draining", "this orchestrator is shutting down")
-    reason = f"the storage has not answered within {_STORAGE_SECONDS:g} s"
-    with trio.move_on_after(_STORAGE_SECONDS):
+    fault: str | None = None
+    with trio.move_on_after(_STORAGE_SECONDS) as patience:
         try:
             await context.storage.job(_NO_JOB)
         except StorageUnavailable as exc:
-            reason = f"the storage cannot be used: {exc}"
-        else:
-            fault = context.storage.fault
-            if fault is None:
-                return
-            reason = f"the storage cannot be used: {fault}"
-    raise _not_ready("storage_unavailable", reason)
+            fault = str(exc)
+    fault = fault or context.storage.fault
+    if fault is not None:
+        raise _not_ready("storage_unavailable", f"the storage cannot be used: {fault}")
+    if patience.cancelled_caught:
+        reason = f"the storage has not answered within {_STORAGE_SECONDS:g} s"
+        raise _not_ready("storage_unavailable", reason)
 
 
 def _not_ready(code: str, detail: str) -> HttpProblem:

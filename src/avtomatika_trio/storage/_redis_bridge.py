@@ -12,12 +12,49 @@ from avtomatika_trio.storage._redis_link import CONNECT_SECONDS
 from avtomatika_trio.storage._redis_node import Request
 from avtomatika_trio.storage._redis_routes import Routes, routes_for
 from avtomatika_trio.storage._redis_url import RedisAddress
-from avtomatika_trio.storage._redis_wire import Command, ScriptCall, pack
+from avtomatika_trio.storage._redis_wire import Command, ScriptCall
 
 __all__ = ["RedisBridge", "open_bridge"]
 
 #: At the end so long for what was submitted before; then connections are cut.
 CLOSE_SECONDS = 1.0
+
+
+class _Submitted(Request):
+    """Of `submit`."""
+
+    __slots__ = ("_told",)
+
+    def __init__(
+        self,
+        commands: Sequence[Command | ScriptCall],
+        told: Callable[[list[Any] | StorageUnavailable], None],
+    ) -> None:
+        super().__init__(commands)
+        self._told = told
+
+    def tell(self) -> None:
+        self._told(self.replies if self.error is None else self.error)
+
+
+class _Called(Request):
+    """Of `call`: a task waits for it."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, commands: Sequence[Command | ScriptCall]) -> None:
+        super().__init__(commands)
+        self._task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+
+    def tell(self) -> None:
+        if self._task is not None:
+            error = self.error
+            answer = outcome.Value(self.replies) if error is None else outcome.Error(error)
+            trio.lowlevel.reschedule(self._task, answer)
+
+    def abandon(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class RedisBridge:
@@ -58,14 +95,13 @@ class RedisBridge:
         Raises:
             TypeError: a command has an argument that Redis can't take.
         """
-        packed = [it.packed() if isinstance(it, ScriptCall) else pack(it) for it in commands]
-        scripts = [it.script if isinstance(it, ScriptCall) else None for it in commands]
-        request = Request(packed, scripts, told)
+        self._submit(_Submitted(commands, told), key)
+
+    def _submit(self, request: Request, key: str) -> None:
         if self._closed:
-            token = trio.lowlevel.current_trio_token()
-            token.run_sync_soon(told, StorageUnavailable("the storage is closed"))
-        elif not packed:
-            trio.lowlevel.current_trio_token().run_sync_soon(told, [])
+            request.error = StorageUnavailable("the storage is closed")
+        if self._closed or not request.length:
+            trio.lowlevel.current_trio_token().run_sync_soon(request.tell)
         else:
             self._routes.submit(request, key)
 
@@ -78,23 +114,9 @@ class RedisBridge:
             StorageUnavailable: nobody answered in time, or the server refuses.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-
-        def told(answer: list[Any] | StorageUnavailable) -> None:
-            if task is None:
-                return
-            if isinstance(answer, StorageUnavailable):
-                trio.lowlevel.reschedule(task, outcome.Error(answer))
-            else:
-                trio.lowlevel.reschedule(task, outcome.Value(answer))
-
-        def abandon(_: object) -> trio.lowlevel.Abort:
-            nonlocal task
-            task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        self.submit(commands, told, key=key)
-        replies: list[Any] = await trio.lowlevel.wait_task_rescheduled(abandon)
+        called = _Called(commands)
+        self._submit(called, key)
+        replies: list[Any] = await trio.lowlevel.wait_task_rescheduled(called.abandon)
         return replies
 
     async def close(self) -> None:

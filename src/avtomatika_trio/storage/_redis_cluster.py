@@ -41,8 +41,8 @@ class Cluster:
         request.slot = key_slot(key.encode())
         node = self._node(self._owners[request.slot] or self._address.places[0])
         if node is None:
-            answer = StorageUnavailable("the storage can't have another thread")
-            self._token.run_sync_soon(request.told, answer)
+            request.error = StorageUnavailable("the storage can't have another thread")
+            self._token.run_sync_soon(request.tell)
         else:
             node.put(request)
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-import attrs
 import trio
 from redis.exceptions import ResponseError
 
@@ -21,7 +20,7 @@ from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._redis_faults import NOT_MASTER_TEXT, Verdict, judge
 from avtomatika_trio.storage._redis_link import PATIENCE_SECONDS, Broken, Denied, Link, cause
 from avtomatika_trio.storage._redis_url import Place
-from avtomatika_trio.storage._redis_wire import Script, pack
+from avtomatika_trio.storage._redis_wire import Command, Script, ScriptCall, pack
 
 #: A batch is at most so much: bounds how long the first call of it waits.
 MOST_PER_BATCH = 500
@@ -33,33 +32,60 @@ LONGEST_PAUSE_SECONDS = 0.5
 #: After so many redirections a request waits a little: nodes do not agree on where it belongs.
 MOST_REDIRECTS = 4
 
-Told = Callable[[list[Any] | StorageUnavailable], None]
-
 _ASKING = pack(("ASKING",))
 _CLOSED = "the storage is closed"
 
 
-@attrs.define(eq=False)
 class Request:
-    """Commands of one caller, and the replies that there are."""
+    """Commands of one caller, and the replies that there are.
 
-    packed: list[bytes]
-    scripts: Sequence[Script | None]
-    """For each command the script that it runs."""
-    told: Told
-    slot: int = 0
-    replies: list[Any] = attrs.field(factory=list)
-    """Of the first ones; what is lacking is sent again if need be."""
-    born: float = attrs.field(factory=time.monotonic)
-    asking: bool = False
-    """Only its next command goes to this node, which does not own the key yet."""
-    redirects: int = 0
+    No attrs class, and its bytes are one piece: there is one for each command in the end.
 
-    def to_send(self) -> list[bytes]:
+    Raises:
+        TypeError: a command has an argument that Redis can't take.
+    """
+
+    __slots__ = (
+        *("_commands", "_data", "asking", "born", "error", "length", "redirects", "replies"),
+        *("size", "slot"),
+    )
+
+    def __init__(self, commands: Sequence[Command | ScriptCall]) -> None:
+        self._commands = commands
+        self._data = _packed(commands)
+        self.length = len(commands)
+        self.size = len(self._data)
+        self.slot = 0
+        self.replies: list[Any] = []
+        """Of the first ones; what is lacking is sent again if need be."""
+        self.error: StorageUnavailable | None = None
+        """Instead of replies."""
+        self.born = time.monotonic()
+        self.asking = False
+        """Only its next command goes to this node, which does not own the key yet."""
+        self.redirects = 0
+
+    def tell(self) -> None:
+        """Give the replies or the error to the caller, on Trio's thread."""
+        raise NotImplementedError
+
+    def to_send(self) -> bytes:
         done = len(self.replies)
         if self.asking:
-            return [_ASKING, self.packed[done]]
-        return self.packed[done:] if done else self.packed
+            return _ASKING + _packed(self._commands[done : done + 1])
+        return _packed(self._commands[done:]) if done else self._data
+
+    def next_script(self) -> Script | None:
+        """What the first command without a reply runs."""
+        command = self._commands[len(self.replies)]
+        return command.script if isinstance(command, ScriptCall) else None
+
+
+def _packed(commands: Sequence[Command | ScriptCall]) -> bytes:
+    if len(commands) == 1:
+        [it] = commands
+        return it.packed() if isinstance(it, ScriptCall) else pack(it)
+    return b"".join(it.packed() if isinstance(it, ScriptCall) else pack(it) for it in commands)
 
 
 class Owner(Protocol):
@@ -110,7 +136,7 @@ class Node:
         self._link: Link | None = None
         self._closing = False
         self._stop = threading.Event()
-        self._answered: list[tuple[Told, list[Any] | StorageUnavailable]] = []
+        self._answered: list[Request] = []
         self.thread = threading.Thread(target=self._run, name=f"redis-{place[0]}:{place[1]}")
         self.thread.daemon = True
         self.thread.start()
@@ -158,13 +184,20 @@ class Node:
         """What waits, up to about *most* commands."""
         batch: list[Request] = []
         commands = size = 0
+        empty, get, stopped = self._queue.empty, self._queue.get_nowait, self._stop.is_set
         while commands < most and size < MOST_BYTES_PER_BATCH:
-            request = self._next(wait=wait and not batch)
-            if request is None:
-                break
+            if empty() or self._waiting or self._later or stopped():
+                request = self._next(wait=wait and not batch)
+                if request is None:
+                    break
+            else:  # nobody else takes from it
+                request = get()
+                if request is None:
+                    self._closing = True
+                    continue
             batch.append(request)
-            commands += len(request.packed)
-            size += sum(map(len, request.packed))
+            commands += request.length
+            size += request.size
         return batch
 
     def _next(self, *, wait: bool) -> Request | None:
@@ -237,10 +270,10 @@ class Node:
             cut = _read_replies(request, next_reply, loaded)
             if cut is not None:
                 trouble = self._redirect(request, *cut) or trouble
-            elif len(request.replies) < len(request.packed):  # it was asking
+            elif len(request.replies) < request.length:  # it was asking
                 self._owner.returned(request, self)
             else:
-                self._answered.append((request.told, request.replies))
+                self._answered.append(request)
             batch.popleft()  # not before somebody else has it
         if trouble == NOT_MASTER_TEXT and self._owner.follows_master:
             self._drop_link()
@@ -248,8 +281,7 @@ class Node:
 
     def _send(self, link: Link, requests: Iterable[Request], before: Iterable[bytes] = ()) -> None:
         pieces = list(before)
-        for request in requests:
-            pieces += request.to_send()
+        pieces += (request.to_send() for request in requests)
         if pieces:
             self.batches += 1
             link.sock.sendall(b"".join(pieces))
@@ -257,7 +289,7 @@ class Node:
     def _redirect(self, request: Request, verdict: Verdict, text: str) -> str | None:
         """Do what a reply asks for; returns what the server lacks, if that is why."""
         if verdict is Verdict.NO_SCRIPT:
-            script = request.scripts[len(request.replies)]
+            script = request.next_script()
             assert script is not None
             self._scripts[script.sha] = script
             self._waiting.append(request)
@@ -316,7 +348,9 @@ class Node:
         return waiting
 
     def _refuse(self, requests: Iterable[Request], reason: str) -> None:
-        self._answered += [(it.told, StorageUnavailable(reason)) for it in requests]
+        for request in requests:
+            request.error = StorageUnavailable(reason)
+            self._answered.append(request)
 
     def _text(self, reason: str) -> str:
         return f"{self.name} cannot be used: {reason}"
@@ -344,7 +378,7 @@ def _read_replies(
         request.asking = False
         lacking = 1
     else:
-        lacking = len(request.packed) - len(replies)
+        lacking = request.length - len(replies)
     cut: _Cut | None = None
     for _ in range(lacking):
         reply = next_reply()
@@ -352,7 +386,7 @@ def _read_replies(
             continue
         if type(reply) is ResponseError:
             verdict, text = judge(reply)
-            script = request.scripts[len(replies)]
+            script = request.next_script()
             if verdict is Verdict.NO_SCRIPT:
                 failed = loaded.get(script.sha) if script else reply
                 if isinstance(failed, ResponseError):  # it can't be loaded, and this is why
@@ -364,6 +398,6 @@ def _read_replies(
     return cut
 
 
-def _tell(answered: Sequence[tuple[Told, list[Any] | StorageUnavailable]]) -> None:
-    for told, answer in answered:
-        told(answer)
+def _tell(answered: Sequence[Request]) -> None:
+    for request in answered:
+        request.tell()

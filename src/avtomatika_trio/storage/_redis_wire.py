@@ -18,9 +18,9 @@ Command = tuple[Argument, ...]
 
 _RECEIVE_BYTES = 64 * 1024
 
-#: What precedes an argument of such a size, made once.
+#: What precedes an argument of such a size and ends what was before it, made once.
 _HEADS_MADE = 1024
-_HEADS = tuple(b"$%d\r\n" % size for size in range(_HEADS_MADE))
+_HEADS = tuple(b"\r\n$%d\r\n" % size for size in range(_HEADS_MADE))
 
 _TEXT, _ERROR, _NUMBER, _BULK, _ARRAY = b"+-:$*"
 
@@ -48,9 +48,9 @@ class ScriptCall:
 
     def packed(self) -> bytes:
         """The call as it goes over the wire."""
-        head = _script_head(self.script.sha, self.keys)
         count = 3 + len(self.keys) + len(self.args)
-        return b"*%d\r\n%b%b" % (count, head, b"".join(_pieces(self.args)))
+        head = _script_head(self.script.sha, self.keys)
+        return b"".join(_add(self.args, [b"*%d" % count, head]))
 
 
 class Closed(OSError):
@@ -63,23 +63,29 @@ def pack(command: Command) -> bytes:
     Raises:
         TypeError: an argument is none that Redis can take.
     """
-    return b"*%d\r\n%b" % (len(command), b"".join(_pieces(command)))
+    return b"".join(_add(command, [b"*%d" % len(command)]))
 
 
-def _pieces(arguments: Sequence[Argument]) -> list[bytes]:
-    pieces: list[bytes] = []
+def _add(arguments: Sequence[Argument], pieces: list[bytes]) -> list[bytes]:
+    """Add the arguments to *pieces*, and the end of the command."""
     for argument in arguments:
-        value = argument if type(argument) is bytes else _encoded(argument)
+        kind = type(argument)
+        if kind is str:
+            value = argument.encode()  # type: ignore[union-attr]
+        elif kind is bytes:
+            value = argument
+        else:
+            value = _encoded(argument)
         size = len(value)
-        head = _HEADS[size] if size < _HEADS_MADE else b"$%d\r\n" % size
-        pieces += (head, value, b"\r\n")
+        pieces += (_HEADS[size] if size < _HEADS_MADE else b"\r\n$%d\r\n" % size, value)
+    pieces.append(b"\r\n")
     return pieces
 
 
 @lru_cache(maxsize=4096)
 def _script_head(sha: str, keys: tuple[str, ...]) -> bytes:
     """Scripts are called with the same keys over and over."""
-    return b"".join(_pieces(("EVALSHA", sha, len(keys), *keys)))
+    return b"".join(_add(("EVALSHA", sha, len(keys), *keys), [])[:-1])
 
 
 def _encoded(argument: Argument) -> bytes:
