@@ -51,18 +51,18 @@ OUTAGES = {
     "restarted": Outage(
         begin=Server.kill, end=Server.start, reason="connection refused", seconds=4
     ),
-    "paused": Outage(begin=Server.pause, end=Server.go_on, reason="within 2 s", seconds=20),
+    "paused": Outage(begin=Server.pause, end=Server.go_on, reason="no answer within", seconds=20),
     "full": Outage(
         begin=lambda server: _config(server, "maxmemory", "1"),
         end=lambda server: _config(server, "maxmemory", "0"),
         reason="its memory is full",
-        seconds=8,
+        seconds=5,
     ),
     "a replica": Outage(
         begin=lambda server: _replicate(server, HOST, "1"),
         end=lambda server: _replicate(server, "NO", "ONE"),
         reason="it is a read-only replica",
-        seconds=8,
+        seconds=5,
     ),
 }
 

@@ -67,9 +67,12 @@ class Orchestrator:
     ) -> None:
         if settings is None:
             environ = os.environ if environ is None else environ
-            settings = load_orchestrator_settings(
+            loaded = load_orchestrator_settings(
                 environ=environ, file=find_settings_file(environ), overrides={}
-            ).settings
+            )
+            for warning in loaded.warnings:
+                logger.warning("%s", warning)
+            settings = loaded.settings
         refuse_tls(settings)
         if settings.client_token is None or settings.worker_token is None:
             raise ConfigError(("set CLIENT_TOKEN and WORKER_TOKEN (or their _FILE variants)",))
