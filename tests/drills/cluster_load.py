@@ -43,7 +43,7 @@ def _details(kind: str, chance: random.Random) -> dict[str, Any]:
         case "fan":
             most = chance.choice([None, None, 4])
             branches = chance.randint(5, 20)
-            return {"seconds": chance.uniform(0, 0.5), "branches": branches} | (
+            return {"seconds": chance.uniform(0, 1.5), "branches": branches} | (
                 {} if most is None else {"max_concurrency": most}
             )
         case "flaky":
@@ -53,7 +53,7 @@ def _details(kind: str, chance: random.Random) -> dict[str, Any]:
         case "slow" | "unwanted" | "overdue":
             return {"seconds": _TOO_LONG_SECONDS, "limit": round(chance.uniform(1, 5), 2)}
         case _:
-            return {"seconds": chance.uniform(0, 1.5)}
+            return {"seconds": chance.uniform(0, 6)}
 
 
 def tasks_of(data: Mapping[str, Any]) -> int:

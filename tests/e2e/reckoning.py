@@ -191,6 +191,7 @@ def repeats_of(rows: Iterable[HistoryRow]) -> Counter[str]:
             ended = None
         elif row.type == "attempt_leased" and ended is not None:
             details = ended.details or {}
-            repeats[f"{ended.type}: {details.get('reason') or details.get('error')}"] += 1
+            why = details.get("reason") or (details.get("error") or {}).get("code")
+            repeats[f"{ended.type}: {why}"] += 1
             ended = None
     return repeats
