@@ -24,7 +24,7 @@ from pathlib import Path
 
 import attrs
 import trio
-from tests.drills.cluster_report import as_json, as_text
+from tests.drills.cluster_report import all_problems, as_json, as_text
 from tests.drills.cluster_run import Drill, Plan, reckon_drill
 
 
@@ -33,16 +33,16 @@ async def run(plan: Plan, folder: Path, report: Path | None = None) -> bool:
     drill = Drill.create(plan, folder)
     try:
         await drill.run()
-        with trio.CancelScope(shield=True):
-            await drill.machines.end()
+        await drill.end()
         reckoning = await reckon_drill(drill)
     finally:
         with trio.CancelScope(shield=True):
-            await drill.abort()
+            await drill.machines.kill_all()
+            await trio.to_thread.run_sync(drill.machines.redis.kill)
     if report is not None:
         report.write_text(json.dumps(as_json(drill, reckoning), indent=2) + "\n")
     print(f"\n{as_text(drill, reckoning)}", flush=True)
-    return not drill.broken and not drill.machines.problems and not reckoning.problems
+    return not all_problems(drill, reckoning)
 
 
 def _plan(arguments: Sequence[str] | None) -> tuple[Plan, argparse.Namespace]:

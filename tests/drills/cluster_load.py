@@ -18,11 +18,7 @@ _RETRY_SECONDS = 0.2
 _PATIENCE_SECONDS = 8.0
 
 #: How many of a hundred jobs are of each kind; see `fixtures/mixed_blueprints.py`.
-ORDINARY = {"single": 45, "fan": 25, "flaky": 12, "stumble": 6, "slow": 4, "unwanted": 4}
-ORDINARY["overdue"] = 100 - sum(ORDINARY.values())
-
-#: Branches of the same jobs that end at several orchestrators at the same time.
-CONTENTION = {"single": 20, "fan": 80}
+MIX = {"single": 45, "fan": 25, "flaky": 12, "stumble": 6, "slow": 4, "unwanted": 4, "overdue": 4}
 
 #: Longer than any limit.
 _TOO_LONG_SECONDS = 120.0
@@ -31,9 +27,9 @@ _TOO_LONG_SECONDS = 120.0
 _STUMBLING_SECONDS = 1.5
 
 
-def jobs(mix: Mapping[str, int], count: int, chance: random.Random) -> Iterator[dict[str, Any]]:
-    """The `initial_data` of *count* jobs, by the shares of *mix*."""
-    kinds = chance.choices(list(mix), weights=list(mix.values()), k=count)
+def jobs(count: int, chance: random.Random) -> Iterator[dict[str, Any]]:
+    """The `initial_data` of *count* jobs, by the shares of `MIX`."""
+    kinds = chance.choices(list(MIX), weights=list(MIX.values()), k=count)
     for n, kind in enumerate(kinds):
         yield {"n": n, "kind": kind, **_details(kind, chance)}
 

@@ -1,6 +1,7 @@
 """The processes of the drill of a cluster: one Redis, orchestrators and workers."""
 
 import shutil
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -123,9 +124,17 @@ class Machines:
             site.client.close()
         for program in [*self.workers, *(site.program for site in self.orchestrators)]:
             has_run = program.runs
-            code = await trio.to_thread.run_sync(program.end)
-            if program.name not in self.away:
+            try:
+                code = await trio.to_thread.run_sync(program.end)
+            except subprocess.TimeoutExpired as exc:
+                self.problems.append(f"{program.name} has not ended within {exc.timeout} s")
+            else:
                 self.problems += bad_end(program.name, program, code, has_run=has_run)
+
+    async def kill_all(self) -> None:
+        """Kill whatever still runs of them."""
+        for program in [*self.workers, *(site.program for site in self.orchestrators)]:
+            await trio.to_thread.run_sync(program.kill)
 
     async def kill_orchestrator(self, site: Site, down_seconds: float) -> None:
         """Kill it, and start it again until it serves, as a supervisor would."""

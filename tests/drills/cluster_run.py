@@ -3,13 +3,12 @@
 import random
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import attrs
 import trio
-from tests.drills.cluster_load import CLIENTS, CONTENTION, ORDINARY, Submitter, jobs
+from tests.drills.cluster_load import CLIENTS, Submitter, jobs
 from tests.drills.cluster_machines import LEASE_SECONDS, Machines
 from tests.drills.cluster_reckoning import ClusterReckoning, reckon_cluster
 from tests.e2e.reckoning import read_accounts
@@ -32,6 +31,7 @@ _LONG_SECONDS = LEASE_SECONDS + 5.0
 _LONG_SHARE = 0.25
 #: A gap of more than five seconds is an outage by the rules, a shorter one is not.
 _REDIS_SECONDS = 2.0, 9.0
+_BEFORE_ANOTHER_SECONDS = 0.5
 
 _STATUS_SECONDS = 5.0
 _LOOK_SECONDS = 3.0
@@ -94,8 +94,7 @@ class Drill:
         with trio.fail_after(START_SECONDS):
             await until(self._have_met)
         self.tell("everybody is there")
-        async with AsyncExitStack() as stack:
-            storage = await stack.enter_async_context(open_storage(self.machines.redis.url))
+        async with open_storage(self.machines.redis.url) as storage:
             with self.over:
                 async with trio.open_nursery() as watching:
                     watching.start_soon(self._tell_status, storage)
@@ -108,8 +107,7 @@ class Drill:
 
     async def _work(self) -> None:
         self.started_at = trio.current_time()
-        mix = ORDINARY if self.plan.fenced else CONTENTION
-        todo = list(jobs(mix, self.plan.jobs, self.chance))
+        todo = list(jobs(self.plan.jobs, self.chance))
         async with trio.open_nursery() as nursery:
             for n, submitter in enumerate(self.submitters):
                 nursery.start_soon(self._submit, submitter, todo[n::CLIENTS])
@@ -142,10 +140,15 @@ class Drill:
                 nursery.start_soon(machines.kill_worker, program, down_seconds)
 
     async def _keep_killing_redis(self) -> None:
-        for n in range(self.plan.redis_kills):
-            share = (n + self.chance.uniform(0.25, 0.75)) / self.plan.redis_kills
-            await trio.sleep_until(self.started_at + share * self.plan.seconds)
-            longest = min(_REDIS_SECONDS[1], max(_REDIS_SECONDS[0], self.plan.seconds / 10))
+        """At any time; every second time a moment before something else is killed."""
+        plan = self.plan
+        longest = min(_REDIS_SECONDS[1], max(_REDIS_SECONDS[0], plan.seconds / 10))
+        for n in range(plan.redis_kills):
+            share = (n + self.chance.uniform(0.25, 0.75)) / plan.redis_kills
+            at = share * plan.seconds
+            if n % 2:
+                at = round(at / plan.every) * plan.every - _BEFORE_ANOTHER_SECONDS
+            await trio.sleep_until(self.started_at + at)
             await self.machines.kill_redis(self.chance.uniform(_REDIS_SECONDS[0], longest))
 
     async def _settle(self, storage: Storage) -> None:
@@ -193,14 +196,12 @@ class Drill:
         except OrchestratorUnavailable:
             return False
 
-    async def abort(self) -> None:
-        """Kill whatever still runs."""
-        for program in [
-            *self.machines.workers,
-            *(it.program for it in self.machines.orchestrators),
-        ]:
-            await trio.to_thread.run_sync(program.kill)
-        await trio.to_thread.run_sync(self.machines.redis.kill)
+    async def end(self) -> None:
+        """End everything but Redis; where something has broken that is of no interest any more."""
+        if self.broken:
+            await self.machines.kill_all()
+        else:
+            await self.machines.end()
 
 
 @attrs.frozen

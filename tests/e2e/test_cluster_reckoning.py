@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 import pytest
-from tests.drills.cluster_load import ORDINARY, result_of
+from tests.drills.cluster_load import MIX, result_of
 from tests.drills.cluster_reckoning import ClusterReckoning, reckon_cluster
 from tests.drills.lateness import Firing, Outage, allowed_seconds, firings, lateness_faults
 from tests.e2e.reckoning import Account, Run
@@ -105,7 +105,7 @@ def test_a_branch_that_was_never_made_is_seen() -> None:
 
 
 def test_every_kind_has_one_way_to_end() -> None:
-    ends = {kind: result_of({"n": 1, "kind": kind, "branches": 3})["end"] for kind in ORDINARY}
+    ends = {kind: result_of({"n": 1, "kind": kind, "branches": 3})["end"] for kind in MIX}
     assert ends["fan"] == ends["flaky"] == ends["stumble"] == "done"
     assert ends["slow"] == ends["unwanted"] == ends["overdue"] == "timed_out"
 
