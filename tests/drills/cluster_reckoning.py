@@ -41,7 +41,7 @@ class ClusterReckoning:
     applied_at: list[float] = attrs.field(factory=list)
     """When results were applied."""
     lost_at: dict[str, list[float]] = attrs.field(factory=lambda: defaultdict(list))
-    """When attempts were found to be lost or unclaimed, by worker."""
+    """When attempts were found to be lost, by worker."""
     seconds: list[float] = attrs.field(factory=list)
     """From the first try to submit to the end, in order."""
 
@@ -103,7 +103,7 @@ def _count(it: ClusterReckoning, account: Account, begun: dict[str, Counter[str]
             rows[row.task_id].append(row)
         if row.type == "task_finished":
             it.applied_at.append(row.at)
-        elif row.type in {"attempt_lost", "attempt_unclaimed"}:
+        elif row.type == "attempt_lost":
             it.lost_at[str(row.worker_id)].append(row.at)
     it.tasks += len(rows)
     if not stuck and len(rows) != tasks_of(data):
