@@ -95,7 +95,9 @@ def url_of(
 async def storage(
     request: pytest.FixtureRequest, tmp_path: Path, clock: SetClock
 ) -> AsyncIterator[Storage]:
-    async with open_storage(url_of(request.param, request, tmp_path), now=clock) as opened:
+    async with open_storage(
+        url_of(request.param, request, tmp_path), now=clock, partitions=1
+    ) as opened:
         yield opened
 
 
@@ -155,7 +157,9 @@ class TestArchives(ArchivePromises):
     async def storage(
         self, kinds: Sequence[str], request: pytest.FixtureRequest, tmp_path: Path, clock: SetClock
     ) -> AsyncIterator[Storage]:
-        async with open_storage(url_of(kinds[0], request, tmp_path), now=clock) as opened:
+        async with open_storage(
+            url_of(kinds[0], request, tmp_path), now=clock, partitions=1
+        ) as opened:
             yield opened
 
     @pytest.fixture
@@ -163,7 +167,7 @@ class TestArchives(ArchivePromises):
         self, kinds: Sequence[str], request: pytest.FixtureRequest, tmp_path: Path, clock: SetClock
     ) -> AsyncIterator[Storage]:
         url = url_of(kinds[1], request, tmp_path, another=True)
-        async with open_storage(url, now=clock) as opened:
+        async with open_storage(url, now=clock, partitions=1) as opened:
             yield opened
 
 
@@ -179,7 +183,7 @@ class TestDurability(DurabilityPromises):
 
     @pytest.fixture
     async def storage(self, sessions: AsyncExitStack, url: str, clock: SetClock) -> Storage:
-        return await sessions.enter_async_context(open_storage(url, now=clock))
+        return await sessions.enter_async_context(open_storage(url, now=clock, partitions=1))
 
     @pytest.fixture
     def reopen(
@@ -187,6 +191,6 @@ class TestDurability(DurabilityPromises):
     ) -> Callable[[], Awaitable[Storage]]:
         async def close_and_open() -> Storage:
             await sessions.aclose()
-            return await sessions.enter_async_context(open_storage(url, now=clock))
+            return await sessions.enter_async_context(open_storage(url, now=clock, partitions=1))
 
         return close_and_open

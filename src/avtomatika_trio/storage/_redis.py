@@ -72,6 +72,12 @@ async def open_redis(
     async with AsyncExitStack() as stack:
         bridge = await stack.enter_async_context(open_bridge(address))
         root = await open_partition(bridge, _ROOT, partitions=partitions)
+        if root.partitions != partitions:
+            logger.info(
+                "the storage has %d partitions, as it was made (STORAGE_PARTITIONS is %d)",
+                root.partitions,
+                partitions,
+            )
         places = Places(root.partitions)
         opened = {
             name: await open_partition(bridge, keys, root.cluster_id, root.partitions)
