@@ -31,37 +31,60 @@ OBSERVE_SECONDS = 2.5
 
 
 async def run_janitor(context: Context) -> NoReturn:
-    """Tick until cancelled; survives an outage of the storage, and nothing else."""
-    await _begin(context)
-    while True:
-        try:
-            await tick(context)
-        except StorageUnavailable as exc:
-            logger.warning("leases and timers must wait: %s", exc)
-        await trio.sleep(TICK_SECONDS)
+    """Tick until cancelled; survives an outage of the storage, and nothing else.
+
+    Each partition is looked after on its own: one that is not available, or slow, keeps no
+    other waiting.
+    """
+    async with trio.open_nursery() as nursery:
+        busy = set(context.storage.partitions)
+        for partition in context.storage.partitions:
+            nursery.start_soon(_begin, context, partition, busy)
+        while True:
+            try:
+                due = await context.storage.due_partitions()
+            except StorageUnavailable as exc:
+                logger.warning("leases and timers must wait: %s", exc)
+                due = ()
+            for partition in due:
+                if partition not in busy:
+                    busy.add(partition)
+                    nursery.start_soon(_look_after, context, partition, busy)
+            await trio.sleep(TICK_SECONDS)
+    raise AssertionError  # the loop above does not end
 
 
-async def _begin(context: Context) -> None:
+async def _begin(context: Context, partition: str, busy: set[str]) -> None:
     """Give every lease its full time again, unless another orchestrator serves (rule O1)."""
+    storage = context.storage
     while True:
         try:
-            seen = await context.storage.commit(lease.last_served)
-            if context.storage.is_shared:
+            seen = await storage.commit(lease.last_served, partition)
+            if storage.is_shared:
                 await trio.sleep(OBSERVE_SECONDS)
-            await context.storage.commit(partial(lease.begin_serving, seen=seen))
+            await storage.commit(partial(lease.begin_serving, seen=seen), partition)
         except StorageUnavailable as exc:
             logger.warning("leases and timers must wait: %s", exc)
             await trio.sleep(TICK_SECONDS)
         else:
-            return
+            break
+    await _look_after(context, partition, busy)
 
 
-async def tick(context: Context) -> None:
+async def _look_after(context: Context, partition: str, busy: set[str]) -> None:
+    try:
+        await tick(context, partition)
+    except StorageUnavailable as exc:
+        logger.warning("leases and timers must wait: %s", exc)
+    busy.discard(partition)
+
+
+async def tick(context: Context, partition: str) -> None:
     """Do everything that is due now."""
     more = True
     while more:
         operation = partial(_tick, context=context, noise=context.chance.noise())
-        more = await context.storage.commit(operation)
+        more = await context.storage.commit(operation, partition)
 
 
 def _tick(ledger: Ledger, context: Context, noise: float) -> bool:

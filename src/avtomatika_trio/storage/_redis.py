@@ -21,6 +21,7 @@ from avtomatika_trio._core.task import Attempt, Lane, Task
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow
 from avtomatika_trio.storage._clock import Clock
+from avtomatika_trio.storage._partitions import AlwaysAtHome
 from avtomatika_trio.storage._redis_bridge import RedisBridge, open_bridge
 from avtomatika_trio.storage._redis_claims import Claims
 from avtomatika_trio.storage._redis_clock import PartitionClock
@@ -81,7 +82,7 @@ async def _facts(bridge: RedisBridge, keys: Keys) -> tuple[str, float, float]:
     return cluster_id.decode(), float(time), float(latest)
 
 
-class RedisStorage:
+class RedisStorage(AlwaysAtHome):
     """A `Storage` in Redis; made by `open_redis`."""
 
     is_shared = True
@@ -112,7 +113,8 @@ class RedisStorage:
     def now(self) -> float:
         return self._clock.now()
 
-    async def commit(self, operation: Callable[[Ledger], T]) -> T:
+    async def commit(self, operation: Callable[[Ledger], T], partition: str | None = None) -> T:
+        del partition  # there is one
         answer: T = await self._commits.commit(operation)
         return answer
 
@@ -172,9 +174,9 @@ class RedisStorage:
     def leave_claim(self, job: Job, owner: str) -> None:
         self._claims.leave(job, owner)
 
-    def may_have_queued(self, skills: Sequence[str]) -> bool:
+    def partitions_with(self, skills: Sequence[str]) -> Sequence[str]:
         """Always: what others have queued may not have been heard of yet."""
-        return bool(skills)
+        return self.partitions if skills else ()
 
     def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[QueueWaiter]:
         return self._signals.queue_news(skills)
