@@ -311,7 +311,7 @@ async def test_what_was_restored_is_there_when_the_file_is_opened_again(tmp_path
         assert again.cluster_id == "the-cluster"
         assert again.now() >= START + 100
         assert (await exported(again))[1:] == before[1:]
-        assert again.may_have_queued(["k"])
+        assert again.partitions_with(["k"])
         claimed = await again.claim_ready("one", most=9, lease_seconds=30)
         assert [job.id for job in claimed] == ["ready"]
         assert await find_violations(again) == []

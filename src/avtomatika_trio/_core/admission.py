@@ -108,19 +108,22 @@ def _stored(ledger: Ledger) -> AccessSet:
     return access
 
 
-def withdraw(ledger: Ledger, instances: Iterable[str], rules: Rules) -> int:
+def withdraw(
+    ledger: Ledger, instances: Iterable[str], rules: Rules, roster: Roster | None = None
+) -> int:
     """Give back what workers hold whose credential is not good any more (rule A4).
 
     Args:
-        ledger: Where.
+        ledger: Where: in the root, or in any other partition.
         instances: Who may be concerned; each is looked at again.
         rules: When an instance is forgotten.
+        roster: Who may talk, as the orchestrator knows it; None = as is stored (in the root).
 
     Returns:
         How many attempts were given back.  That counts as nothing, and a worker that is let in
         again in time may have them again.
     """
-    roster = Roster(_stored(ledger))
+    roster = roster or Roster(_stored(ledger))
     count = 0
     for instance_id in instances:
         instance = ledger.instance(instance_id)
@@ -132,7 +135,9 @@ def withdraw(ledger: Ledger, instances: Iterable[str], rules: Rules) -> int:
             if attempts.holder_of(ledger, attempt) is not None:
                 attempts.unclaim(ledger, attempt, "the worker's credential was withdrawn")
                 count += 1
-        if not instance.gone:
+        if not ledger.is_home_of(instance_id):
+            ledger.drop_instance(instance_id)
+        elif not instance.gone:
             forget_at = ledger.now + rules.forget_seconds
             ledger.put_instance(attrs.evolve(instance, gone=True, due_at=forget_at))
     return count
@@ -149,6 +154,14 @@ def spend(ledger: Ledger, client: str, month: str, jobs: int, allowed: int) -> N
     if used + jobs > allowed:
         raise QuotaExceeded(used, allowed)
     ledger.put_usage(Usage(client=client, month=month, jobs=used + jobs))
+
+
+def give_back_spent(ledger: Ledger, client: str, month: str, jobs: int) -> None:
+    """Take back what `spend` has counted for *jobs* that could not be submitted."""
+    usage = ledger.usage(client, month)
+    if usage is not None:
+        left = max(0, usage.jobs - jobs)
+        ledger.put_usage(Usage(client=client, month=month, jobs=left))
 
 
 def issue(ledger: Ledger, tokens: Sequence[IssuedToken]) -> None:

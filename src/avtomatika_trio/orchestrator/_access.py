@@ -28,10 +28,12 @@ from avtomatika_trio._core.access import (
     Roster,
     is_over,
 )
+from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio._core.rules import Rules
 from avtomatika_trio._wire.token_hashes import SALT_BYTES, hash_token, matches
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._credential_files import CredentialFiles
+from avtomatika_trio.orchestrator._partitions import commit_in_all
 from avtomatika_trio.storage._base import Storage
 
 logger = logging.getLogger(__name__)
@@ -303,10 +305,28 @@ class Access:
             if not it.gone and not roster.lets_in(it.worker_id, it.credential, now)
         ]
         if out:
-            operation = partial(admission.withdraw, instances=out, rules=rules)
-            count = await self._storage.commit(operation)
+            count = await self._withdraw(out, roster, rules)
             logger.info("%d attempts of %d processes were withdrawn", count, len(out))
         self._is_settled = True
+
+    async def _withdraw(self, out: list[str], roster: Roster, rules: Rules) -> int:
+        """Give back what those processes hold, wherever it is; returns how much that was.
+
+        Their homes are told first: from then on they are handed nothing.
+        """
+        storage = self._storage
+        if len(storage.partitions) == 1:
+            return await storage.commit(partial(admission.withdraw, instances=out, rules=rules))
+        count = 0
+        for at_home in (True, False):
+            operations: dict[str, Callable[[Ledger], int]] = {}
+            for partition in storage.partitions:
+                some = [it for it in out if (storage.home_of(it) == partition) is at_home]
+                operations[partition] = partial(
+                    admission.withdraw, instances=some, rules=rules, roster=roster
+                )
+            count += sum((await commit_in_all(storage, operations)).values())
+        return count
 
     def _take_over(self, access: AccessSet) -> None:
         self._roster = Roster(access)

@@ -20,6 +20,7 @@ from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow
 from avtomatika_trio.storage._clock import Clock
+from avtomatika_trio.storage._partitions import Partitioned
 from avtomatika_trio.storage._records import StorageFacts, StoredRecord, facts_of
 from avtomatika_trio.storage._redis_advice import advice, read_settings
 from avtomatika_trio.storage._redis_bridge import RedisBridge, open_bridge
@@ -91,7 +92,7 @@ async def open_redis(
         yield storage
 
 
-class RedisStorage:
+class RedisStorage(Partitioned):
     """A `Storage` in Redis; made by `open_redis`."""
 
     is_shared = True
@@ -105,7 +106,7 @@ class RedisStorage:
     ) -> None:
         self._bridge = bridge
         self._places = places
-        self._schema = opened[places.names[0]].schema
+        self._schema = opened[places.partitions[0]].schema
         self._reads = RedisReads(bridge, places)
         self._signals = RedisSignals(bridge, places)
         self._partitions = {
@@ -122,10 +123,8 @@ class RedisStorage:
             for name, keys in places.keys.items()
         }
         self._signals.partitions = self._partitions
-        self._root = self._partitions[places.names[0]]
-        self.partitions = places.names
-        self.partition_of = places.partition_of
-        self.home_of = places.home_of
+        self._root = self._partitions[places.partitions[0]]
+        self.partitions = places.partitions
 
     def _elsewhere(self, here: str, instance_id: str) -> tuple[Keys, PartitionClock] | None:
         home = self._places.home_of(instance_id)
@@ -275,9 +274,6 @@ class RedisStorage:
     def leave_claim(self, job: Job, owner: str) -> None:
         for partition in self._partitions.values():
             partition.claims.leave(job, owner)
-
-    def may_have_queued(self, skills: Sequence[str]) -> bool:
-        return bool(self.partitions_with(skills))
 
     def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[QueueWaiter]:
         return self._signals.queue_news(skills)

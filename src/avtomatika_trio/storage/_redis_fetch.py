@@ -8,6 +8,7 @@ import attrs
 import msgspec
 
 from avtomatika_trio._core.ledger import Instance
+from avtomatika_trio._core.partitions import as_of
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._redis_bridge import RedisBridge
 from avtomatika_trio.storage._redis_clock import PartitionClock
@@ -95,7 +96,7 @@ class Fetcher:
                 return
             record = None if replies[0] is None else _instance(replies[0][TOKEN_BYTES:])
             ahead = self.clock.now() - clock.now()
-            answers[question] = (None if record is None else _shifted(record, ahead), 0)
+            answers[question] = (None if record is None else as_of(record, ahead), 0)
             told(None)
 
         self.bridge.submit([("GET", keys.instance(question.instance_id))], fetched, key=keys.tag)
@@ -106,19 +107,6 @@ def _fault_of(replies: list[Any] | StorageUnavailable) -> StorageUnavailable | N
         return replies
     refused = next((it for it in replies if isinstance(it, Exception)), None)
     return None if refused is None else StorageUnavailable(f"Redis has refused a look: {refused}")
-
-
-def _shifted(instance: Instance, by: float) -> Instance:
-    """*instance* with its times by another partition's clock (rule O3)."""
-    since, due_at = instance.blocked_since, instance.due_at
-    return attrs.evolve(
-        instance,
-        registered_at=instance.registered_at + by,
-        seen_at=instance.seen_at + by,
-        lease_until=instance.lease_until + by,
-        due_at=None if due_at is None else due_at + by,
-        blocked_since=None if since is None else since + by,
-    )
 
 
 def _command(question: Question, now: float) -> tuple[Any, ...]:

@@ -22,6 +22,7 @@ from avtomatika_trio._core.ledger import (
     TimerKind,
     queue_order,
 )
+from avtomatika_trio._core.partitions import forgotten
 from avtomatika_trio._core.task import Attempt, AttemptStatus, Lane, Task, TaskStatus
 from avtomatika_trio.errors import StaleRevision
 from avtomatika_trio.storage._redis_keys import (
@@ -191,8 +192,8 @@ class RedisLedger(Notes, Ledger):
         found = self._get_all(here, Instance)
         # A record may be newer than the index was when it was looked at.
         still = [it for it in found if it.due_at is not None and it.due_at <= self._now]
-        away = (self.instance(it) for it in due if not self._is_home(it))
-        return [*still, *(it for it in away if it is not None)]
+        away = [it for it in due if not self._is_home(it)]
+        return [*still, *(self.instance(it) or forgotten(it, self.leased(it)) for it in away)]
 
     # Timers.
 
