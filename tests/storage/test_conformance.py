@@ -17,6 +17,7 @@ from avtomatika_trio.testing.conformance import (
     DurabilityPromises,
     IndexPromises,
     NewsPromises,
+    PartitionPromises,
     QueuePromises,
     ReadPromises,
     SetClock,
@@ -127,6 +128,14 @@ class TestReads(ReadPromises):
 
 class TestNews(NewsPromises):
     pass
+
+
+class TestPartitions(PartitionPromises):
+    @pytest.fixture
+    def storage(self, clock: SetClock) -> Storage:
+        storage = MemoryStorage(clock, partitions=4)
+        storage.ahead = {"p01": 100.0, "p02": -5000.0}
+        return storage
 
 
 class TestClaims(ClaimPromises):
