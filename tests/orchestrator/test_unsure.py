@@ -137,6 +137,8 @@ async def test_with_too_many_of_them_nothing_is_handed_out_and_none_is_forgotten
 ) -> None:
     monkeypatch.setattr(_unsure, "MOST_KEPT", 2)
     monkeypatch.setattr(_unsure, "_MOST_PER_COMMIT", 1)
+    for number in range(2, 9):
+        add_job(storage, f"p00-{number}")  # type: ignore[arg-type]
     context = make_context(storage)
     storage.is_away = True
     for _ in range(5):

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from tests.storage.redis_servers import Server, start_cluster, start_server
 
-from avtomatika_trio.storage import Storage, open_storage
+from avtomatika_trio.storage import MemoryStorage, Storage, open_storage
 from avtomatika_trio.testing.conformance import (
     AccessPromises,
     ArchivePromises,
-    ClaimPromises,
     CommitPromises,
     DurabilityPromises,
     IndexPromises,
@@ -131,15 +130,18 @@ class TestNews(NewsPromises):
 
 
 class TestPartitions(PartitionPromises):
-    @pytest.fixture
-    def storage(self, clock: SetClock) -> Storage:
-        storage = MemoryStorage(clock, partitions=4)
-        storage.ahead = {"p01": 100.0, "p02": -5000.0}
-        return storage
-
-
-class TestClaims(ClaimPromises):
-    pass
+    @pytest.fixture(params=["memory", *REDISES])
+    async def storage(
+        self, request: pytest.FixtureRequest, tmp_path: Path, clock: SetClock
+    ) -> AsyncIterator[Storage]:
+        if request.param == "memory":
+            memory = MemoryStorage(clock, partitions=4)
+            memory.ahead = {"p01": 100.0, "p02": -5000.0}
+            yield memory
+            return
+        url = url_of(request.param, request, tmp_path)
+        async with open_storage(url, now=clock, partitions=4) as opened:
+            yield opened
 
 
 class TestArchives(ArchivePromises):

@@ -165,6 +165,9 @@ class RedisLedger(Notes, Ledger):
         leased = AttemptStatus.LEASED
         return [it for it in found if it.status is leased and it.instance == instance_id]
 
+    def is_home_of(self, instance_id: str) -> bool:
+        return self._is_home(instance_id)
+
     def instance(self, instance_id: str) -> Instance | None:
         if self._is_home(instance_id):
             return self._get(self.keys.instance(instance_id), Instance)
