@@ -11,7 +11,9 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import trio
 
 from avtomatika_trio._core.access import AccessSet
 from avtomatika_trio._core.job import Job, JobStatus
@@ -222,22 +224,44 @@ class RedisStorage(Partitioned):
         """Those with timers or leases that are due, and each once a second (rule O1)."""
         if len(self._partitions) == 1:
             return self.partitions
-        due: list[str] = []
+        quiet: list[RedisPartition] = []
+        due: dict[str, float] = {}
         for name, partition in self._partitions.items():
             now = partition.clock.now()
-            if now - partition.ticked_at >= _NOTE_SECONDS or await self._has_due(
-                partition.keys, now
-            ):
-                partition.ticked_at = now
-                due.append(name)
-        return due
+            if now - partition.ticked_at >= _NOTE_SECONDS:
+                due[name] = now
+            else:
+                quiet.append(partition)
+        due |= await self._with_due(quiet)
+        for name, now in due.items():
+            self._partitions[name].ticked_at = now
+        return list(due)
 
-    async def _has_due(self, keys: Keys, now: float) -> bool:
-        indexes = (keys.timers(TimerKind.RETRY), keys.due_instances)
-        firsts = await self._reads.ask(
-            keys, *(("ZRANGE", index, 0, 0, "WITHSCORES") for index in indexes)
-        )
-        return any(first and float(first[1]) <= now for first in firsts)
+    async def _with_due(self, partitions: Sequence[RedisPartition]) -> dict[str, float]:
+        """Which of *partitions* have something that is due, and since when by their time.
+
+        All are asked together; one that does not answer has nothing that could be done.
+        """
+        found: dict[str, float] = {}
+        waiting = {it.name for it in partitions}
+        answered = trio.Event()
+
+        def told(at: RedisPartition, firsts: list[Any] | StorageUnavailable) -> None:
+            waiting.discard(at.name)
+            if not isinstance(firsts, StorageUnavailable):
+                now = at.clock.now()
+                if any(isinstance(it, list) and it and float(it[1]) <= now for it in firsts):
+                    found[at.name] = now
+            if not waiting:
+                answered.set()
+
+        for it in partitions:
+            indexes = (it.keys.timers(TimerKind.RETRY), it.keys.due_instances)
+            looks = [("ZRANGE", index, 0, 0, "WITHSCORES") for index in indexes]
+            self._bridge.submit(looks, partial(told, it), key=it.keys.tag)
+        if partitions:
+            await answered.wait()
+        return found
 
     async def holdings(self, instance_id: str) -> Sequence[str]:
         return await self._reads.holdings(instance_id)
