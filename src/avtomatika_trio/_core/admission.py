@@ -109,7 +109,10 @@ def _stored(ledger: Ledger) -> AccessSet:
 
 
 def withdraw(
-    ledger: Ledger, instances: Iterable[str], rules: Rules, roster: Roster | None = None
+    ledger: Ledger,
+    instances: Iterable[str],
+    rules: Rules,
+    known: tuple[Roster, float] | None = None,
 ) -> int:
     """Give back what workers hold whose credential is not good any more (rule A4).
 
@@ -117,19 +120,20 @@ def withdraw(
         ledger: Where: in the root, or in any other partition.
         instances: Who may be concerned; each is looked at again.
         rules: When an instance is forgotten.
-        roster: Who may talk, as the orchestrator knows it; None = as is stored (in the root).
+        known: Who may talk, as the orchestrator knows it, and the root's time, by which
+            credentials end; None = as is stored and now (in the root).
 
     Returns:
         How many attempts were given back.  That counts as nothing, and a worker that is let in
         again in time may have them again.
     """
-    roster = roster or Roster(_stored(ledger))
+    roster, now = known or (Roster(_stored(ledger)), ledger.now)
     count = 0
     for instance_id in instances:
         instance = ledger.instance(instance_id)
         if instance is None:
             continue
-        if roster.lets_in(instance.worker_id, instance.credential, ledger.now):
+        if roster.lets_in(instance.worker_id, instance.credential, now):
             continue
         for attempt in ledger.leased(instance_id):
             if attempts.holder_of(ledger, attempt) is not None:

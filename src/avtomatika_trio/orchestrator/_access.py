@@ -305,11 +305,11 @@ class Access:
             if not it.gone and not roster.lets_in(it.worker_id, it.credential, now)
         ]
         if out:
-            count = await self._withdraw(out, roster, rules)
+            count = await self._withdraw(out, (roster, now), rules)
             logger.info("%d attempts of %d processes were withdrawn", count, len(out))
         self._is_settled = True
 
-    async def _withdraw(self, out: list[str], roster: Roster, rules: Rules) -> int:
+    async def _withdraw(self, out: list[str], known: tuple[Roster, float], rules: Rules) -> int:
         """Give back what those processes hold, wherever it is; returns how much that was.
 
         Their homes are told first: from then on they are handed nothing.
@@ -323,7 +323,7 @@ class Access:
             for partition in storage.partitions:
                 some = [it for it in out if (storage.home_of(it) == partition) is at_home]
                 operations[partition] = partial(
-                    admission.withdraw, instances=some, rules=rules, roster=roster
+                    admission.withdraw, instances=some, rules=rules, known=known
                 )
             count += sum((await commit_in_all(storage, operations)).values())
         return count
