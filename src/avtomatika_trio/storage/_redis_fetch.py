@@ -114,7 +114,7 @@ def _command(question: Question, now: float) -> tuple[Any, ...]:
         case First(key=key, most=most, due=True):
             return ("ZRANGEBYSCORE", key, "-inf", repr(now), "WITHSCORES", "LIMIT", 0, most)
         case First(key=key, most=most):
-            return ("ZRANGE", key, 0, most - 1, "WITHSCORES")
+            return ("ZRANGE", key, 0, most - 1)
         case Score(key=key, member=member):
             return ("ZSCORE", key, member)
         case Away():
@@ -124,4 +124,6 @@ def _command(question: Question, now: float) -> tuple[Any, ...]:
 def _answer(question: Question, reply: Any) -> Any:
     if isinstance(question, Score):
         return None if reply is None else float(reply)
+    if isinstance(question, First) and not question.due:
+        return reply
     return [(m.decode(), float(n)) for m, n in zip(reply[::2], reply[1::2], strict=True)]

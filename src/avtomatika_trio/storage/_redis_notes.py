@@ -67,6 +67,8 @@ class Notes:
         self.extra: list[Sequence[str]] = []
         """Further commands, as `commit.lua` knows them."""
         self.said: dict[tuple[str, str], Progress] = {}
+        self.guessed: dict[Question, None] = {}
+        """Questions whose answer was taken to be that there is nothing: the run does not count."""
         self.job_before: dict[str, Job | None] = {}
         self._own_tasks: dict[str, Task] = {}
 
