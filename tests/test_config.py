@@ -58,6 +58,7 @@ ORCHESTRATOR_VALUES: list[tuple[str, str, object]] = [
     ("max_file_bytes", "1GiB", 1024**3),
     ("s3_auto_cleanup", "off", False),
     ("files_retention_seconds", "60", 60.0),
+    ("jobs_retention_seconds", "90", 90.0),
     ("redis_host", "[::1]", "::1"),
     ("redis_port", "6380", 6380),
     ("redis_db", "3", 3),

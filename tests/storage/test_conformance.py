@@ -15,6 +15,7 @@ from avtomatika_trio.testing.conformance import (
     ClaimPromises,
     CommitPromises,
     DurabilityPromises,
+    ForgettingPromises,
     IndexPromises,
     NewsPromises,
     QueuePromises,
@@ -112,6 +113,10 @@ class TestQueues(QueuePromises):
 
 
 class TestIndexes(IndexPromises):
+    pass
+
+
+class TestForgetting(ForgettingPromises):
     pass
 
 

@@ -104,7 +104,7 @@ async def test_a_file_of_an_older_version_is_completed(path: Path) -> None:
         await storage.commit(put(*timers))
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
-            "DROP INDEX timers_due; DROP INDEX files_due;"
+            "DROP INDEX timers_due; DROP INDEX files_due; DROP INDEX forgets_due;"
             "CREATE INDEX timers_due ON timers (due_at); PRAGMA user_version=2;"
         )
     async with open_storage(f"sqlite:{path}") as storage:
@@ -342,6 +342,8 @@ def _everything_an_operation_does(ledger: Ledger) -> None:
     ledger.due_instances(most=9)
     ledger.due_timers(most=9)
     ledger.due_files(most=9)
+    ledger.due_forgets(most=9)
+    ledger.forget_job("j")
     ledger.put_task(a_task("k"))
     ledger.put_attempt(an_attempt("w2"))
 

@@ -57,13 +57,25 @@ class RedisLedger(Notes, Ledger):
         self._index_job(old, job)
         self.news.job_written(job)
 
-    def _index_job(self, old: Job | None, job: Job) -> None:
-        if old is not None and old.status is job.status:
+    def _index_job(self, old: Job | None, job: Job | None) -> None:
+        if old is not None and job is not None and old.status is job.status:
             return
-        for one, score in ((old, None), (job, job.created_at)):
+        for one, is_there in ((old, False), (job, True)):
             if one is not None:
-                self._score(self.keys.jobs(one.status), job.id, score)
-                self._score(self.keys.jobs(one.status, job.client), job.id, score)
+                score = one.created_at if is_there else None
+                self._score(self.keys.jobs(one.status), one.id, score)
+                self._score(self.keys.jobs(one.status, one.client), one.id, score)
+
+    def forget_job(self, job_id: str) -> None:
+        job = self.job(job_id)
+        if job is None:
+            return
+        self.job_before.setdefault(job_id, job)
+        self._index_job(job, None)
+        for kind in TimerKind:
+            self.drop_timer(kind, job_id)
+        self._forget_job(job_id)
+        self.news.job_forgotten(job)
 
     def task(self, task_id: str) -> Task | None:
         return self._get(self.keys.task(task_id), Task)
@@ -218,6 +230,9 @@ class RedisLedger(Notes, Ledger):
 
     def due_files(self, *, most: int) -> Sequence[Timer]:
         return self._due_timers(self.keys.timers(TimerKind.FILES), most)
+
+    def due_forgets(self, *, most: int) -> Sequence[Timer]:
+        return self._due_timers(self.keys.timers(TimerKind.FORGET), most)
 
     def _due_timers(self, key: str, most: int) -> Sequence[Timer]:
         timers: list[Timer] = []

@@ -21,6 +21,8 @@ _decoders: dict[type[Any], Any] = {
     for cls in (Job, Task, Attempt, FanOut, Instance, Service, AccessSet, Usage, IssuedToken)
 }
 
+_OF_A_JOB = (Task, Attempt, FanOut)
+
 
 class Notes:
     """Reads records and indexes from what is known, and notes what is read and written.
@@ -68,6 +70,8 @@ class Notes:
         """Further commands, as `commit.lua` knows them."""
         self.said: dict[tuple[str, str], Progress] = {}
         self.job_before: dict[str, Job | None] = {}
+        self.forgotten: dict[str, None] = {}
+        """Ids of jobs of which nothing is left but what was written after that."""
         self._own_tasks: dict[str, Task] = {}
 
     @property
@@ -86,7 +90,10 @@ class Notes:
 
     def _taken_note_of(self, key: str, entry: Entry, cls: type[R]) -> R | None:
         self._take_note_of(key, entry)
-        return decoded(entry, cls)
+        record = decoded(entry, cls)
+        if isinstance(record, _OF_A_JOB) and record.job_id in self.forgotten:
+            return None
+        return record
 
     def _take_note_of(self, key: str, entry: Entry) -> None:
         self.read[key] = entry.token
@@ -116,6 +123,19 @@ class Notes:
             old = self.written[key]
         self.written[key] = record
         return old
+
+    def _forget_job(self, job_id: str) -> None:
+        """Have all that is of a job deleted, and nothing written that was noted for it."""
+        self.forgotten[job_id] = None
+        self.written[self.keys.job(job_id)] = None
+        for key, record in self.written.items():
+            if isinstance(record, _OF_A_JOB) and record.job_id == job_id:
+                self.written[key] = None
+        for index in (self.keys.tasks_of, self.keys.open_of, self.keys.attempts_of):
+            self.members.pop(index(job_id), None)
+        self._own_tasks = {k: it for k, it in self._own_tasks.items() if it.job_id != job_id}
+        self.said = {k: it for k, it in self.said.items() if it.job_id != job_id}
+        self.rows = [row for row in self.rows if row.job_id != job_id]
 
     # Sets and sorted sets.
 
