@@ -343,8 +343,9 @@ def _weigh_retention(found: _Resolution) -> None:
     jobs, files = (found.values[f"{it}_retention_seconds"] for it in ("jobs", "files"))
     if found.values["s3_auto_cleanup"] and jobs is not None and jobs < files:
         found.problems.append(
-            f"JOBS_RETENTION_SECONDS: {jobs:g} is shorter than FILES_RETENTION_SECONDS, {files:g}:"
-            " the files of a job cannot stay longer than the job; give at least as much, or none"
+            f"JOBS_RETENTION_SECONDS: {jobs:.10g} is shorter than FILES_RETENTION_SECONDS,"
+            f" {files:.10g}: the files of a job cannot stay longer than the job; give at least as"
+            " much, or none"
         )
 
 

@@ -177,6 +177,10 @@ class Ledger(Protocol):
 
     def put_task(self, task: Task) -> None: ...
 
+    def task_count(self, job_id: str) -> int:
+        """How many tasks the job has ever had; it may be out of date at the commit."""
+        ...
+
     def open_tasks(self, job_id: str) -> Sequence[Task]:
         """The tasks of *job_id* that have no outcome yet."""
         ...

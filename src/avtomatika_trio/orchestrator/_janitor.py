@@ -25,8 +25,7 @@ TICK_SECONDS = 0.2
 _MOST_PER_COMMIT = 200
 
 
-#: How many jobs one commit forgets at most, each of which may have had thousands of tasks; leases
-#: and timers are looked at before the next ones.
+#: How many jobs one commit forgets at most; leases and timers are looked at before the next ones.
 _MOST_FORGOTTEN = 20
 
 
@@ -79,5 +78,5 @@ async def tick(context: Context) -> None:
 def _tick(ledger: Ledger, context: Context, noise: float) -> bool:
     looked_at = lease.end_leases(ledger, context.rules, most=_MOST_PER_COMMIT)
     fired = timing.fire_due(ledger, context.rules, noise, most=_MOST_PER_COMMIT)
-    forgotten = retention.forget_due(ledger, context.rules, most=_MOST_FORGOTTEN)
-    return max(looked_at, fired) == _MOST_PER_COMMIT or forgotten == _MOST_FORGOTTEN
+    more = retention.forget_due(ledger, context.rules, most=_MOST_FORGOTTEN)
+    return more or max(looked_at, fired) == _MOST_PER_COMMIT

@@ -130,6 +130,9 @@ class MemoryLedger(Ledger):
     def _queue(self, task: Task) -> list[tuple[Any, str]]:
         return self._r.queues.setdefault((task.skill, task.lane), [])
 
+    def task_count(self, job_id: str) -> int:
+        return len(self._r.tasks_of.get(job_id, ()))
+
     def open_tasks(self, job_id: str) -> Sequence[Task]:
         return [self._r.tasks[task_id] for task_id in self._r.open_of.get(job_id, ())]
 

@@ -31,7 +31,7 @@ from avtomatika_trio.storage._redis_keys import (
     timer_of,
 )
 from avtomatika_trio.storage._redis_notes import Notes, decoded
-from avtomatika_trio.storage._redis_questions import Away, First, Missing, Score
+from avtomatika_trio.storage._redis_questions import Away, First, Missing, Question, Score, Size
 
 #: How far past the wanted length a queue is fetched: others may have taken from its head.
 _PAST = 32
@@ -92,6 +92,11 @@ class RedisLedger(Notes, Ledger):
             self._score(self.keys.queue(task.skill, task.lane), queue_member(task), -task.priority)
             self._member(self.keys.skills, task.skill, present=True)
         self.news.task_written(old, task)
+
+    def task_count(self, job_id: str) -> int:
+        key = self.keys.tasks_of(job_id)
+        added = sum(self.members.get(key, {}).values())
+        return added if job_id in self.forgotten else self._answer(Size(key))[0] + added
 
     def open_tasks(self, job_id: str) -> Sequence[Task]:
         ids = self._set(self.keys.open_of(job_id))
@@ -232,7 +237,18 @@ class RedisLedger(Notes, Ledger):
         return self._due_timers(self.keys.timers(TimerKind.FILES), most)
 
     def due_forgets(self, *, most: int) -> Sequence[Timer]:
-        return self._due_timers(self.keys.timers(TimerKind.FORGET), most)
+        timers = self._due_timers(self.keys.timers(TimerKind.FORGET), most)
+        self._have(*(it for timer in timers for it in self._asked_of(timer.subject)))
+        return timers
+
+    def _asked_of(self, job_id: str) -> tuple[str | Question, ...]:
+        """What is sure to be asked of a job that may be forgotten."""
+        files = timer_member(TimerKind.FILES, job_id)
+        return (
+            self.keys.job(job_id),
+            Size(self.keys.tasks_of(job_id)),
+            Score(self.keys.timers(TimerKind.FILES), files),
+        )
 
     def _due_timers(self, key: str, most: int) -> Sequence[Timer]:
         timers: list[Timer] = []

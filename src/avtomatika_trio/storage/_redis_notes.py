@@ -159,6 +159,14 @@ class Notes:
             raise Missing(questions=[question])
         return self._answers[question]
 
+    def _have(self, *needed: str | Question) -> None:
+        """Have records and answers fetched in one look that are sure to be needed."""
+        keys = [it for it in needed if isinstance(it, str)]
+        unknown = [k for k in keys if k not in self.written and self._known.entry(k) is None]
+        questions = [it for it in needed if not isinstance(it, str) and it not in self._answers]
+        if unknown or questions:
+            raise Missing(unknown, questions=questions)
+
     def _due(self, key: str, most: int) -> list[tuple[str, float]]:
         """The first *most* members of a sorted set whose time has come."""
         changes = self.scores.get(key, {})

@@ -212,6 +212,11 @@ class SqliteLedger(Ledger):
         self.news.task_written(self._tasks.get(task.id), task)
         self._tasks.put(task, task.id)
 
+    def task_count(self, job_id: str) -> int:
+        self._tasks.flush()
+        query = "SELECT count(*) FROM tasks WHERE job_id=?"
+        return int(self._connection.execute(query, (job_id,)).fetchone()[0])
+
     def open_tasks(self, job_id: str) -> Sequence[Task]:
         self._tasks.flush()
         found = self._connection.execute(

@@ -23,16 +23,16 @@ from avtomatika_trio.testing._samples import (
 from avtomatika_trio.testing._suite import SetClock, and_break, broken, settled
 
 #: More than one command of Redis or one page of anything takes.
-_BRANCHES = 1100
+BRANCHES = 1100
 
 
-def _ended(job_id: str) -> tuple[Record, ...]:
+def an_ended_job(job_id: str, branches: int = 3) -> tuple[Record, ...]:
     """A job that has ended, with everything that a job can have by then."""
     single = a_task(job_id, 2, status=TaskStatus.DONE)
-    branches = [a_task(job_id, 4, at, status=TaskStatus.DONE) for at in range(3)]
+    parts = [a_task(job_id, 4, at, status=TaskStatus.DONE) for at in range(branches)]
     attempts = [
         an_attempt(f"{job_id}-w{at}", job_id, task_id=task.id, status=AttemptStatus.SUCCEEDED)
-        for at, task in enumerate([single, *branches])
+        for at, task in enumerate([single, *parts])
     ]
     fan = FanOut(
         job_id=job_id,
@@ -40,9 +40,9 @@ def _ended(job_id: str) -> tuple[Record, ...]:
         state="s",
         aggregate_into="m",
         failure=None,
-        total=3,
+        total=branches,
         open=0,
-        released=3,
+        released=branches,
     )
     timers = [
         Timer(kind=kind, subject=job_id, due_at=START)
@@ -52,7 +52,7 @@ def _ended(job_id: str) -> tuple[Record, ...]:
     return (
         a_job(job_id, status=JobStatus.FINISHED),
         single,
-        *branches,
+        *parts,
         *attempts,
         fan,
         *timers,
@@ -71,11 +71,12 @@ def _forget(*job_ids: str) -> Callable[[Ledger], None]:
 
 
 def _of(job_id: str) -> Callable[[Ledger], list[object]]:
-    """Everything that a ledger says of what `_ended` has written; all false if there is nothing."""
+    """Everything that a ledger says of what `an_ended_job` has; all false if there is nothing."""
 
     def operation(ledger: Ledger) -> list[object]:
         return [
             ledger.job(job_id),
+            ledger.task_count(job_id),
             *(ledger.task(f"{job_id}-{it}") for it in ("2", "4-0", "4-1", "4-2")),
             *(ledger.attempt(f"{job_id}-w{at}") for at in range(4)),
             ledger.fan_out(job_id, 4),
@@ -105,10 +106,11 @@ class ForgettingPromises:
     """See `Ledger.forget_job`."""
 
     async def test_a_forgotten_job_leaves_nothing(self, storage: Storage) -> None:
-        await storage.commit(put(an_instance(), *_ended("other")))
+        await storage.commit(put(an_instance(), *an_ended_job("other")))
         before = await held(storage)
-        await storage.commit(put(*_ended("j")))
-        assert all((await storage.commit(_of("j")))[:9])
+        await storage.commit(put(*an_ended_job("j")))
+        assert all((await storage.commit(_of("j")))[:11])
+        assert await storage.commit(lambda ledger: ledger.task_count("j")) == 4
 
         def forget_and_look(ledger: Ledger) -> list[object]:
             ledger.forget_job("j")
@@ -124,7 +126,7 @@ class ForgettingPromises:
         await storage.commit(_forget("never", "never"))
 
     async def test_a_forgetting_that_was_undone_has_not_happened(self, storage: Storage) -> None:
-        await storage.commit(put(*_ended("j"), *_ended("other"), a_row("j", "last")))
+        await storage.commit(put(*an_ended_job("j"), *an_ended_job("other"), a_row("j", "last")))
         before, seen = await held(storage), await storage.commit(_of("j"))
         await broken(storage, and_break(_forget("j", "other")))
         assert await held(storage) == before
@@ -136,7 +138,9 @@ class ForgettingPromises:
         assert not any(await storage.commit(_of("j")))
 
     async def test_the_history_of_others_keeps_its_numbers(self, storage: Storage) -> None:
-        await storage.commit(put(a_row("other"), *_ended("j"), a_row("other"), a_row("j", "last")))
+        await storage.commit(
+            put(a_row("other"), *an_ended_job("j"), a_row("other"), a_row("j", "last"))
+        )
         before = await storage.history("other")
         last = (await storage.history("j"))[-1].number
         await storage.commit(_forget("j"))
@@ -147,7 +151,7 @@ class ForgettingPromises:
         assert later.number > last
 
     async def test_its_id_can_be_given_again(self, storage: Storage) -> None:
-        await storage.commit(put(*_ended("j")))
+        await storage.commit(put(*an_ended_job("j")))
         await storage.commit(_forget("j"))
         again = a_ready_job("j", initial_data={"again": True})
         await storage.commit(put(again, a_row("j", "again")))
@@ -164,7 +168,7 @@ class ForgettingPromises:
         ]
 
     async def test_what_is_written_in_the_same_step_after_it_stays(self, storage: Storage) -> None:
-        await storage.commit(put(*_ended("j")))
+        await storage.commit(put(*an_ended_job("j")))
         again = a_ready_job("j", blueprint="other")
 
         def operation(ledger: Ledger) -> None:
@@ -201,17 +205,13 @@ class ForgettingPromises:
 
     async def test_one_with_many_branches_goes_at_once(self, storage: Storage) -> None:
         before = await held(storage)
-        await storage.commit(put(*_ended("j")))
-        for at in range(3, _BRANCHES):
-            task = a_task("j", 4, at, status=TaskStatus.DONE)
-            attempt = an_attempt(f"w{at}", task_id=task.id, status=AttemptStatus.SUCCEEDED)
-            await storage.commit(put(task, attempt, a_row("j")))
-        assert len(await storage.tasks("j")) == _BRANCHES + 1
+        await storage.commit(put(*an_ended_job("j", BRANCHES), *[a_row("j")] * BRANCHES))
+        assert len(await storage.tasks("j")) == BRANCHES + 1
         await storage.commit(_forget("j"))
         assert await held(storage) == before
 
     async def test_who_follows_it_is_told(self, storage: Storage) -> None:
-        await storage.commit(put(*_ended("j")))
+        await storage.commit(put(*an_ended_job("j")))
         with storage.job_news("j") as news:
             await settled(storage)
             await storage.commit(_forget("j"))
