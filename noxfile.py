@@ -84,6 +84,13 @@ def drill_failover(session: nox.Session) -> None:
     session.run("python", "-m", "tests.drills.failover", *session.posargs)
 
 
+@nox.session(name="drill-cluster")
+def drill_cluster(session: nox.Session) -> None:
+    """Kill orchestrators, workers and Redis for five minutes: nothing is lost, doubled or late."""
+    install(session, "tests")  # has a server, should the machine have none
+    session.run("python", "-m", "tests.drills.cluster", *session.posargs)
+
+
 @nox.session(name="drill-files")
 def drill_files(session: nox.Session) -> None:
     """Send 5 GiB to a real S3 server and back: the same, and less than 64 MiB of memory."""

@@ -62,6 +62,7 @@ ORCHESTRATOR_VALUES: list[tuple[str, str, object]] = [
     ("redis_host", "[::1]", "::1"),
     ("redis_port", "6380", 6380),
     ("redis_db", "3", 3),
+    ("storage_partitions", "7", 7),
     ("storage_url", "redis://db:6379/0", "redis://db:6379/0"),
     ("host", "[::1]", "::1"),
     ("port", "9000", 9000),

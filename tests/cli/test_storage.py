@@ -379,11 +379,11 @@ def test_a_slip_in_the_name_makes_no_database(run: Run, verb: str) -> None:
 class Served(MemoryStorage):
     """Shared, and served by somebody else all the time."""
 
-    async def commit(self, operation: Callable[[Ledger], T]) -> T:
+    async def commit(self, operation: Callable[[Ledger], T], partition: str | None = None) -> T:
         service = await super().commit(lambda ledger: ledger.service())
         at = START if service is None else service.served_at + 1
         await super().commit(put(Service(served_at=at, serving_since=START)))
-        return await super().commit(operation)
+        return await super().commit(operation, partition)
 
 
 class TestShared:

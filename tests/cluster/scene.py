@@ -11,9 +11,13 @@ import attrs
 import trio
 
 from avtomatika_trio import ActionFactory, Blueprint
+from avtomatika_trio._core.task import Attempt
 from avtomatika_trio.testing import Cluster, StreamNetwork, WorkerMachine, calls, open_cluster
 from avtomatika_trio.testing.invariants import ENDED_WITHOUT_OUTCOME
 from avtomatika_trio.worker import Worker
+
+#: How many each storage has, if a test does not say.
+PARTITIONS = 1
 
 LEASE = 30.0
 BEAT = 10.0
@@ -129,6 +133,7 @@ async def at_peace(**options: Any) -> AsyncIterator[Cluster]:
     trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
     trio._core._run._r.seed(options.get("seed", 0))
     streams: StreamNetwork | None = options.get("streams")
+    options.setdefault("partitions", PARTITIONS)
     async with open_cluster([one, many], **options) as cluster:
         yield cluster
         await cluster.kill_all()
@@ -136,6 +141,13 @@ async def at_peace(**options: Any) -> AsyncIterator[Cluster]:
         assert [seen for seen in cluster.network.seen if seen.outcome == 500] == []
         if streams is not None:
             assert [it for it in streams.exchanges if it.status == 500] == []
+
+
+def leased(cluster: Cluster, instance: str) -> list[Attempt]:
+    """What is leased to a worker process, in any partition."""
+    storage = cluster.storage
+    found = [storage.run(lambda it: it.leased(instance), name) for name in storage.partitions]
+    return [attempt for some in found for attempt in some]
 
 
 async def unexplained(cluster: Cluster, shop: Workshop, job_ids: Iterable[str]) -> list[str]:

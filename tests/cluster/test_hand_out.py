@@ -2,7 +2,15 @@
 
 import pytest
 import trio
-from tests.cluster.scene import BEAT, POLL, RESULT, Workshop, at_peace, unexplained
+from tests.cluster.scene import (
+    BEAT,
+    POLL,
+    RESULT,
+    Workshop,
+    at_peace,
+    leased as held_by,
+    unexplained,
+)
 from trio.testing import MockClock
 
 from avtomatika_trio._core.rules import Rules
@@ -89,7 +97,7 @@ async def _began_at_once_elsewhere(
     leased = trio.Event()
 
     def notice(number: int) -> None:
-        if not leased.is_set() and cluster.storage.run(lambda it: it.leased(dying.instance)):
+        if not leased.is_set() and held_by(cluster, dying.instance):
             leased.set()
             if not dies_after_seconds:
                 dying.die()

@@ -85,7 +85,7 @@ class RedisWithoutLoops(MemoryStorage):
         self._turns = itertools.cycle(processes)
         self._reads = RedisReads(bridge, places)
 
-    def run(self, operation: Callable[[Ledger], T]) -> T:
+    def run(self, operation: Callable[[Ledger], T], partition: str | None = None) -> T:
         commits = next(self._turns)
         step = _Step(operation)
         commits._waiting.append(step)
@@ -94,7 +94,7 @@ class RedisWithoutLoops(MemoryStorage):
         answer: T = step.settled.unwrap()
         return answer
 
-    async def commit(self, operation: Callable[[Ledger], T]) -> T:
+    async def commit(self, operation: Callable[[Ledger], T], partition: str | None = None) -> T:
         await trio.lowlevel.checkpoint()
         return self.run(operation)
 

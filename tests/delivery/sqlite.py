@@ -26,7 +26,7 @@ class SqliteWithoutThreads(MemoryStorage):
     def __del__(self) -> None:
         self._connection.close()
 
-    def run(self, operation: Callable[[Ledger], T]) -> T:
+    def run(self, operation: Callable[[Ledger], T], partition: str | None = None) -> T:
         self._connection.execute("BEGIN IMMEDIATE")
         self._ledger.begin_operation(self.now())
         try:

@@ -22,6 +22,7 @@ from typing import Any
 
 import attrs
 import trio
+from tests.drills.drilling import bad_end, percentiles
 from tests.e2e.killing import Program, notes_of, sleeper
 from tests.e2e.reckoning import Reckoning, Run, read_runs, reckon
 from tests.e2e.sites import Site, examine, until
@@ -117,15 +118,11 @@ class Drill:
         for program in self.workers:
             has_run = program.runs
             code = await trio.to_thread.run_sync(program.end)
-            self._note_end(program.name, program, code, has_run=has_run)
+            self.problems += bad_end(program.name, program, code, has_run=has_run)
         for site in self.sites:
             has_run = site.program.runs
-            self._note_end(site.name, site.program, await site.end(), has_run=has_run)
-
-    def _note_end(self, name: str, program: Program, code: int, *, has_run: bool) -> None:
-        if not has_run or code != 0:
-            how = f"with {code}" if has_run else "by itself"
-            self.problems.append(f"{name} has ended {how}; see {program.folder}")
+            code = await site.end()
+            self.problems += bad_end(site.name, site.program, code, has_run=has_run)
 
     def _jobs(self) -> list[list[dict[str, Any]]]:
         jobs = [
@@ -186,19 +183,11 @@ def summary(drill: Drill, reckoning: Reckoning) -> str:
         f"{'executions':12} {reckoning.executions}",
         f"{'repeated':12} {sum(reckoning.repeats.values())} attempts",
         *(f"{count:16} {why}" for why, count in sorted(reckoning.repeats.items())),
-        f"{'latency':12} {_percentiles(reckoning.latencies)}",
+        f"{'latency':12} {percentiles(reckoning.latencies, 0.5, 0.9, 0.99)}",
         f"{'problems':12} {len(problems)}",
         *(f"{'':12} {problem}" for problem in problems),
     ]
     return "\n".join(lines)
-
-
-def _percentiles(latencies: Sequence[float]) -> str:
-    if not latencies:
-        return "-"
-    last = len(latencies) - 1
-    told = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "longest": 1.0}
-    return ", ".join(f"{name} {latencies[round(last * q)]:.2f} s" for name, q in told.items())
 
 
 async def run(plan: Plan, folder: Path) -> bool:

@@ -39,6 +39,8 @@ class Program:
     folder: Path
     environ: Mapping[str, str] = attrs.field(factory=dict)
     """Settings, besides the tokens."""
+    entry: tuple[str, ...] = ("-m", "avtomatika_trio")
+    """What Python is to run: the command, or a script in its place."""
     child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -63,7 +65,7 @@ class Program:
         }
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self.child = subprocess.Popen(
-                [sys.executable, "-m", "avtomatika_trio", *self.arguments],
+                [sys.executable, *self.entry, *self.arguments],
                 env=environ,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -108,9 +110,16 @@ class Program:
                 child.stdout.close()
 
 
-def orchestrator(folder: Path, port: int = 0, *, blueprints: str = "kill_blueprints") -> Program:
-    """`avtomatika serve` on a SQLite file in *folder*."""
-    arguments = ["serve", "--storage", f"sqlite:{folder}/e2e.db", "--port", str(port)]
+def orchestrator(
+    folder: Path,
+    port: int = 0,
+    *,
+    blueprints: str = "kill_blueprints",
+    storage: str | None = None,
+) -> Program:
+    """`avtomatika serve` on a *storage*, or else a SQLite file in *folder*."""
+    storage = storage or f"sqlite:{folder}/e2e.db"
+    arguments = ["serve", "--storage", storage, "--port", str(port)]
     return Program("orchestrator", [*arguments, "--blueprints", blueprints, "-o", "json"], folder)
 
 

@@ -119,7 +119,7 @@ def reckon(
         task_ids = {attempt.task_id for attempt in account.attempts}
         noted = sum((begun.pop(task_id, Counter()) for task_id in task_ids), Counter[str]())
         problems += (f"job {account.job.id}: {fault}" for fault in _faults(account, noted))
-        repeats.update(_repeats(account.rows))
+        repeats.update(repeats_of(account.rows))
     problems += (f"task {task_id} was begun, but nobody knows it" for task_id in begun)
     jobs = {id_: it.job for id_, it in by_id.items() if it.job.status is JobStatus.FINISHED}
     return Reckoning(
@@ -140,21 +140,34 @@ def _faults(account: Account, begun: Mapping[str, int]) -> Iterator[str]:
         yield f"has not finished: it is {job.status.value}, {job.error}"
     elif job.result != {"n": account.n}:
         yield f"number {account.n} has the result {job.result}"
-    known = {attempt.wire_id for attempt in account.attempts}
     succeeded, applied = _applied(account)
     if (succeeded, applied) != (1, 1):
         yield f"{succeeded} attempts have succeeded, {applied} results were applied"
+    yield from attempt_faults(account.attempts, account.rows, begun)
+
+
+def attempt_faults(
+    attempts: Sequence[Attempt], rows: Sequence[HistoryRow], begun: Mapping[str, int]
+) -> Iterator[str]:
+    """What is wrong with the attempts at one task.
+
+    Args:
+        attempts: All of them.
+        rows: The history of the task.
+        begun: How often workers have begun each, by wire id.
+    """
+    known = {attempt.wire_id for attempt in attempts}
     for wire_id, times in begun.items():
         if times > 1:
             yield f"attempt {wire_id} was begun {times} times"
         if wire_id not in known:
             yield f"attempt {wire_id} was begun, but never handed out"
-    for attempt in account.attempts:
+    for attempt in attempts:
         if attempt.status is AttemptStatus.SUCCEEDED and attempt.wire_id not in begun:
             yield f"attempt {attempt.wire_id} has succeeded, but was never begun"
-    leases = sum(row.type == "attempt_leased" for row in account.rows)
-    explained = sum(_repeats(account.rows).values())
-    if leases > 1 + explained or leases != len(account.attempts):
+    leases = sum(row.type == "attempt_leased" for row in rows)
+    explained = sum(repeats_of(rows).values())
+    if leases > 1 + explained or leases != len(attempts):
         yield (
             f"{len(known)} attempts were handed out in {leases} leases, "
             f"and {explained} endings explain another"
@@ -167,7 +180,7 @@ def _applied(account: Account) -> tuple[int, int]:
     return succeeded, sum(row.type == "task_finished" for row in account.rows)
 
 
-def _repeats(rows: Iterable[HistoryRow]) -> Counter[str]:
+def repeats_of(rows: Iterable[HistoryRow]) -> Counter[str]:
     """What became of the attempts of one task that were followed by another."""
     repeats: Counter[str] = Counter()
     ended: HistoryRow | None = None
@@ -178,6 +191,7 @@ def _repeats(rows: Iterable[HistoryRow]) -> Counter[str]:
             ended = None
         elif row.type == "attempt_leased" and ended is not None:
             details = ended.details or {}
-            repeats[f"{ended.type}: {details.get('reason') or details.get('error')}"] += 1
+            why = details.get("reason") or (details.get("error") or {}).get("code")
+            repeats[f"{ended.type}: {why}"] += 1
             ended = None
     return repeats

@@ -250,7 +250,7 @@ class Broken(MemoryStorage):
     async def jobs(self, query: Any) -> Any:
         raise RuntimeError("a secret of the implementation")
 
-    async def commit(self, operation: Any) -> Any:
+    async def commit(self, operation: Any, partition: str | None = None) -> Any:
         raise RuntimeError("a secret of the implementation")
 
 
@@ -258,7 +258,7 @@ class Broken(MemoryStorage):
     ("method", "path", "body"),
     [
         ("GET", "/api/v1/jobs", b""),
-        ("POST", "/_worker/tasks/return", b'{"task_ids": []}'),
+        ("POST", "/_worker/tasks/return", b'{"task_ids": ["p00-1"]}'),
     ],
 )
 async def test_a_bug_is_logged_with_its_traceback_and_told_without_details(
@@ -278,13 +278,13 @@ async def test_a_bug_is_logged_with_its_traceback_and_told_without_details(
 class Unavailable(MemoryStorage):
     """A storage that cannot be used."""
 
-    async def commit(self, operation: Any) -> Any:
+    async def commit(self, operation: Any, partition: str | None = None) -> Any:
         raise StorageUnavailable("the disk is full")
 
 
 @pytest.mark.parametrize(
     ("path", "body"),
-    [("/api/v1/jobs/resize", b"{}"), ("/_worker/tasks/return", b'{"task_ids": []}')],
+    [("/api/v1/jobs/resize", b"{}"), ("/_worker/tasks/return", b'{"task_ids": ["p00-1"]}')],
 )
 async def test_a_storage_that_is_away_is_503(path: str, body: bytes) -> None:
     app = create_app(make_context(Unavailable(now=lambda: EPOCH)))

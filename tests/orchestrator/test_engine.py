@@ -430,7 +430,7 @@ async def test_a_handler_that_takes_too_long_is_ended_and_counts_as_one_that_rai
     submit(storage)
     async with engine(storage, one_state(start), handler_timeout_seconds=5):
         job = await final(storage)
-    assert ended_after == [5, 5, 5, 5]
+    assert ended_after == pytest.approx([5, 5, 5, 5])
     assert job.status is JobStatus.QUARANTINED
     assert job.error is not None
     assert "longer than HANDLER_TIMEOUT_SECONDS=5" in job.error.message

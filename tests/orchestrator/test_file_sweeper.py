@@ -304,7 +304,7 @@ async def test_an_outage_of_the_storage_is_survived(
     async with trio.open_nursery() as nursery:
         with monkeypatch.context() as patched:
 
-            async def refuse(operation: Any) -> None:
+            async def refuse(operation: Any, partition: str | None = None) -> None:
                 await trio.lowlevel.checkpoint()
                 raise StorageUnavailable("it is away")
 

@@ -99,5 +99,5 @@ async def test_jobs_whose_time_is_over_are_forgotten(autojump_clock: MockClock) 
     ended = [a_job(f"j{at}", status=JobStatus.FINISHED, updated_at=0) for at in range(50)]
     timers = [Timer(kind=TimerKind.FORGET, subject=job.id, due_at=0) for job in ended]
     await context.storage.commit(put(*ended, *timers, a_job("goes on")))
-    await tick(context)
+    await tick(context, context.storage.partitions[0])
     assert [job.id for job in await context.storage.jobs(JobQuery())] == ["goes on"]

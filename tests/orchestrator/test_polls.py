@@ -17,8 +17,9 @@ from avtomatika_trio._core.ledger import InstanceKind
 from avtomatika_trio._core.rules import Rules
 from avtomatika_trio._core.task import Task, TaskStatus
 from avtomatika_trio.orchestrator._app import create_app
+from avtomatika_trio.orchestrator._hand_outs import take
 from avtomatika_trio.orchestrator._janitor import run_janitor
-from avtomatika_trio.orchestrator._polls import Presence, hand_over, take, wait_for_tasks
+from avtomatika_trio.orchestrator._polls import Presence, hand_over, wait_for_tasks
 from avtomatika_trio.storage import MemoryStorage
 
 OFFER = Offer(instance="i1", poll=1, skills=("k",), most=1)
@@ -34,9 +35,9 @@ class Storage(MemoryStorage):
         self.looks = 0
         self.before_look: Callable[[int], object] = lambda _: None
 
-    async def commit(self, operation: Callable[..., Any]) -> Any:
+    async def commit(self, operation: Callable[..., Any], partition: str | None = None) -> Any:
         await trio.lowlevel.checkpoint()
-        answer = self.run(operation)
+        answer = self.run(operation, partition)
         self.committed += 1
         await trio.sleep(self.commit_seconds)
         return answer

@@ -30,10 +30,10 @@ class Away(MemoryStorage):
         if self.is_away:
             raise StorageUnavailable(AWAY)
 
-    async def commit(self, operation: Callable[..., Any]) -> Any:
+    async def commit(self, operation: Callable[..., Any], partition: str | None = None) -> Any:
         await trio.lowlevel.checkpoint()
         self._check()
-        return await super().commit(operation)
+        return await super().commit(operation, partition)
 
     def __getattribute__(self, name: str) -> Any:
         reads = ("job", "jobs", "job_counts", "tasks", "attempts", "history", "progress")

@@ -11,12 +11,14 @@ from tests.orchestrator.test_polls import OFFER, add_job, recorder, register, ta
 from trio.testing import MockClock
 
 from avtomatika_trio._core import lease
+from avtomatika_trio._core.partitions import ROOT
 from avtomatika_trio._core.rules import Rules
 from avtomatika_trio._core.task import TaskStatus
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator import _unsure
+from avtomatika_trio.orchestrator._hand_outs import give_back, take
 from avtomatika_trio.orchestrator._janitor import run_janitor, tick
-from avtomatika_trio.orchestrator._polls import Presence, give_back, hand_over, take
+from avtomatika_trio.orchestrator._polls import Presence, hand_over
 from avtomatika_trio.storage import MemoryStorage
 
 AWAY = "it went away before it told what became of this"
@@ -30,7 +32,7 @@ class Forgetful(MemoryStorage):
         self.is_away = False
         self.does_it = True
 
-    async def commit(self, operation: Callable[..., Any]) -> Any:
+    async def commit(self, operation: Callable[..., Any], partition: str | None = None) -> Any:
         await trio.lowlevel.checkpoint()
         if self.is_away and not self.does_it:
             raise StorageUnavailable(AWAY)
@@ -73,14 +75,14 @@ async def test_what_was_handed_out_to_nobody_is_queued_again_when_the_storage_is
         await take(context, OFFER)
     assert status_of(storage) is TaskStatus.LEASED
     with pytest.raises(StorageUnavailable):
-        await tick(context)
-    assert context.unsure.some()
+        await tick(context, ROOT)
+    assert context.unsure.some(bool)
 
     storage.is_away = False
     empty_beat(storage)
-    await tick(context)
+    await tick(context, ROOT)
     assert status_of(storage) is TaskStatus.QUEUED
-    assert context.unsure.some() == ()
+    assert context.unsure.some(bool) == ()
     assert len(await take(context, OFFER)) == 1
 
 
@@ -91,9 +93,9 @@ async def test_a_commit_that_did_not_happen_leaves_nothing_to_undo(storage: Forg
         await take(context, OFFER)
     storage.is_away = False
     [hand_out] = await take(context, OFFER)
-    await tick(context)
+    await tick(context, ROOT)
     assert status_of(storage) is TaskStatus.LEASED
-    assert context.unsure.some() == ()
+    assert context.unsure.some(bool) == ()
     assert hand_out.attempt.number == 1
 
 
@@ -108,7 +110,7 @@ async def test_what_could_not_be_given_back_at_once_is_given_back_later(
         await hand_over(context, OFFER, got, Presence(), answer)
     assert status_of(storage) is TaskStatus.LEASED
     storage.is_away = False
-    await tick(context)
+    await tick(context, ROOT)
     assert status_of(storage) is TaskStatus.QUEUED
 
 
@@ -119,7 +121,7 @@ async def test_a_storage_that_hangs_while_something_is_given_back_is_asked_again
     got = await take(context, OFFER)
     commit = storage.commit
 
-    async def hangs(_: Callable[..., Any]) -> Any:
+    async def hangs(_: Callable[..., Any], partition: str | None = None) -> Any:
         await trio.sleep_forever()
 
     storage.commit = hangs  # type: ignore[assignment,method-assign]
@@ -135,6 +137,8 @@ async def test_with_too_many_of_them_nothing_is_handed_out_and_none_is_forgotten
 ) -> None:
     monkeypatch.setattr(_unsure, "MOST_KEPT", 2)
     monkeypatch.setattr(_unsure, "_MOST_PER_COMMIT", 1)
+    for number in range(2, 9):
+        add_job(storage, f"p00-{number}")  # type: ignore[arg-type]
     context = make_context(storage)
     storage.is_away = True
     for _ in range(5):
@@ -143,6 +147,6 @@ async def test_with_too_many_of_them_nothing_is_handed_out_and_none_is_forgotten
     storage.is_away = False
     with pytest.raises(StorageUnavailable, match="not undone yet"):
         await take(context, OFFER)
-    await tick(context)
+    await tick(context, ROOT)
     assert status_of(storage) is TaskStatus.QUEUED
     assert len(await take(context, OFFER)) == 1

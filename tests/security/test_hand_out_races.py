@@ -15,7 +15,7 @@ from avtomatika_trio._core.dispatch import hand_out
 from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._engine import run_engine
-from avtomatika_trio.orchestrator._routes_workers import _report_and_hand_out
+from avtomatika_trio.orchestrator._reports import _report_and_hand_out
 from avtomatika_trio.storage._memory import MemoryStorage
 
 T = TypeVar("T")
@@ -30,11 +30,11 @@ class SlowStorage(MemoryStorage):
         self.begun = trio.Event()
         self.go_on = trio.Event()
 
-    async def commit(self, operation: Callable[[Ledger], T]) -> T:
+    async def commit(self, operation: Callable[[Ledger], T], partition: str | None = None) -> T:
         if self.slow is not None and getattr(operation, "func", None) is self.slow:
             self.begun.set()
             await self.go_on.wait()
-        return await super().commit(operation)
+        return await super().commit(operation, partition)
 
 
 HEADERS = {"X-Worker-ID": "w1", "X-Worker-Token": "dropped"}
@@ -106,11 +106,11 @@ class FailingStorage(MemoryStorage):
 
     failures = 3
 
-    async def commit(self, operation: Callable[[Ledger], T]) -> T:
+    async def commit(self, operation: Callable[[Ledger], T], partition: str | None = None) -> T:
         if getattr(operation, "func", None) is withdraw and self.failures:
             self.failures -= 1
             raise StorageUnavailable("it is away")
-        return await super().commit(operation)
+        return await super().commit(operation, partition)
 
 
 @pytest.mark.parametrize("by_reload", [False, True])

@@ -308,3 +308,29 @@ async def test_a_change_by_an_operation_alone_is_in_the_audit(
         ("w1", "w2"),
     )
     assert last.at > EPOCH - 1
+
+
+async def test_a_storage_that_has_lost_its_last_change_is_followed_back_and_on_again(
+    autojump_clock: MockClock,
+) -> None:
+    """As after a failover: the same generation is given twice, to different sets (rule A3)."""
+    storage = memory()
+    context = make_context(storage)
+    await context.access.open()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(context.access.run, context.rules)
+        before = (await let_in(storage, {"w1": ["token-1"]})).access
+        await trio.sleep(1)
+        await let_in(storage, {"w2": ["token-2"]})
+        await trio.sleep(1)
+        assert context.access.roster.worker("w1") is None
+        await storage.commit(lambda ledger: ledger.put_access(before))
+        await trio.sleep(0.6)
+        assert context.access.roster.worker("w1") is None  # it may have been read too early
+        await trio.sleep(1)
+        assert context.access.roster.worker("w1") is not None
+        await let_in(storage, {"w3": ["token-3"]})  # in the generation that w2 was let in by
+        await trio.sleep(1.1)
+        assert context.access.roster.worker("w3") is not None
+        assert context.access.roster.worker("w2") is None
+        nursery.cancel_scope.cancel()

@@ -77,6 +77,11 @@ class Server:
     def url(self) -> str:
         return f"redis://{HOST}:{self.port}"
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and has not ended since."""
+        return self._process is not None and self._process.poll() is None
+
     def client(self, **options: object) -> "Redis":
         """Plain redis-py, without its retries."""
         retry = Retry(NoBackoff(), 0)

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from tests.storage.redis_servers import Server, start_cluster, start_server
 
-from avtomatika_trio.storage import Storage, open_storage
+from avtomatika_trio.storage import MemoryStorage, Storage, open_storage
 from avtomatika_trio.testing.conformance import (
     AccessPromises,
     ArchivePromises,
-    ClaimPromises,
     CommitPromises,
     DurabilityPromises,
     ForgettingPromises,
     IndexPromises,
     NewsPromises,
+    PartitionPromises,
     QueuePromises,
     ReadPromises,
     SetClock,
@@ -96,7 +96,9 @@ def url_of(
 async def storage(
     request: pytest.FixtureRequest, tmp_path: Path, clock: SetClock
 ) -> AsyncIterator[Storage]:
-    async with open_storage(url_of(request.param, request, tmp_path), now=clock) as opened:
+    async with open_storage(
+        url_of(request.param, request, tmp_path), now=clock, partitions=1
+    ) as opened:
         yield opened
 
 
@@ -132,8 +134,19 @@ class TestNews(NewsPromises):
     pass
 
 
-class TestClaims(ClaimPromises):
-    pass
+class TestPartitions(PartitionPromises):
+    @pytest.fixture(params=["memory", *REDISES])
+    async def storage(
+        self, request: pytest.FixtureRequest, tmp_path: Path, clock: SetClock
+    ) -> AsyncIterator[Storage]:
+        if request.param == "memory":
+            memory = MemoryStorage(clock, partitions=4)
+            memory.ahead = {"p01": 100.0, "p02": -5000.0}
+            yield memory
+            return
+        url = url_of(request.param, request, tmp_path)
+        async with open_storage(url, now=clock, partitions=4) as opened:
+            yield opened
 
 
 class TestArchives(ArchivePromises):
@@ -160,7 +173,9 @@ class TestArchives(ArchivePromises):
     async def storage(
         self, kinds: Sequence[str], request: pytest.FixtureRequest, tmp_path: Path, clock: SetClock
     ) -> AsyncIterator[Storage]:
-        async with open_storage(url_of(kinds[0], request, tmp_path), now=clock) as opened:
+        async with open_storage(
+            url_of(kinds[0], request, tmp_path), now=clock, partitions=1
+        ) as opened:
             yield opened
 
     @pytest.fixture
@@ -168,7 +183,7 @@ class TestArchives(ArchivePromises):
         self, kinds: Sequence[str], request: pytest.FixtureRequest, tmp_path: Path, clock: SetClock
     ) -> AsyncIterator[Storage]:
         url = url_of(kinds[1], request, tmp_path, another=True)
-        async with open_storage(url, now=clock) as opened:
+        async with open_storage(url, now=clock, partitions=1) as opened:
             yield opened
 
 
@@ -184,7 +199,7 @@ class TestDurability(DurabilityPromises):
 
     @pytest.fixture
     async def storage(self, sessions: AsyncExitStack, url: str, clock: SetClock) -> Storage:
-        return await sessions.enter_async_context(open_storage(url, now=clock))
+        return await sessions.enter_async_context(open_storage(url, now=clock, partitions=1))
 
     @pytest.fixture
     def reopen(
@@ -192,6 +207,6 @@ class TestDurability(DurabilityPromises):
     ) -> Callable[[], Awaitable[Storage]]:
         async def close_and_open() -> Storage:
             await sessions.aclose()
-            return await sessions.enter_async_context(open_storage(url, now=clock))
+            return await sessions.enter_async_context(open_storage(url, now=clock, partitions=1))
 
         return close_and_open

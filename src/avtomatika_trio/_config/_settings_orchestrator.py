@@ -109,6 +109,13 @@ class OrchestratorSettings(FileSettings):
         default=0,
         doc="The database on that server.",
     )
+    storage_partitions: int = setting(
+        whole(1, 64),
+        "STORAGE_PARTITIONS",
+        default=64,
+        doc="How many partitions a new storage in Redis gets, over which a Redis Cluster can "
+        "spread it; one that is there keeps those that it has.",
+    )
     storage_url: str = setting(
         STORAGE,
         "STORAGE_URL",

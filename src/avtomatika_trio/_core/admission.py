@@ -108,31 +108,40 @@ def _stored(ledger: Ledger) -> AccessSet:
     return access
 
 
-def withdraw(ledger: Ledger, instances: Iterable[str], rules: Rules) -> int:
+def withdraw(
+    ledger: Ledger,
+    instances: Iterable[str],
+    rules: Rules,
+    known: tuple[Roster, float] | None = None,
+) -> int:
     """Give back what workers hold whose credential is not good any more (rule A4).
 
     Args:
-        ledger: Where.
+        ledger: Where: in the root, or in any other partition.
         instances: Who may be concerned; each is looked at again.
         rules: When an instance is forgotten.
+        known: Who may talk, as the orchestrator knows it, and the root's time, by which
+            credentials end; None = as is stored and now (in the root).
 
     Returns:
         How many attempts were given back.  That counts as nothing, and a worker that is let in
         again in time may have them again.
     """
-    roster = Roster(_stored(ledger))
+    roster, now = known or (Roster(_stored(ledger)), ledger.now)
     count = 0
     for instance_id in instances:
         instance = ledger.instance(instance_id)
         if instance is None:
             continue
-        if roster.lets_in(instance.worker_id, instance.credential, ledger.now):
+        if roster.lets_in(instance.worker_id, instance.credential, now):
             continue
         for attempt in ledger.leased(instance_id):
             if attempts.holder_of(ledger, attempt) is not None:
                 attempts.unclaim(ledger, attempt, "the worker's credential was withdrawn")
                 count += 1
-        if not instance.gone:
+        if not ledger.is_home_of(instance_id):
+            ledger.drop_instance(instance_id)
+        elif not instance.gone:
             forget_at = ledger.now + rules.forget_seconds
             ledger.put_instance(attrs.evolve(instance, gone=True, due_at=forget_at))
     return count
@@ -149,6 +158,14 @@ def spend(ledger: Ledger, client: str, month: str, jobs: int, allowed: int) -> N
     if used + jobs > allowed:
         raise QuotaExceeded(used, allowed)
     ledger.put_usage(Usage(client=client, month=month, jobs=used + jobs))
+
+
+def give_back_spent(ledger: Ledger, client: str, month: str, jobs: int) -> None:
+    """Take back what `spend` has counted for *jobs* that could not be submitted."""
+    usage = ledger.usage(client, month)
+    if usage is not None:
+        left = max(0, usage.jobs - jobs)
+        ledger.put_usage(Usage(client=client, month=month, jobs=left))
 
 
 def issue(ledger: Ledger, tokens: Sequence[IssuedToken]) -> None:

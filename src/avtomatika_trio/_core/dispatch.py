@@ -70,7 +70,12 @@ def lease_seconds(kind: InstanceKind, interval_seconds: float, rules: Rules) -> 
 
 
 def hand_out(
-    ledger: Ledger, offer: Offer, wire_ids: Sequence[str], rules: Rules
+    ledger: Ledger,
+    offer: Offer,
+    wire_ids: Sequence[str],
+    rules: Rules,
+    *,
+    may_take_suspect: bool = True,
 ) -> tuple[HandOut, ...]:
     """Lease up to `offer.most` queued tasks to a worker.
 
@@ -79,28 +84,47 @@ def hand_out(
         offer: Who asks, and for what.
         wire_ids: Fresh random ids, at least `offer.most` of them.
         rules: For the lease.
+        may_take_suspect: Whether it holds no suspect in any other partition (rule L8).
     """
     instance = ledger.instance(offer.instance)
     if instance is None or not may_have_work(instance, offer.poll):
         return ()
-    chosen = _choose(ledger, instance, offer)
+    chosen = _choose(ledger, instance, offer, may_take_suspect=may_take_suspect)
     return tuple(
         _lease(ledger, task, instance, offer.poll, wire_id, rules)
         for task, wire_id in zip(chosen, wire_ids, strict=False)
     )
 
 
-def _choose(ledger: Ledger, instance: Instance, offer: Offer) -> list[Task]:
+def holds_suspect(ledger: Ledger, instance_id: str) -> bool:
+    """Whether a suspect of this partition is leased to that process (rule L8)."""
+    return any(attempt.suspect for attempt in ledger.leased(instance_id))
+
+
+def has_suspect(ledger: Ledger, offer: Offer) -> bool:
+    """Whether there is a suspect that *offer* may be given if it holds no other."""
+    instance = ledger.instance(offer.instance)
+    if instance is None or not may_have_work(instance, offer.poll):
+        return False
+    return bool(_suspects(ledger, instance, offer)) and not holds_suspect(ledger, instance.id)
+
+
+def _suspects(ledger: Ledger, instance: Instance, offer: Offer) -> list[Task]:
+    found: list[Task] = []
+    for skill in dict.fromkeys(offer.skills):
+        found += ledger.queued(skill, Lane.SUSPECT, most=1 + _LOOK_PAST)
+    return [task for task in found if _may_take(ledger, instance, task)]
+
+
+def _choose(
+    ledger: Ledger, instance: Instance, offer: Offer, *, may_take_suspect: bool
+) -> list[Task]:
     """The tasks to hand out: the best of all lanes, and at most one suspect (rule L8)."""
     found: list[Task] = []
-    skills = dict.fromkeys(offer.skills)  # a skill named twice has no tasks twice
-    for skill in skills:
+    for skill in dict.fromkeys(offer.skills):  # a skill named twice has no tasks twice
         found += ledger.queued(skill, Lane.NORMAL, most=offer.most + _LOOK_PAST)
-    suspects: list[Task] = []
-    for skill in skills:
-        suspects += ledger.queued(skill, Lane.SUSPECT, most=1 + _LOOK_PAST)
-    suspects = [task for task in suspects if _may_take(ledger, instance, task)]
-    if suspects and not any(attempt.suspect for attempt in ledger.leased(instance.id)):
+    suspects = _suspects(ledger, instance, offer) if may_take_suspect else []
+    if suspects and not holds_suspect(ledger, instance.id):
         found.append(by_queue_order(suspects)[0])
     return by_queue_order(t for t in found if _may_take(ledger, instance, t))[: offer.most]
 

@@ -3,6 +3,9 @@
 A heartbeat of our own workers names everything that the process holds; whatever else it
 was given comes back at once.  Workers without our extensions ("foreign") are judged by
 patience instead.  The rules' names (H, L, O, R) are those of the docs' page on guarantees.
+
+What a process says is noted in its home, first; then each partition in which it may hold
+something settles that for itself.
 """
 
 from typing import Any
@@ -13,7 +16,13 @@ from avtomatika_trio._core import attempts
 from avtomatika_trio._core.dispatch import lease_seconds, may_have_work
 from avtomatika_trio._core.ledger import Instance, InstanceKind, Ledger, Service
 from avtomatika_trio._core.rules import Rules
-from avtomatika_trio._core.task import Attempt, AttemptStatus
+from avtomatika_trio._core.settling import (
+    NOT_HELD,
+    Beat as Beat,  # noqa: PLC0414 - said to this module
+    BeatAnswer as BeatAnswer,  # noqa: PLC0414
+    settle,
+)
+from avtomatika_trio._core.task import Attempt
 
 
 @attrs.frozen(kw_only=True)
@@ -28,41 +37,6 @@ class Registration:
     said: dict[str, Any]
     credential: str = ""
     """What it has shown, see `Instance.credential`."""
-
-
-@attrs.frozen(kw_only=True)
-class Beat:
-    """A heartbeat."""
-
-    worker_id: str
-    instance: str
-    number: int = 0
-    """Grows by one with each heartbeat of the instance; 0 = not numbered (foreign)."""
-    last_poll: int = 0
-    open_polls: tuple[int, ...] = ()
-    current_tasks: tuple[str, ...] | None = None
-    """Wire ids held; None = says nothing of them (foreign, empty body)."""
-    replaces: tuple[str, ...] = ()
-    """Earlier instances of this worker, found in its spool, that are dead (rule L6)."""
-    blocked_seconds: float = 0.0
-    leaving: bool = False
-    """The process is about to end and has given back what it held."""
-    status: str = "idle"
-    skills: tuple[str, ...] | None = None
-
-
-@attrs.frozen(kw_only=True)
-class BeatAnswer:
-    """What a heartbeat is answered, and what deserves a line in the log."""
-
-    known: bool
-    is_first: bool = False
-    """Whether it is the first one of its instance."""
-    cancel: tuple[str, ...] = ()
-    """Named wire ids that the worker should stop working on."""
-    replaced: tuple[str, ...] = ()
-    """Instances that are now known to be dead; need not be announced again."""
-    notes: tuple[str, ...] = ()
 
 
 def register(ledger: Ledger, said: Registration, rules: Rules) -> Instance:
@@ -86,152 +60,71 @@ def register(ledger: Ledger, said: Registration, rules: Rules) -> Instance:
         beat=0 if old is None else old.beat,
         last_poll=0 if old is None else old.last_poll,
         open_polls=() if old is None else old.open_polls,
+        held=() if old is None else old.held,
     )
     ledger.put_instance(instance)
     return instance
 
 
 def heartbeat(ledger: Ledger, beat: Beat, rules: Rules) -> BeatAnswer:
-    """Renew and reconcile what the sender holds."""
-    instance = ledger.instance(beat.instance)
-    if instance is None or instance.worker_id != beat.worker_id:
+    """Note, in the home of the sender, what it says; renew and reconcile what it holds there."""
+    old = ledger.instance(beat.instance)
+    if old is None or old.worker_id != beat.worker_id:
         return BeatAnswer(known=False)
-    if instance.kind is InstanceKind.FOREIGN:
-        return _foreign_heartbeat(ledger, instance, beat, rules)
-    if beat.number <= instance.beat:
-        return BeatAnswer(known=True)  # a late one: a newer one has already told more
-    return _our_heartbeat(ledger, instance, beat, rules)
-
-
-def _our_heartbeat(ledger: Ledger, old: Instance, beat: Beat, rules: Rules) -> BeatAnswer:
-    now = ledger.now
-    until = now + rules.lease_for(old.interval_seconds)
+    if old.kind is InstanceKind.OURS and beat.number <= old.beat:
+        return BeatAnswer(known=True, is_late=True)
+    instance = _as_told(old, beat, ledger.now, rules)
+    ledger.put_instance(instance)
     notes: list[str] = []
-    if old.replaced_by is not None:
+    if old.kind is InstanceKind.OURS and old.replaced_by is not None:
         notes.append(
             f"instance {old.id} of worker {old.worker_id} is alive, though {old.replaced_by}"
             " said that it had replaced it: is one spool or machine image used twice?"
         )
-    blocked = beat.blocked_seconds >= old.interval_seconds
-    lost_in_thought = beat.blocked_seconds >= rules.blocked_loop_seconds
-    instance = attrs.evolve(
+    is_first = old.kind is InstanceKind.OURS and old.beat == 0
+    return attrs.evolve(settle(ledger, instance, beat, rules, notes), is_first=is_first)
+
+
+def reconcile(ledger: Ledger, beat: Beat, rules: Rules) -> BeatAnswer:
+    """Renew and reconcile what the sender holds in a partition that is not its home.
+
+    To be called after `heartbeat`; nothing is done if the home has heard a newer one.
+    """
+    old = ledger.instance(beat.instance)
+    if old is None or old.worker_id != beat.worker_id:
+        return BeatAnswer(known=False)
+    if old.kind is InstanceKind.OURS and beat.number < old.beat:
+        return BeatAnswer(known=True, is_late=True)
+    return settle(ledger, _as_told(old, beat, ledger.now, rules), beat, rules, [])
+
+
+def _as_told(old: Instance, beat: Beat, now: float, rules: Rules) -> Instance:
+    """The record of an instance after *beat*."""
+    ours = old.kind is InstanceKind.OURS
+    until = now + lease_seconds(old.kind, old.interval_seconds, rules)
+    held = (beat.current_tasks if beat.held is None else beat.held) or ()
+    told = attrs.evolve(
         old,
         seen_at=now,
-        lease_until=until,
+        lease_until=until if ours or beat.current_tasks is None else old.lease_until,
         due_at=until,
+        gone=beat.leaving,
+        current_tasks=len(held),
+        status=beat.status,
+        skills=old.skills if beat.skills is None else beat.skills,
+    )
+    if not ours:
+        return told
+    blocked = beat.blocked_seconds >= old.interval_seconds
+    return attrs.evolve(
+        told,
         beat=beat.number,
         last_poll=max(old.last_poll, beat.last_poll),
         open_polls=beat.open_polls,
         blocked_since=now - beat.blocked_seconds if blocked else None,
         replaced_by=None,
-        gone=beat.leaving,
-        current_tasks=len(beat.current_tasks or ()),
-        status=beat.status,
-        skills=old.skills if beat.skills is None else beat.skills,
+        held=held,
     )
-    ledger.put_instance(instance)
-    named = frozenset(beat.current_tasks or ())
-    replaced = _replace(ledger, instance, beat.replaces, named, rules)
-    for attempt in ledger.leased(instance.id):
-        if lost_in_thought:
-            attempts.lose(ledger, attempt, rules, "the worker's event loop stands still")
-        elif attempt.wire_id not in named and not may_have_work(instance, attempt.poll):
-            attempts.unclaim(ledger, attempt, "the worker does not hold it")
-    cancel = [] if lost_in_thought else _retake_or_cancel(ledger, instance, named, until, notes)
-    return BeatAnswer(
-        known=True,
-        is_first=old.beat == 0,
-        cancel=tuple(cancel),
-        replaced=replaced,
-        notes=tuple(notes),
-    )
-
-
-def _replace(
-    ledger: Ledger,
-    instance: Instance,
-    replaces: tuple[str, ...],
-    named: frozenset[str],
-    rules: Rules,
-) -> tuple[str, ...]:
-    """Bury earlier instances of the same worker: what they held and nobody names is lost."""
-    for dead_id in replaces:
-        dead = ledger.instance(dead_id)
-        if dead is None or dead.worker_id != instance.worker_id or dead_id == instance.id:
-            continue  # never heard of here (another cluster's): nothing to bury, acknowledged
-        for attempt in ledger.leased(dead_id):
-            if attempts.holder_of(ledger, attempt) is None:
-                continue  # its job has ended with one that was lost before it
-            if attempt.wire_id in named:
-                poll = attempts.poll_of(attempt, instance.id)
-                moved = attrs.evolve(attempt, instance=instance.id, poll=poll)
-                ledger.put_attempt(moved)
-            else:
-                attempts.lose(ledger, attempt, rules, "the worker process died")
-        forget_at = ledger.now + rules.forget_seconds
-        buried = attrs.evolve(dead, gone=True, replaced_by=instance.id, due_at=forget_at)
-        ledger.put_instance(buried)
-    return replaces
-
-
-def _retake_or_cancel(
-    ledger: Ledger, instance: Instance, named: frozenset[str], until: float, notes: list[str]
-) -> list[str]:
-    """Settle named attempts that are not leased to the sender; returns those to cancel."""
-    cancel: list[str] = []
-    for wire_id in sorted(named):
-        attempt = ledger.attempt(wire_id)
-        if attempt is None:
-            continue  # another cluster's
-        mine = _is_or_inherited(ledger, attempt, instance)
-        if mine and attempt.status is AttemptStatus.LEASED:
-            continue
-        if mine and attempts.may_retake(ledger, attempt):
-            attempts.retake(ledger, attempt, instance.id, until)
-            notes.append(f"attempt {wire_id} was believed lost and is held by {instance.id}")
-        else:
-            cancel.append(wire_id)
-    return cancel
-
-
-def _is_or_inherited(ledger: Ledger, attempt: Attempt, instance: Instance) -> bool:
-    if attempt.instance == instance.id:
-        return True
-    holder = ledger.instance(attempt.instance)
-    return holder is not None and holder.replaced_by == instance.id
-
-
-def _foreign_heartbeat(ledger: Ledger, old: Instance, beat: Beat, rules: Rules) -> BeatAnswer:
-    now = ledger.now
-    until = now + rules.foreign_lease_seconds
-    says_nothing = beat.current_tasks is None
-    ledger.put_instance(
-        attrs.evolve(
-            old,
-            seen_at=now,
-            lease_until=until if says_nothing else old.lease_until,
-            due_at=until,
-            gone=beat.leaving,
-            current_tasks=len(beat.current_tasks or ()),
-            status=beat.status,
-            skills=old.skills if beat.skills is None else beat.skills,
-        )
-    )
-    if says_nothing:
-        return BeatAnswer(known=True)
-    named = frozenset(beat.current_tasks or ())
-    for attempt in ledger.leased(old.id):
-        if attempts.holder_of(ledger, attempt) is None:
-            continue  # its job has ended with one that was lost before it
-        if attempt.wire_id in named:
-            ledger.put_attempt(attrs.evolve(attempt, lease_until=until, missed_at=None))
-        elif attempt.missed_at is None:
-            ledger.put_attempt(attrs.evolve(attempt, missed_at=now))
-        elif now - attempt.missed_at >= 2 * old.interval_seconds:
-            attempts.lose(ledger, attempt, rules, "the worker does not name it any more")
-    notes: list[str] = []
-    cancel = _retake_or_cancel(ledger, old, named, until, notes)
-    return BeatAnswer(known=True, cancel=tuple(cancel), notes=tuple(notes))
 
 
 def take_back(
@@ -325,11 +218,38 @@ def _look_at(ledger: Ledger, instance: Instance, not_before: float, rules: Rules
         until = max(attempt.lease_until, instance.lease_until)
         if until <= now:
             attempts.lose(ledger, attempt, rules, "the worker was not heard of")
+        elif _was_never_held(instance, attempt, now):
+            attempts.unclaim(ledger, attempt, NOT_HELD)
         else:
             still.append(until)
+    if ledger.is_home_of(instance.id):
+        _keep_or_forget(ledger, instance, still, rules)
+    elif still:
+        ledger.put_instance(attrs.evolve(instance, due_at=min(still)))
+    else:
+        ledger.drop_instance(instance.id)
+
+
+def _was_never_held(instance: Instance, attempt: Attempt, now: float) -> bool:
+    """Whether a process that lives has told, wherever that was noted, that it has no *attempt*.
+
+    So what an answer that was lost has brought comes back also where no heartbeat looks for it.
+    Of one that is replaced or silent nobody knows what it held since: that is lost in time.
+    """
+    return (
+        instance.kind is InstanceKind.OURS
+        and instance.replaced_by is None
+        and instance.lease_until > now
+        and attempt.wire_id not in instance.held
+        and not may_have_work(instance, attempt.poll)
+    )
+
+
+def _keep_or_forget(ledger: Ledger, instance: Instance, still: list[float], rules: Rules) -> None:
+    """Its time is over: nothing is given to it until it is heard again."""
     forget_at = instance.seen_at + rules.forget_seconds
-    if not still and instance.gone and forget_at <= now:
+    if not still and instance.gone and forget_at <= ledger.now:
         ledger.drop_instance(instance.id)
     else:
-        due_at = min(still, default=max(forget_at, now))
+        due_at = min(still, default=max(forget_at, ledger.now))
         ledger.put_instance(attrs.evolve(instance, gone=True, due_at=due_at))

@@ -80,6 +80,8 @@ class Instance:
     credential: str = ""
     """What it showed when it registered: the hash of a token of its own, `global` or
     `certificate`; empty where nobody asked."""
+    held: tuple[str, ...] = ()
+    """The wire ids, of any partition, that its newest heartbeat has named (ours)."""
 
 
 class TimerKind(StrEnum):
@@ -144,16 +146,25 @@ class Service:
 
 
 class Ledger(Protocol):
-    """The records of a storage, within one atomic commit.
+    """The records of a storage's partition, within one atomic commit.
 
     Reads see the operation's own writes.  Records are immutable; writing one replaces the
     record of the same id.
+
+    The record of a worker process is in the partition that is its *home*, see `is_home_of`;
+    elsewhere it is a *guest*, of which the partition has only the attempts that are leased to
+    it, and a time at which to look at them.
     """
 
     @property
     def now(self) -> float:
-        """The storage's time (Unix seconds): the same throughout an operation, never going back."""
+        """The partition's time (Unix seconds): one throughout an operation, never going back."""
         ...
+
+    def is_home_of(self, instance_id: str) -> bool:
+        """Whether the record of that instance is in this partition; always if it is alone."""
+        del instance_id
+        return True
 
     def job(self, job_id: str) -> Job | None: ...
 
@@ -195,22 +206,40 @@ class Ledger(Protocol):
 
     def attempt(self, wire_id: str) -> Attempt | None: ...
 
-    def put_attempt(self, attempt: Attempt) -> None: ...
+    def put_attempt(self, attempt: Attempt) -> None:
+        """Write *attempt*; one that is leased to a guest is looked at when its lease ends.
 
-    def leased(self, instance_id: str) -> Sequence[Attempt]:
-        """The attempts that are leased to an instance."""
+        (The guest's due time here is then `lease_until` at the latest.)
+        """
         ...
 
-    def instance(self, instance_id: str) -> Instance | None: ...
+    def leased(self, instance_id: str) -> Sequence[Attempt]:
+        """The attempts of this partition that are leased to an instance."""
+        ...
 
-    def put_instance(self, instance: Instance) -> None: ...
+    def instance(self, instance_id: str) -> Instance | None:
+        """The record of an instance; a guest's is that of its home as it is now.
+
+        A guest's times are shifted by how far this partition's clock is ahead of its home's,
+        since times cross partitions only as durations (rule O3).  Nothing sees to it that the
+        home's record is still the same at the commit.
+        """
+        ...
+
+    def put_instance(self, instance: Instance) -> None:
+        """Write *instance*; of a guest only `due_at` counts, as the time to look at it here."""
+        ...
 
     def drop_instance(self, instance_id: str) -> None:
-        """Forget an instance; one that nobody knows is no error."""
+        """Forget an instance (one that nobody knows is no error); a guest's due time here."""
         ...
 
     def due_instances(self, *, most: int) -> Sequence[Instance]:
-        """Instances whose `due_at` has come, earliest first."""
+        """Instances whose `due_at` has come, earliest first.
+
+        And guests whose due time here has come, whatever the `due_at` of their record, which
+        is as `instance` has it.
+        """
         ...
 
     def timer(self, kind: TimerKind, subject: str) -> Timer | None: ...

@@ -135,7 +135,8 @@ async def _serve(settings: OrchestratorSettings, blueprints: Blueprints, *, as_j
 
     async with trio.open_nursery() as watching:
         await watching.start(partial(watch_signals, ending, stop, reload=hang_up))
-        async with open_storage(settings.storage_url) as storage, open_blobs(settings) as blobs:
+        opening = open_storage(settings.storage_url, partitions=settings.storage_partitions)
+        async with opening as storage, open_blobs(settings) as blobs:
             client_token, worker_token, place = _tokens(settings)
             context = create_context(
                 settings,

@@ -28,10 +28,12 @@ from avtomatika_trio._core.access import (
     Roster,
     is_over,
 )
+from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio._core.rules import Rules
 from avtomatika_trio._wire.token_hashes import SALT_BYTES, hash_token, matches
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._credential_files import CredentialFiles
+from avtomatika_trio.orchestrator._partitions import commit_in_all
 from avtomatika_trio.storage._base import Storage
 
 logger = logging.getLogger(__name__)
@@ -92,6 +94,8 @@ class Access:
         self._client_hash = "" if not client_token else hash_token(client_token, salt)
         self._worker_hash = "" if not worker_token else hash_token(worker_token, salt)
         self._sessions: set[Session] = set()
+        self._older: AccessSet | None = None
+        """What was found at the last look, where that was older than what is known."""
         self._is_settled = True
         """Whether nobody holds anything who is not let in any more."""
         self._next_end = inf
@@ -257,13 +261,24 @@ class Access:
         while True:
             await trio.sleep(LOOK_SECONDS)
             try:
-                access = await self._storage.access()
-                is_news = access is not None and access.generation > self._generation
+                access = self._or_known(await self._storage.access())
+                is_news = access is not None and access != self._roster.access
                 is_due = is_news or self.now() >= self._next_end or not self._is_settled
                 if access is not None and is_due:
                     await self._follow(access, rules)
             except StorageUnavailable as exc:
                 logger.debug("credentials stay as they are known: %s", exc)
+
+    def _or_known(self, stored: AccessSet | None) -> AccessSet | None:
+        """*stored*, unless it is older than what is known here.
+
+        Then it may just have been read before the last change.  Seen twice it is what counts: a
+        storage that lost its last writes has gone back, and so does everyone.
+        """
+        if stored is None or stored.generation > self._roster.access.generation:
+            return stored
+        seen_before, self._older = stored == self._older, stored
+        return stored if seen_before else self._roster.access
 
     async def _follow_or_later(self, access: AccessSet, rules: Rules) -> None:
         """As `_follow`; what the storage cannot do now, `run` does."""
@@ -275,7 +290,7 @@ class Access:
     async def _follow(self, access: AccessSet, rules: Rules) -> None:
         """Go by *access*, and see to it that nobody keeps what it does not allow."""
         self._is_settled = False
-        if access.generation > self._generation:
+        if access != self._roster.access:
             self._take_over(access)
         # Of one moment: what expires while the storage is asked is due at the next look.
         roster, now = self._roster, self.now()
@@ -290,13 +305,30 @@ class Access:
             if not it.gone and not roster.lets_in(it.worker_id, it.credential, now)
         ]
         if out:
-            operation = partial(admission.withdraw, instances=out, rules=rules)
-            count = await self._storage.commit(operation)
+            count = await self._withdraw(out, (roster, now), rules)
             logger.info("%d attempts of %d processes were withdrawn", count, len(out))
         self._is_settled = True
 
+    async def _withdraw(self, out: list[str], known: tuple[Roster, float], rules: Rules) -> int:
+        """Give back what those processes hold, wherever it is; returns how much that was.
+
+        Their homes are told first: from then on they are handed nothing.
+        """
+        storage = self._storage
+        if len(storage.partitions) == 1:
+            return await storage.commit(partial(admission.withdraw, instances=out, rules=rules))
+        count = 0
+        for at_home in (True, False):
+            operations: dict[str, Callable[[Ledger], int]] = {}
+            for partition in storage.partitions:
+                some = [it for it in out if (storage.home_of(it) == partition) is at_home]
+                operations[partition] = partial(
+                    admission.withdraw, instances=some, rules=rules, known=known
+                )
+            count += sum((await commit_in_all(storage, operations)).values())
+        return count
+
     def _take_over(self, access: AccessSet) -> None:
-        self._generation = access.generation
         self._roster = Roster(access)
         # By worker id ("" for clients, the hash itself for tokens of all) and token.
         self._verified: dict[tuple[str, str], str] = {}

@@ -3,6 +3,7 @@
 import random
 import secrets
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Protocol
@@ -22,9 +23,6 @@ from avtomatika_trio.orchestrator._unsure import Unsure
 from avtomatika_trio.orchestrator._wrong_tokens import WrongTokens
 from avtomatika_trio.storage._base import Storage
 
-#: The partition that job ids begin with; a storage with one partition has only this one.
-_PARTITION = "p00"
-
 
 class Chance(Protocol):
     """Where randomness comes from, so that a test can replay it."""
@@ -33,11 +31,15 @@ class Chance(Protocol):
         """A number in [-1, 1), for jitter."""
         ...
 
-    def job_id(self) -> str:
-        """Fresh; ids made later sort later."""
+    def in_any_order(self, names: Sequence[str]) -> Sequence[str]:
+        """*names*, shuffled."""
         ...
 
-    def wire_id(self) -> str:
+    def job_id(self, partition: str) -> str:
+        """Fresh, of a job in *partition*; ids made later sort later."""
+        ...
+
+    def wire_id(self, partition: str) -> str:
         """Fresh and not to be guessed; ids made later sort later."""
         ...
 
@@ -51,11 +53,14 @@ class SystemChance:
     def noise(self) -> float:
         return random.uniform(-1, 1)  # noqa: S311 - jitter is no secret
 
-    def job_id(self) -> str:
-        return f"{_PARTITION}-{self._later()}{secrets.token_hex(6)}"
+    def in_any_order(self, names: Sequence[str]) -> Sequence[str]:
+        return random.sample(names, len(names))  # nobody gains by guessing
 
-    def wire_id(self) -> str:
-        return f"{_PARTITION}-task-{self._later()}{secrets.token_hex(12)}"
+    def job_id(self, partition: str) -> str:
+        return f"{partition}-{self._later()}{secrets.token_hex(6)}"
+
+    def wire_id(self, partition: str) -> str:
+        return f"{partition}-task-{self._later()}{secrets.token_hex(12)}"
 
     def _later(self) -> str:
         """Milliseconds and a counter within them: sorts by time as a UUIDv7 does.

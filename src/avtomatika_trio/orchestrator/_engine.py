@@ -56,7 +56,7 @@ _PAUSE_SECONDS = 1.0
 
 async def run_engine(context: Context) -> NoReturn:
     """Advance jobs until cancelled; survives an outage of the storage, and nothing else."""
-    owner = context.chance.wire_id()
+    owner = context.chance.wire_id(context.storage.partitions[0])
     steps_free = trio.Semaphore(STEPS_AT_A_TIME)
     threads = trio.CapacityLimiter(_THREADS)
     left: set[str] = set()
@@ -119,7 +119,7 @@ async def _run_step(
             rules=context.rules,
             noise=context.chance.noise(),
         )
-        await context.storage.commit(operation)
+        await context.storage.commit(operation, context.storage.partition_of(job.id))
     except StaleRevision:
         context.storage.settle_claim(job)  # it was cancelled, or another run was faster
     except StorageUnavailable as exc:

@@ -7,6 +7,7 @@ the same time.  What fails is tried again later, and keeps nothing else waiting.
 import logging
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 
 import trio
 
@@ -16,6 +17,7 @@ from avtomatika_trio.blobs import Blobs, Location, Unfinished
 from avtomatika_trio.errors import BlobError, StorageUnavailable
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._file_names import ALL_JOBS, folder_of
+from avtomatika_trio.orchestrator._partitions import commit_in_all
 
 logger = logging.getLogger(__name__)
 
@@ -65,13 +67,26 @@ async def remove_files(context: Context, blobs: Blobs) -> bool:
     """Remove the files of some of the jobs that are due; whether there may be more at once.
 
     Raises:
-        StorageUnavailable: it is not known whose files are due, or not noted that they are
-            gone, which they may be.
+        StorageUnavailable: in some partition it is not known whose files are due, or not noted
+            that they are gone, which they may be.
     """
+    more = False
+    error: StorageUnavailable | None = None
+    for partition in context.storage.partitions:
+        try:
+            more |= await _remove_files_of(context, blobs, partition)
+        except StorageUnavailable as exc:
+            error = exc
+    if error is not None:
+        raise error
+    return more
+
+
+async def _remove_files_of(context: Context, blobs: Blobs, partition: str) -> bool:
     retention = context.rules.files_retention_seconds
     assert retention is not None, "else files stay"
     operation = partial(files.take_due, most=_AT_A_TIME, retention_seconds=retention)
-    job_ids = await context.storage.commit(operation)
+    job_ids = await context.storage.commit(operation, partition)
     removed: list[str] = []
 
     async def remove(job_id: str) -> None:
@@ -89,7 +104,7 @@ async def remove_files(context: Context, blobs: Blobs) -> bool:
         for job_id in job_ids:
             nursery.start_soon(remove, job_id)
     if removed:
-        await context.storage.commit(partial(_were_removed, job_ids=removed))
+        await context.storage.commit(partial(_were_removed, job_ids=removed), partition)
     return len(removed) == _AT_A_TIME
 
 
@@ -106,7 +121,13 @@ async def abort_uploads(context: Context, blobs: Blobs) -> int:
         StorageUnavailable: it is not known whose they are.
     """
     found = await blobs.unfinished(Location(blobs.bucket, ALL_JOBS))
-    abandoned = await context.storage.commit(partial(_abandoned, found=found)) if found else []
+    by_partition: dict[str, list[Unfinished]] = {}
+    for upload in found:
+        partition = context.storage.partition_of(_pending(upload).job_id)
+        by_partition.setdefault(partition, []).append(upload)
+    operations = {it: partial(_abandoned, found=some) for it, some in by_partition.items()}
+    answers = await commit_in_all(context.storage, operations) if operations else {}
+    abandoned = list(chain.from_iterable(answers.values()))
     for upload in abandoned:
         try:
             await blobs.abort(upload)

@@ -99,7 +99,9 @@ class Orchestrator:
         )
         try:
             async with (
-                open_storage(self._settings.storage_url) as storage,
+                open_storage(
+                    self._settings.storage_url, partitions=self._settings.storage_partitions
+                ) as storage,
                 open_blobs(self._settings) as blobs,
             ):
                 context = create_context(

@@ -39,40 +39,69 @@ _UNSURE = "the storage was away when it was handed out, and no answer was sent"
 
 
 async def run_janitor(context: Context) -> NoReturn:
-    """Tick until cancelled; survives an outage of the storage, and nothing else."""
-    await _begin(context)
-    while True:
-        try:
-            await tick(context)
-        except StorageUnavailable as exc:
-            logger.warning("leases and timers must wait: %s", exc)
-        await trio.sleep(TICK_SECONDS)
+    """Tick until cancelled; survives an outage of the storage, and nothing else.
+
+    Each partition is looked after on its own: one that is not available, or slow, keeps no
+    other waiting.
+    """
+    async with trio.open_nursery() as nursery:
+        busy = set(context.storage.partitions)
+        for partition in context.storage.partitions:
+            nursery.start_soon(_begin, context, partition, busy)
+        while True:
+            try:
+                due = await context.storage.due_partitions()
+            except StorageUnavailable as exc:
+                logger.warning("leases and timers must wait: %s", exc)
+                due = ()
+            for partition in due:
+                if partition not in busy:
+                    busy.add(partition)
+                    nursery.start_soon(_look_after, context, partition, busy)
+            await trio.sleep(TICK_SECONDS)
+    raise AssertionError  # the loop above does not end
 
 
-async def _begin(context: Context) -> None:
+async def _begin(context: Context, partition: str, busy: set[str]) -> None:
     """Give every lease its full time again, unless another orchestrator serves (rule O1)."""
+    storage = context.storage
     while True:
         try:
-            seen = await context.storage.commit(lease.last_served)
-            if context.storage.is_shared:
+            seen = await storage.commit(lease.last_served, partition)
+            if storage.is_shared:
                 await trio.sleep(OBSERVE_SECONDS)
-            await context.storage.commit(partial(lease.begin_serving, seen=seen))
+            await storage.commit(partial(lease.begin_serving, seen=seen), partition)
         except StorageUnavailable as exc:
             logger.warning("leases and timers must wait: %s", exc)
             await trio.sleep(TICK_SECONDS)
         else:
-            return
+            break
+    await _look_after(context, partition, busy)
 
 
-async def tick(context: Context) -> None:
+async def _look_after(context: Context, partition: str, busy: set[str]) -> None:
+    try:
+        await tick(context, partition)
+    except StorageUnavailable as exc:
+        logger.warning("leases and timers must wait: %s", exc)
+    busy.discard(partition)
+
+
+async def tick(context: Context, partition: str) -> None:
     """Do everything that is due now."""
-    while wire_ids := context.unsure.some():
-        await context.storage.commit(partial(lease.unhand, wire_ids=wire_ids, reason=_UNSURE))
+    is_here = partial(_is_in, context, partition)
+    while wire_ids := context.unsure.some(is_here):
+        operation = partial(lease.unhand, wire_ids=wire_ids, reason=_UNSURE)
+        await context.storage.commit(operation, partition)
         context.unsure.forget(wire_ids)
     more = True
     while more:
-        operation = partial(_tick, context=context, noise=context.chance.noise())
-        more = await context.storage.commit(operation)
+        ticking = partial(_tick, context=context, noise=context.chance.noise())
+        more = await context.storage.commit(ticking, partition)
+
+
+def _is_in(context: Context, partition: str, wire_id: str) -> bool:
+    return context.storage.partition_of(wire_id) == partition
 
 
 def _tick(ledger: Ledger, context: Context, noise: float) -> bool:

@@ -6,25 +6,18 @@ if not, the tasks go back (rules H3, H4).  After the first byte only the worker'
 knows what arrived.
 """
 
-import logging
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable
 
 import attrs
 import trio
 
-from avtomatika_trio._core import dispatch, lease
+from avtomatika_trio._core import dispatch
 from avtomatika_trio._core.dispatch import HandOut, Offer
-from avtomatika_trio._wire.messages import MOST_PER_REQUEST
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._exchange import ClientGone
+from avtomatika_trio.orchestrator._hand_outs import give_back, take
 from avtomatika_trio.orchestrator._http import Receive
-
-logger = logging.getLogger(__name__)
-
-#: How long giving back may take when the request itself is being cancelled.
-_GIVE_BACK_SECONDS = 5.0
 
 
 @attrs.define
@@ -64,7 +57,7 @@ async def wait_for_tasks(
         watchers.start_soon(context.end_when_draining, waiting)
         try:
             with waiting, context.storage.queue_news(offer.skills) as news:
-                if context.storage.may_have_queued(offer.skills):
+                if context.storage.partitions_with(offer.skills):
                     got = await take(context, offer)
                 while not got:
                     await news.wait()
@@ -75,29 +68,6 @@ async def wait_for_tasks(
     if away is not None:
         raise away
     return got
-
-
-async def take(context: Context, offer: Offer) -> tuple[HandOut, ...]:
-    """Lease what there is now."""
-    if not offer.skills or offer.most < 1:
-        return ()
-    wire_ids = fresh_wire_ids(context, offer.most)
-    operation = partial(
-        dispatch.hand_out,
-        offer=offer,
-        wire_ids=wire_ids,
-        rules=context.rules,
-    )
-    got: tuple[HandOut, ...] = ()
-    # A commit under way is known of, whoever left.
-    with trio.CancelScope(shield=True), context.unsure.unless_known(wire_ids):
-        got = await context.storage.commit(operation)
-    return got  # noqa: RET504 - to mypy a scope may swallow what is raised in it
-
-
-def fresh_wire_ids(context: Context, most: int) -> Sequence[str]:
-    """Ids for up to *most* attempts."""
-    return [context.chance.wire_id() for _ in range(min(most, MOST_PER_REQUEST))]
 
 
 async def hand_over(
@@ -113,6 +83,9 @@ async def hand_over(
     """
     kept = got
     try:
+        # This look at the home comes after the commits.  Where they were in other partitions,
+        # the home's record was read without a check, and a heartbeat, a goodbye or a burial may
+        # have been committed there meanwhile: what it could not find yet goes back here.
         instance = await context.storage.instance(offer.instance) if got else None
         if presence.gone:
             return
@@ -127,18 +100,3 @@ async def hand_over(
             raise
     finally:
         await give_back(context, kept, "the worker went away before it was answered")
-
-
-async def give_back(context: Context, unread: tuple[HandOut, ...], reason: str) -> None:
-    """Queue again what was handed out and will not be sent."""
-    if not unread:
-        return
-    wire_ids = tuple(hand_out.attempt.wire_id for hand_out in unread)
-    with trio.move_on_after(_GIVE_BACK_SECONDS, shield=True):
-        try:
-            await context.storage.commit(partial(lease.unhand, wire_ids=wire_ids, reason=reason))
-        except StorageUnavailable as exc:
-            logger.warning("%d tasks could not be given back at once: %s", len(wire_ids), exc)
-        else:
-            return
-    context.unsure.remember(wire_ids)

@@ -14,14 +14,11 @@ from quart import request
 from quart_trio import QuartTrio
 
 from avtomatika_trio._core import steps
-from avtomatika_trio._core.access import AuditRow, Role
-from avtomatika_trio._core.admission import spend
+from avtomatika_trio._core.access import Role
 from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio._core.graph import to_dot, to_json
 from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.json_values import NotJson, copy_json
-from avtomatika_trio._core.ledger import Ledger
-from avtomatika_trio._core.rules import Rules
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION, Submission
 from avtomatika_trio.errors import InvalidMessage, Problem, QuotaExceeded
 from avtomatika_trio.orchestrator import _answers as answers
@@ -39,6 +36,7 @@ from avtomatika_trio.orchestrator._client_request import (
 )
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem
+from avtomatika_trio.orchestrator._job_commits import cancel, count_leases, submit
 from avtomatika_trio.orchestrator._registry import PREFIXES, endpoints_of, prefixes_of
 from avtomatika_trio.orchestrator._routes_admin import AdminRoutes, audit_row
 from avtomatika_trio.orchestrator._routes_files import FileRoutes
@@ -128,17 +126,11 @@ class _Routes:
         return json_answer(accepted[0], HTTPStatus.ACCEPTED, location)
 
     async def _commit_new(self, client: Client, new: list[steps.NewJob]) -> None:
-        """Store *new*, and count them against the client's quota, both or neither."""
+        """Store *new*, and count them against the client's quota."""
         section = client.section
-        if section is None or section.monthly_attempts is None:
-            await self.storage.commit(partial(steps.submit, new=new))
-            return
-        month = self.context.month()
-        operation = partial(
-            _submit_and_spend, new=new, month=month, allowed=section.monthly_attempts
-        )
+        allowed = None if section is None else section.monthly_attempts
         try:
-            await self.storage.commit(operation)
+            await submit(self.context, new, allowed)
         except QuotaExceeded as exc:
             detail = f"{exc}, and these are {len(new)} (monthly_attempts of {client.id!r})"
             headers = {"retry-after": str(self.context.seconds_left_in_month())}
@@ -159,9 +151,10 @@ class _Routes:
         if problems:
             raise InvalidMessage(tuple(problems[:_MOST_PROBLEMS]))
         start = blueprint.start
+        partition = self.context.chance.in_any_order(self.storage.partitions)[0]
         return [
             steps.NewJob(
-                id=self.context.chance.job_id(),
+                id=self.context.chance.job_id(partition),
                 blueprint=blueprint.name,
                 client=client.id,
                 start=start,
@@ -237,10 +230,7 @@ class _Routes:
             raise InvalidMessage((Problem("$.reason", text),))
         job = await owned_job(self.context, client, job_id)
         row = None if job.client == client.id else audit_row(client, "cancel_job", job=job.id)
-        operation = partial(
-            _cancel, job_id=job.id, reason=said.reason, audit=row, rules=self.context.rules
-        )
-        was_final, cancelled = await self.storage.commit(operation)
+        was_final, cancelled = await cancel(self.context, job.id, said.reason, row)
         if was_final:
             raise is_final(cancelled)
         accepted = {"status": "cancellation_request_accepted"}
@@ -279,7 +269,7 @@ class _Routes:
         del client  # workers are everybody's
         instances = await self.storage.instances()
         ids = [instance.id for instance in instances]
-        leases = await self.storage.commit(partial(_count_leases, ids=ids))
+        leases = await count_leases(self.context, ids)
         return json_answer({"workers": answers.workers(instances, leases)})
 
 
@@ -296,26 +286,6 @@ def _whose(client: Client) -> str | None:
         detail = "?client is for operators; others see their own jobs"
         raise HttpProblem(HTTPStatus.FORBIDDEN, "role_missing", detail)
     return None if named == "*" else named
-
-
-def _submit_and_spend(ledger: Ledger, new: list[steps.NewJob], month: str, allowed: int) -> None:
-    spend(ledger, new[0].client, month, len(new), allowed)
-    steps.submit(ledger, new)
-
-
-def _cancel(
-    ledger: Ledger, job_id: str, reason: str, audit: AuditRow | None, rules: Rules
-) -> tuple[bool, Job]:
-    """Whether the job had ended before, and the job."""
-    before = ledger.job(job_id)
-    was_final = before is not None and before.status.is_final
-    if audit is not None and not was_final:
-        ledger.note_for_audit(attrs.evolve(audit, at=ledger.now))
-    return was_final, steps.cancel(ledger, job_id, reason, rules)
-
-
-def _count_leases(ledger: Ledger, ids: list[str]) -> dict[str, int]:
-    return {id_: len(ledger.leased(id_)) for id_ in ids}
 
 
 def _is_news(job: Job, after: int) -> bool:

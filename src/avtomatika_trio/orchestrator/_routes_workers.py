@@ -4,7 +4,6 @@ One pure ASGI callable.  It checks and translates; every rule is an operation of
 """
 
 import logging
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from http import HTTPStatus
@@ -12,14 +11,16 @@ from typing import Any
 
 import trio
 
-from avtomatika_trio._core import lease, results
-from avtomatika_trio._core.dispatch import HandOut, Offer, hand_out
-from avtomatika_trio._core.ledger import Instance, InstanceKind, Ledger, Progress
+from avtomatika_trio._core import lease
+from avtomatika_trio._core.dispatch import HandOut, Offer
+from avtomatika_trio._core.ledger import Instance, InstanceKind
 from avtomatika_trio._wire import messages
 from avtomatika_trio._wire.codec import decode, decode_any
 from avtomatika_trio.errors import InvalidMessage, Problem
 from avtomatika_trio.orchestrator._access import Session
 from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._hand_outs import give_back
+from avtomatika_trio.orchestrator._heartbeats import note_heartbeat
 from avtomatika_trio.orchestrator._http import (
     AsgiApp,
     Disconnected,
@@ -33,14 +34,9 @@ from avtomatika_trio.orchestrator._http import (
     send_nothing,
     send_problem,
 )
-from avtomatika_trio.orchestrator._polls import (
-    Presence,
-    fresh_wire_ids,
-    give_back,
-    hand_over,
-    wait_for_tasks,
-)
+from avtomatika_trio.orchestrator._polls import Presence, hand_over, wait_for_tasks
 from avtomatika_trio.orchestrator._problems import EXPECTED, as_problem
+from avtomatika_trio.orchestrator._reports import note_progress, report, take_back
 from avtomatika_trio.orchestrator._routes_tokens import issue_tokens, refresh_tokens
 from avtomatika_trio.orchestrator._rxon import (
     PREFIX,
@@ -152,7 +148,8 @@ class _Routes:
         )
         rules = self.context.rules
         operation = partial(lease.register, said=registration, rules=rules)
-        await self.context.storage.commit(operation)
+        storage = self.context.storage
+        await storage.commit(operation, storage.home_of(instance_id))
         answer: dict[str, Any] = {"status": "registered", "version": messages.RXON_VERSION}
         if ours:
             lease_seconds = rules.lease_for(interval)
@@ -191,8 +188,7 @@ class _Routes:
             status=said.status,
             skills=None if skills is None else admitted.may_do(skills),
         )
-        operation = partial(lease.heartbeat, beat=beat, rules=self.context.rules)
-        answer = await self.context.storage.commit(operation)
+        answer = await note_heartbeat(self.context, beat)
         if not answer.known:
             raise HttpProblem(HTTPStatus.NOT_FOUND, "worker_not_found", "Worker not found")
         for note in answer.notes:
@@ -299,17 +295,7 @@ class _Routes:
         presence = Presence()
         with self._session(sender, presence.waiting) as session:
             offer = await self._offer(request, sender) if "max_tasks" in request.query else None
-            wire_ids = () if offer is None else fresh_wire_ids(self.context, offer.most)
-            operation = partial(
-                _report_and_hand_out,
-                reports=reports,
-                offer=offer,
-                wire_ids=wire_ids,
-                context=self.context,
-                noise=self.context.chance.noise(),
-            )
-            with trio.CancelScope(shield=True), self.context.unsure.unless_known(wire_ids):
-                answers, got = await self.context.storage.commit(operation)
+            answers, got = await report(self.context, reports, offer)
         if not any(it["status"] == "accepted" for it in answers):
             rates.count("result", sender.worker_id)  # who does work may tell it at any rate
         if not listed:
@@ -331,15 +317,8 @@ class _Routes:
         sender = await self.admit(request, "return")
         said = decode(request.body, messages.Return)
         self.check(request, sender)
-        operation = partial(
-            lease.take_back,
-            worker_id=sender.worker_id,
-            wire_ids=tuple(said.task_ids),
-            unstarted=frozenset(said.unstarted),
-            rules=self.context.rules,
-            noise=self.context.chance.noise(),
-        )
-        return {"status": "returned", "count": await self.context.storage.commit(operation)}
+        count = await take_back(self.context, sender.worker_id, said.task_ids, said.unstarted)
+        return {"status": "returned", "count": count}
 
     async def event(self, request: Request) -> dict[str, Any]:
         admitted = await self.admit(request, "event")
@@ -352,44 +331,11 @@ class _Routes:
         if said.worker_id != sender:
             raise foreign_id(sender, said.worker_id)
         if said.event_type == "progress" and said.target_task_id is not None:
-            operation = partial(
-                _note_progress,
+            await note_progress(
+                self.context,
                 sender=sender,
                 wire_id=said.target_task_id,
                 progress=as_share(said.payload.get("progress")),
                 message=str(said.payload.get("message", ""))[:_LONGEST_MESSAGE],
             )
-            await self.context.storage.commit(operation)
         return {"status": "event_accepted"}
-
-
-def _report_and_hand_out(
-    ledger: Ledger,
-    reports: list[results.Report],
-    offer: Offer | None,
-    wire_ids: Sequence[str],
-    context: Context,
-    noise: float,
-) -> tuple[list[results.Answer], tuple[HandOut, ...]]:
-    """Apply results and hand out the next tasks in one commit."""
-    answers = [results.report(ledger, said, context.rules, noise) for said in reports]
-    got = () if offer is None else hand_out(ledger, offer, wire_ids, context.rules)
-    return answers, got
-
-
-def _note_progress(
-    ledger: Ledger, sender: str, wire_id: str, progress: float | None, message: str
-) -> None:
-    attempt = ledger.attempt(wire_id)
-    if attempt is None or attempt.worker_id != sender or attempt.status != "leased":
-        return
-    ledger.put_progress(
-        Progress(
-            job_id=attempt.job_id,
-            task_id=attempt.task_id,
-            attempt=attempt.number,
-            at=ledger.now,
-            progress=progress,
-            message=message,
-        )
-    )

@@ -6,8 +6,9 @@ do not name tasks would renew such a lease for as long as the worker lives.  So 
 attempts are kept, and given back as soon as the storage can be used.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 from avtomatika_trio.errors import StorageUnavailable
 
@@ -43,9 +44,9 @@ class Unsure:
         """What was handed out with these ids must be given back."""
         self._wire_ids.update(dict.fromkeys(wire_ids))
 
-    def some(self) -> tuple[str, ...]:
-        """As many of them as one commit should give back."""
-        return tuple(self._wire_ids)[:_MOST_PER_COMMIT]
+    def some(self, which: Callable[[str], bool]) -> tuple[str, ...]:
+        """As many of them, for which *which* is true, as one commit should give back."""
+        return tuple(islice(filter(which, self._wire_ids), _MOST_PER_COMMIT))
 
     def forget(self, wire_ids: Sequence[str]) -> None:
         """They were given back."""

@@ -16,9 +16,12 @@ from avtomatika_trio.storage._memory import MemoryStorage as MemoryStorage
 
 __all__ = ["JobQuery", "MemoryStorage", "NumberedRow", "Storage", "Waiter", "open_storage"]
 
+#: How many partitions a new storage in Redis gets unless somebody says otherwise.
+DEFAULT_PARTITIONS = 64
+
 
 def open_storage(
-    url: str, *, now: Clock | None = None, partitions: int = 1
+    url: str, *, now: Clock | None = None, partitions: int = DEFAULT_PARTITIONS
 ) -> AbstractAsyncContextManager[Storage]:
     """Open the storage that *url* names.
 

@@ -56,7 +56,12 @@ class Waiter(Protocol):
 class Storage(Protocol):
     """Remembers jobs, tasks, leases, timers and history.
 
-    Every method may raise `StorageUnavailable`.
+    It consists of partitions, and one commit can touch only one of them: a job with all that
+    belongs to it is in the one that its id begins with, the record of a worker process in its
+    home; who may talk, and what clients have used, is in the root.
+
+    Every method that waits may raise `StorageUnavailable`, also because just one of the
+    partitions cannot be reached.
     """
 
     @property
@@ -74,19 +79,35 @@ class Storage(Protocol):
         """Why it cannot be used at present, for people; None = it could, last time."""
         ...
 
+    @property
+    def partitions(self) -> Sequence[str]:
+        """Names of the partitions, the root first."""
+        ...
+
+    def partition_of(self, identifier: str) -> str:
+        """Where the job, the task or the attempt with that id is; see `_core.partitions`."""
+        ...
+
+    def home_of(self, instance_id: str) -> str:
+        """Where the record of that worker process is; see `_core.partitions`."""
+        ...
+
     def now(self) -> float:
-        """The storage's time (Unix seconds), which never goes back.
+        """The root's time (Unix seconds), which never goes back.
 
         When the host's time is set back, this one goes on from where it was.
         """
         ...
 
-    async def commit(self, operation: Callable[[Ledger], T]) -> T:
-        """Run *operation* in one atomic step and return its answer once that is durable.
+    async def commit(self, operation: Callable[[Ledger], T], partition: str | None = None) -> T:
+        """Run *operation* on *partition* (None = the root) in one atomic step.
+
+        It returns the answer of the operation once that is durable.
 
         * All of its writes happen, or (if it raises) none; what it raises comes out here
           and does not disturb the operations that are committed together with it.
-        * Operations are serialised: each sees the complete writes of those before it.
+        * Operations on a partition are serialised: each sees the complete writes of those
+          before it.
         * Once submitted it is carried through: a cancelled caller does not learn the answer,
           but the step is whole.  A caller that must know awaits under a shield.
         * It may be called more than once (and its earlier writes undone), so it must be a
@@ -185,11 +206,34 @@ class Storage(Protocol):
         """
         ...
 
-    def may_have_queued(self, skills: Sequence[str]) -> bool:
-        """False only if nothing of *skills* is queued: then `queue_news` tells when there is.
+    def partitions_with(self, skills: Sequence[str]) -> Sequence[str]:
+        """Partitions in which tasks of any of *skills* may be queued.
 
-        Spares a parked poll the look that it would take in vain.
+        None only if nothing of them is queued anywhere: then `queue_news` tells when there is.
+        Spares a parked poll the looks that it would take in vain.
         """
+        ...
+
+    async def due_partitions(self) -> Sequence[str]:
+        """Where something may be due, or the service must be noted; cheap, since often asked."""
+        ...
+
+    async def holdings(self, instance_id: str) -> Sequence[str]:
+        """In which partitions, besides its home, attempts may be leased to an instance.
+
+        A hint: to lose it costs time, never a task.
+        """
+        ...
+
+    def note_holding(self, instance_id: str, partition: str) -> None:
+        """Before something of *partition* is leased to an instance with another home.
+
+        Never fails, and does not wait.
+        """
+        ...
+
+    def drop_holding(self, instance_id: str, partition: str) -> None:
+        """Nothing of *partition* is leased to the instance any more.  Never fails."""
         ...
 
     def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[Waiter]:

@@ -5,8 +5,9 @@ jobs but the records themselves.  Tests in virtual time use it, since it has no 
 """
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import TypeVar
 
 import trio
@@ -14,11 +15,13 @@ import trio
 from avtomatika_trio._core.access import AccessSet
 from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.ledger import Instance, Ledger, Progress
-from avtomatika_trio._core.task import Attempt, Task, TaskStatus
+from avtomatika_trio._core.partitions import names
+from avtomatika_trio._core.task import Attempt, Lane, Task, TaskStatus
 from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow
 from avtomatika_trio.storage._clock import Clock, RisingClock
 from avtomatika_trio.storage._memory_export import all_records
 from avtomatika_trio.storage._memory_ledger import MemoryLedger, Records
+from avtomatika_trio.storage._partitions import Holdings, Partitioned
 from avtomatika_trio.storage._records import StorageFacts, StoredRecord, facts_of, in_batches
 from avtomatika_trio.storage._restore import put_as_they_are
 from avtomatika_trio.storage._signals import Signalling
@@ -29,27 +32,38 @@ T = TypeVar("T")
 SCHEMA_VERSION = 1
 
 
-class MemoryStorage(Signalling):
+class MemoryStorage(Partitioned, Signalling):
     """A `Storage` in memory.
 
     Args:
         now: The time, as Unix seconds; it may jump, but what is read here never goes back.
         cluster_id: None draws one.
+        partitions: How many partitions it has.
     """
 
-    def __init__(self, now: Clock, cluster_id: str | None = None) -> None:
+    def __init__(self, now: Clock, cluster_id: str | None = None, partitions: int = 1) -> None:
         self.cluster_id = cluster_id or secrets.token_hex(8)
         self.is_shared = True
+        self.partitions: Sequence[str] = names(partitions)
+        self.ahead: dict[str, float] = {}
+        """By how much the clocks of partitions are ahead of the root's; for tests."""
         self._clock = RisingClock(now)
-        self._records = Records()
+        self._divided = {name: Records() for name in self.partitions}
+        self._records = self._divided[self.partitions[0]]
+        self._holdings = Holdings()
         super().__init__()
 
     def now(self) -> float:
         return self._clock.now()
 
-    def run(self, operation: Callable[[Ledger], T]) -> T:
+    def run(self, operation: Callable[[Ledger], T], partition: str | None = None) -> T:
         """Commit *operation* without a loop; for tests that have none."""
-        ledger = MemoryLedger(self._records, self.now())
+        now = self.now()
+        ledger = MemoryLedger(
+            self._divided,
+            self.partitions[0] if partition is None else partition,
+            lambda name: now + self.ahead.get(name, 0.0),
+        )
         try:
             answer = operation(ledger)
         except BaseException:
@@ -58,59 +72,69 @@ class MemoryStorage(Signalling):
         ledger.news.tell(self._signals)
         return answer
 
-    async def commit(self, operation: Callable[[Ledger], T]) -> T:
+    async def commit(self, operation: Callable[[Ledger], T], partition: str | None = None) -> T:
         await trio.lowlevel.checkpoint()
-        return self.run(operation)
+        return self.run(operation, partition)
+
+    def _of(self, job_id: str) -> Records:
+        return self._divided[self.partition_of(job_id)]
 
     async def job(self, job_id: str) -> Job | None:
         await trio.lowlevel.checkpoint()
-        return self._records.jobs.get(job_id)
+        return self._of(job_id).jobs.get(job_id)
 
     async def jobs(self, query: JobQuery) -> Sequence[Job]:
         await trio.lowlevel.checkpoint()
-        wanted = [job for job in self._records.jobs.values() if _matches(job, query)]
+        wanted = [job for job in self._all_jobs() if _matches(job, query)]
         wanted.sort(key=lambda job: (job.created_at, job.id), reverse=True)
         return wanted[: query.limit]
 
     async def job_counts(self) -> Mapping[JobStatus, int]:
         await trio.lowlevel.checkpoint()
         counts: dict[JobStatus, int] = {}
-        for job in self._records.jobs.values():
+        for job in self._all_jobs():
             counts[job.status] = counts.get(job.status, 0) + 1
         return counts
 
+    def _all_jobs(self) -> Iterator[Job]:
+        return chain.from_iterable(it.jobs.values() for it in self._divided.values())
+
     async def tasks(self, job_id: str, dispatch: int | None = None) -> Sequence[Task]:
         await trio.lowlevel.checkpoint()
-        tasks = [self._records.tasks[it] for it in self._records.tasks_of.get(job_id, ())]
+        records = self._of(job_id)
+        tasks = [records.tasks[it] for it in records.tasks_of.get(job_id, ())]
         wanted = [task for task in tasks if dispatch in (None, task.dispatch)]
         return sorted(wanted, key=lambda task: (task.dispatch, task.branch or 0))
 
     async def attempts(self, job_id: str) -> Sequence[Attempt]:
         await trio.lowlevel.checkpoint()
-        found = [self._records.attempts[it] for it in self._records.attempts_of.get(job_id, ())]
+        records = self._of(job_id)
+        found = [records.attempts[it] for it in records.attempts_of.get(job_id, ())]
         return sorted(found, key=lambda attempt: (attempt.leased_at, attempt.number))
 
     async def history(
         self, job_id: str, *, after: int = 0, limit: int = 1000
     ) -> Sequence[NumberedRow]:
         await trio.lowlevel.checkpoint()
-        numbers = [it for it in self._records.rows_of.get(job_id, ()) if it > after][:limit]
-        return [NumberedRow(number=it, row=self._records.rows[it]) for it in numbers]
+        records = self._of(job_id)
+        numbers = [it for it in records.rows_of.get(job_id, ()) if it > after][:limit]
+        return [NumberedRow(number=it, row=records.rows[it]) for it in numbers]
 
     async def progress(self, job_id: str) -> Sequence[Progress]:
         await trio.lowlevel.checkpoint()
         leased = [task for task in await self.tasks(job_id) if task.status is TaskStatus.LEASED]
-        said = self._records.progress.get(job_id, {})
+        said = self._of(job_id).progress.get(job_id, {})
         found = ((task, said.get(task.id)) for task in leased)
         return [it for task, it in found if it is not None and it.attempt == task.attempt]
 
     async def instance(self, instance_id: str) -> Instance | None:
         await trio.lowlevel.checkpoint()
-        return self._records.instances.get(instance_id)
+        return self._divided[self.home_of(instance_id)].instances.get(instance_id)
 
     async def instances(self) -> Sequence[Instance]:
         await trio.lowlevel.checkpoint()
-        return sorted(self._records.instances.values(), key=lambda it: -it.seen_at)
+        found = chain.from_iterable(it.instances.values() for it in self._divided.values())
+        return sorted(found, key=lambda it: -it.seen_at)
 
     async def access(self) -> AccessSet | None:
         await trio.lowlevel.checkpoint()
@@ -122,6 +146,7 @@ class MemoryStorage(Signalling):
         return [NumberedAuditRow(number=it, row=self._records.audit[it]) for it in found]
 
     async def export(self) -> AsyncIterator[Sequence[StoredRecord]]:
+        self._check_not_divided()
         facts = StorageFacts(cluster_id=self.cluster_id, latest=self.now(), schema=SCHEMA_VERSION)
         for batch in in_batches([facts, *all_records(self._records)]):
             await trio.lowlevel.checkpoint()
@@ -129,6 +154,7 @@ class MemoryStorage(Signalling):
 
     async def restore(self, records: Sequence[StoredRecord]) -> None:
         await trio.lowlevel.checkpoint()
+        self._check_not_divided()
         facts = facts_of(records)
         if facts is not None:
             self._clock.go_on_from(facts.latest)
@@ -138,7 +164,33 @@ class MemoryStorage(Signalling):
 
     async def claim_ready(self, owner: str, *, most: int, lease_seconds: float) -> Sequence[Job]:
         claimed = await self._signals.ready.claim(owner, most=most, lease_seconds=lease_seconds)
-        return [self._records.jobs[offer.job_id] for offer in claimed]
+        return [self._of(offer.job_id).jobs[offer.job_id] for offer in claimed]
+
+    def partitions_with(self, skills: Sequence[str]) -> Sequence[str]:
+        queues = [(skill, lane) for skill in skills for lane in Lane]
+        return [
+            name
+            for name, records in self._divided.items()
+            if any(records.queues.get(queue) for queue in queues)
+        ]
+
+    async def due_partitions(self) -> Sequence[str]:
+        await trio.lowlevel.checkpoint()
+        return self.partitions
+
+    async def holdings(self, instance_id: str) -> Sequence[str]:
+        await trio.lowlevel.checkpoint()
+        return self._holdings.of(instance_id)
+
+    def note_holding(self, instance_id: str, partition: str) -> None:
+        self._holdings.note(instance_id, partition)
+
+    def drop_holding(self, instance_id: str, partition: str) -> None:
+        self._holdings.drop(instance_id, partition)
+
+    def _check_not_divided(self) -> None:
+        if len(self.partitions) > 1:
+            raise NotImplementedError("a storage in memory that is divided is for tests alone")
 
 
 def _matches(job: Job, query: JobQuery) -> bool:

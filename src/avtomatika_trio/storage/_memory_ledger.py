@@ -1,7 +1,7 @@
 """The ledger over dicts.  One object serves one operation, and can take all of it back."""
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -19,6 +19,7 @@ from avtomatika_trio._core.ledger import (
     TimerKind,
     queue_order,
 )
+from avtomatika_trio._core.partitions import as_of, forgotten, home_of
 from avtomatika_trio._core.task import Attempt, AttemptStatus, Lane, Task, TaskStatus
 from avtomatika_trio.errors import StaleRevision
 from avtomatika_trio.storage._records import NumberedAuditRow, NumberedRow
@@ -27,7 +28,7 @@ from avtomatika_trio.storage._signals import News
 
 @attrs.define(eq=False)
 class Records:
-    """Everything that is stored, and the indexes that spare a scan."""
+    """Everything that is stored in a partition, and the indexes that spare a scan."""
 
     jobs: dict[str, Job] = attrs.field(factory=dict)
     tasks: dict[str, Task] = attrs.field(factory=dict)
@@ -52,6 +53,8 @@ class Records:
     due_files: list[tuple[float, TimerKind, str]] = attrs.field(factory=list)
     due_forgets: list[tuple[float, TimerKind, str]] = attrs.field(factory=list)
     due_instances: list[tuple[float, str]] = attrs.field(factory=list)
+    guests: dict[str, float] = attrs.field(factory=dict)
+    """Instances with another home: when to look at what they hold here."""
     access: dict[None, AccessSet] = attrs.field(factory=dict)
     usages: dict[tuple[str, str], Usage] = attrs.field(factory=dict)
     tokens: dict[str, IssuedToken] = attrs.field(factory=dict)
@@ -60,12 +63,19 @@ class Records:
     """By number, ascending."""
 
 
-class MemoryLedger(Ledger):
-    """One operation's view; `undo` takes all of its writes back."""
+#: The time of the partition with a name.
+ClockOf = Callable[[str], float]
 
-    def __init__(self, records: Records, now: float) -> None:
-        self._r = records
-        self._now = now
+
+class MemoryLedger(Ledger):
+    """One operation's view of one partition; `undo` takes all of its writes back."""
+
+    def __init__(self, all_records: Mapping[str, Records], name: str, clock: ClockOf) -> None:
+        self._all = all_records
+        self._name = name
+        self._r = all_records[name]
+        self._clock_of = clock
+        self._now = clock(name)
         self._undo: list[Callable[[], object]] = []
         self.news = News()
 
@@ -76,6 +86,12 @@ class MemoryLedger(Ledger):
     @property
     def now(self) -> float:
         return self._now
+
+    def _home(self, instance_id: str) -> str:
+        return home_of(instance_id, tuple(self._all))
+
+    def is_home_of(self, instance_id: str) -> bool:
+        return self._home(instance_id) == self._name
 
     def job(self, job_id: str) -> Job | None:
         return self._r.jobs.get(job_id)
@@ -159,32 +175,51 @@ class MemoryLedger(Ledger):
             self._member(self._r.leased_to, old.instance, old.wire_id, present=False)
         leased = attempt.status is AttemptStatus.LEASED
         self._member(self._r.leased_to, attempt.instance, attempt.wire_id, present=leased)
+        if leased and not self.is_home_of(attempt.instance):
+            due_at = self._r.guests.get(attempt.instance, attempt.lease_until)
+            self._look_at_guest(attempt.instance, min(due_at, attempt.lease_until))
 
     def leased(self, instance_id: str) -> Sequence[Attempt]:
         wire_ids = self._r.leased_to.get(instance_id, ())
         return [self._r.attempts[wire_id] for wire_id in wire_ids]
 
     def instance(self, instance_id: str) -> Instance | None:
-        return self._r.instances.get(instance_id)
+        home = self._home(instance_id)
+        found = self._all[home].instances.get(instance_id)
+        return None if found is None else as_of(found, self._now - self._clock_of(home))
 
     def put_instance(self, instance: Instance) -> None:
+        if not self.is_home_of(instance.id):
+            self._look_at_guest(instance.id, instance.due_at)
+            return
         old = self._r.instances.get(instance.id)
         self._set(self._r.instances, instance.id, instance)
-        if old is not None and old.due_at is not None:
-            self._unsort(self._r.due_instances, (old.due_at, old.id))
-        if instance.due_at is not None:
-            self._sort(self._r.due_instances, (instance.due_at, instance.id))
+        self._reschedule(instance.id, None if old is None else old.due_at, instance.due_at)
 
     def drop_instance(self, instance_id: str) -> None:
+        if not self.is_home_of(instance_id):
+            self._look_at_guest(instance_id, None)
+            return
         old = self._r.instances.get(instance_id)
         if old is not None:
             self._set(self._r.instances, instance_id, None)
-            if old.due_at is not None:
-                self._unsort(self._r.due_instances, (old.due_at, old.id))
+            self._reschedule(instance_id, old.due_at, None)
+
+    def _look_at_guest(self, instance_id: str, due_at: float | None) -> None:
+        old = self._r.guests.get(instance_id)
+        if old != due_at:
+            self._set(self._r.guests, instance_id, due_at)
+            self._reschedule(instance_id, old, due_at)
+
+    def _reschedule(self, instance_id: str, old: float | None, due_at: float | None) -> None:
+        if old is not None:
+            self._unsort(self._r.due_instances, (old, instance_id))
+        if due_at is not None:
+            self._sort(self._r.due_instances, (due_at, instance_id))
 
     def due_instances(self, *, most: int) -> Sequence[Instance]:
         due = [name for at, name in self._r.due_instances[:most] if at <= self._now]
-        return [self._r.instances[name] for name in due]
+        return [self.instance(name) or forgotten(name, self.leased(name)) for name in due]
 
     def timer(self, kind: TimerKind, subject: str) -> Timer | None:
         return self._r.timers.get((kind, subject))
@@ -222,7 +257,8 @@ class MemoryLedger(Ledger):
         return [self._r.timers[kind, subject] for at, kind, subject in first if at <= self._now]
 
     def record(self, row: HistoryRow) -> None:
-        self.store_row(NumberedRow(number=self._r.last_row.get(None, 0) + 1, row=row))
+        number = 1 + max(it.last_row.get(None, 0) for it in self._all.values())
+        self.store_row(NumberedRow(number=number, row=row))
 
     def put_progress(self, progress: Progress) -> None:
         said = self._r.progress.get(progress.job_id, {})

@@ -11,7 +11,9 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import trio
 
 from avtomatika_trio._core.access import AccessSet
 from avtomatika_trio._core.job import Job, JobStatus
@@ -20,6 +22,7 @@ from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow
 from avtomatika_trio.storage._clock import Clock
+from avtomatika_trio.storage._partitions import Partitioned
 from avtomatika_trio.storage._records import StorageFacts, StoredRecord, facts_of
 from avtomatika_trio.storage._redis_advice import advice, read_settings
 from avtomatika_trio.storage._redis_bridge import RedisBridge, open_bridge
@@ -72,6 +75,12 @@ async def open_redis(
     async with AsyncExitStack() as stack:
         bridge = await stack.enter_async_context(open_bridge(address))
         root = await open_partition(bridge, _ROOT, partitions=partitions)
+        if root.partitions != partitions:
+            logger.info(
+                "the storage has %d partitions, as it was made (STORAGE_PARTITIONS is %d)",
+                root.partitions,
+                partitions,
+            )
         places = Places(root.partitions)
         opened = {
             name: await open_partition(bridge, keys, root.cluster_id, root.partitions)
@@ -85,7 +94,7 @@ async def open_redis(
         yield storage
 
 
-class RedisStorage:
+class RedisStorage(Partitioned):
     """A `Storage` in Redis; made by `open_redis`."""
 
     is_shared = True
@@ -99,7 +108,7 @@ class RedisStorage:
     ) -> None:
         self._bridge = bridge
         self._places = places
-        self._schema = opened[places.names[0]].schema
+        self._schema = opened[places.partitions[0]].schema
         self._reads = RedisReads(bridge, places)
         self._signals = RedisSignals(bridge, places)
         self._partitions = {
@@ -116,10 +125,8 @@ class RedisStorage:
             for name, keys in places.keys.items()
         }
         self._signals.partitions = self._partitions
-        self._root = self._partitions[places.names[0]]
-        self.partitions = places.names
-        self.partition_of = places.partition_of
-        self.home_of = places.home_of
+        self._root = self._partitions[places.partitions[0]]
+        self.partitions = places.partitions
 
     def _elsewhere(self, here: str, instance_id: str) -> tuple[Keys, PartitionClock] | None:
         home = self._places.home_of(instance_id)
@@ -217,22 +224,44 @@ class RedisStorage:
         """Those with timers or leases that are due, and each once a second (rule O1)."""
         if len(self._partitions) == 1:
             return self.partitions
-        due: list[str] = []
+        quiet: list[RedisPartition] = []
+        due: dict[str, float] = {}
         for name, partition in self._partitions.items():
             now = partition.clock.now()
-            if now - partition.ticked_at >= _NOTE_SECONDS or await self._has_due(
-                partition.keys, now
-            ):
-                partition.ticked_at = now
-                due.append(name)
-        return due
+            if now - partition.ticked_at >= _NOTE_SECONDS:
+                due[name] = now
+            else:
+                quiet.append(partition)
+        due |= await self._with_due(quiet)
+        for name, now in due.items():
+            self._partitions[name].ticked_at = now
+        return list(due)
 
-    async def _has_due(self, keys: Keys, now: float) -> bool:
-        indexes = (keys.timers(TimerKind.RETRY), keys.due_instances)
-        firsts = await self._reads.ask(
-            keys, *(("ZRANGE", index, 0, 0, "WITHSCORES") for index in indexes)
-        )
-        return any(first and float(first[1]) <= now for first in firsts)
+    async def _with_due(self, partitions: Sequence[RedisPartition]) -> dict[str, float]:
+        """Which of *partitions* have something that is due, and since when by their time.
+
+        All are asked together; one that does not answer has nothing that could be done.
+        """
+        found: dict[str, float] = {}
+        waiting = {it.name for it in partitions}
+        answered = trio.Event()
+
+        def told(at: RedisPartition, firsts: list[Any] | StorageUnavailable) -> None:
+            waiting.discard(at.name)
+            if not isinstance(firsts, StorageUnavailable):
+                now = at.clock.now()
+                if any(isinstance(it, list) and it and float(it[1]) <= now for it in firsts):
+                    found[at.name] = now
+            if not waiting:
+                answered.set()
+
+        for it in partitions:
+            indexes = (it.keys.timers(TimerKind.RETRY), it.keys.due_instances)
+            looks = [("ZRANGE", index, 0, 0, "WITHSCORES") for index in indexes]
+            self._bridge.submit(looks, partial(told, it), key=it.keys.tag)
+        if partitions:
+            await answered.wait()
+        return found
 
     async def holdings(self, instance_id: str) -> Sequence[str]:
         return await self._reads.holdings(instance_id)
@@ -269,9 +298,6 @@ class RedisStorage:
     def leave_claim(self, job: Job, owner: str) -> None:
         for partition in self._partitions.values():
             partition.claims.leave(job, owner)
-
-    def may_have_queued(self, skills: Sequence[str]) -> bool:
-        return bool(self.partitions_with(skills))
 
     def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[QueueWaiter]:
         return self._signals.queue_news(skills)

@@ -185,10 +185,14 @@ class Commits:
         try:
             answer = outcome.Value(step.operation(ledger))
         except Missing as missing:
+            missing.questions = (*missing.questions, *ledger.guessed)
             self._fetch(step, missing, ledger.now)
             return
         except Exception as exc:  # noqa: BLE001 - the caller's, if what it has read is true
             answer = outcome.Error(exc)
+        if ledger.guessed:
+            self._fetch(step, Missing(questions=tuple(ledger.guessed)), ledger.now)
+            return
         self._submit(_Run(step, ledger, self.fresh_token(), answer))
 
     # Committing.

@@ -124,7 +124,7 @@ def by_partition(
 def _places_of(record: StoredRecord, places: Places) -> Sequence[str]:
     match record:
         case StorageFacts():
-            return places.names
+            return places.partitions
         case Job():
             return (places.partition_of(record.id),)
         case Task() | Attempt() | FanOut() | Progress():
@@ -136,7 +136,7 @@ def _places_of(record: StoredRecord, places: Places) -> Sequence[str]:
         case Instance():
             return (places.home_of(record.id),)
         case _:
-            return places.names[:1]
+            return places.partitions[:1]
 
 
 def restore(ledger: Ledger, records: Sequence[StoredRecord]) -> None:

@@ -8,6 +8,7 @@ import attrs
 import msgspec
 
 from avtomatika_trio._core.ledger import Instance
+from avtomatika_trio._core.partitions import as_of
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._redis_bridge import RedisBridge
 from avtomatika_trio.storage._redis_clock import PartitionClock
@@ -95,7 +96,7 @@ class Fetcher:
                 return
             record = None if replies[0] is None else _instance(replies[0][TOKEN_BYTES:])
             ahead = self.clock.now() - clock.now()
-            answers[question] = (None if record is None else _shifted(record, ahead), 0)
+            answers[question] = (None if record is None else as_of(record, ahead), 0)
             told(None)
 
         self.bridge.submit([("GET", keys.instance(question.instance_id))], fetched, key=keys.tag)
@@ -108,25 +109,12 @@ def _fault_of(replies: list[Any] | StorageUnavailable) -> StorageUnavailable | N
     return None if refused is None else StorageUnavailable(f"Redis has refused a look: {refused}")
 
 
-def _shifted(instance: Instance, by: float) -> Instance:
-    """*instance* with its times by another partition's clock (rule O3)."""
-    since, due_at = instance.blocked_since, instance.due_at
-    return attrs.evolve(
-        instance,
-        registered_at=instance.registered_at + by,
-        seen_at=instance.seen_at + by,
-        lease_until=instance.lease_until + by,
-        due_at=None if due_at is None else due_at + by,
-        blocked_since=None if since is None else since + by,
-    )
-
-
 def _command(question: Question, now: float) -> tuple[Any, ...]:
     match question:
         case First(key=key, most=most, due=True):
             return ("ZRANGEBYSCORE", key, "-inf", repr(now), "WITHSCORES", "LIMIT", 0, most)
         case First(key=key, most=most):
-            return ("ZRANGE", key, 0, most - 1, "WITHSCORES")
+            return ("ZRANGE", key, 0, most - 1)
         case Score(key=key, member=member):
             return ("ZSCORE", key, member)
         case Size(key=key):
@@ -140,4 +128,6 @@ def _answer(question: Question, reply: Any) -> Any:
         return None if reply is None else float(reply)
     if isinstance(question, Size):
         return int(reply)
+    if isinstance(question, First) and not question.due:
+        return reply
     return [(m.decode(), float(n)) for m, n in zip(reply[::2], reply[1::2], strict=True)]

@@ -22,11 +22,12 @@ from avtomatika_trio._core.ledger import (
     TimerKind,
     queue_order,
 )
+from avtomatika_trio._core.partitions import forgotten
 from avtomatika_trio._core.task import Attempt, AttemptStatus, Lane, Task, TaskStatus
 from avtomatika_trio.errors import StaleRevision
 from avtomatika_trio.storage._redis_keys import (
     queue_member,
-    queued_task_id,
+    queued_task_key,
     timer_member,
     timer_of,
 )
@@ -108,7 +109,7 @@ class RedisLedger(Notes, Ledger):
         key = self.keys.queue(skill, lane)
         ask = most + _PAST
         while True:
-            members, asked_at = self._answer(First(key, ask))
+            members, asked_at = self._answer_or_guess(First(key, ask))
             stored = self._still_queued(members, asked_at, skill, lane, most)
             if len(stored) >= most or len(members) < ask:
                 break
@@ -117,9 +118,22 @@ class RedisLedger(Notes, Ledger):
         tasks = {task.id: task for task in [*stored, *own]}
         return sorted(tasks.values(), key=queue_order)[:most]
 
+    def _answer_or_guess(self, question: First) -> tuple[Sequence[bytes], int]:
+        """Whoever hands out looks into several queues: those are asked about all at once.
+
+        A queue of which nothing is known is taken to be empty for this run, all through it: an
+        operation that would not end in a world that cannot be would not end here.
+        """
+        if question not in self._answers:
+            if any(isinstance(it, First) and it.key == question.key for it in self._answers):
+                raise Missing(questions=[question])
+            self.guessed[question] = None
+            return (), 0
+        return self._answers[question]
+
     def _still_queued(
         self,
-        members: Sequence[tuple[str, float]],
+        members: Sequence[bytes],
         asked_at: int,
         skill: str,
         lane: Lane,
@@ -133,13 +147,14 @@ class RedisLedger(Notes, Ledger):
         """
         found: list[Task] = []
         unknown: list[str] = []
-        for member, _ in members:
+        known, written, tag = self._known.entry, self.written, self.keys.tag
+        for member in members:
             if len(found) + len(unknown) >= most:
                 break
-            key = self.keys.task(queued_task_id(member))
-            if key in self.written:
+            key = queued_task_key(tag, member)
+            if key in written:
                 continue  # among its own
-            entry = self._known.entry(key)
+            entry = known(key)
             task = None if entry is None else decoded(entry, Task)
             if task is not None and _waits_in(task, skill, lane):
                 found.append(task)
@@ -181,6 +196,9 @@ class RedisLedger(Notes, Ledger):
         leased = AttemptStatus.LEASED
         return [it for it in found if it.status is leased and it.instance == instance_id]
 
+    def is_home_of(self, instance_id: str) -> bool:
+        return self._is_home(instance_id)
+
     def instance(self, instance_id: str) -> Instance | None:
         if self._is_home(instance_id):
             return self._get(self.keys.instance(instance_id), Instance)
@@ -208,8 +226,8 @@ class RedisLedger(Notes, Ledger):
         found = self._get_all(here, Instance)
         # A record may be newer than the index was when it was looked at.
         still = [it for it in found if it.due_at is not None and it.due_at <= self._now]
-        away = (self.instance(it) for it in due if not self._is_home(it))
-        return [*still, *(it for it in away if it is not None)]
+        away = [it for it in due if not self._is_home(it)]
+        return [*still, *(self.instance(it) or forgotten(it, self.leased(it)) for it in away)]
 
     # Timers.
 

@@ -69,6 +69,8 @@ class Notes:
         self.extra: list[Sequence[str]] = []
         """Further commands, as `commit.lua` knows them."""
         self.said: dict[tuple[str, str], Progress] = {}
+        self.guessed: dict[Question, None] = {}
+        """Questions whose answer was taken to be that there is nothing: the run does not count."""
         self.job_before: dict[str, Job | None] = {}
         self.forgotten: dict[str, None] = {}
         """Ids of jobs of which nothing is left but what was written after that."""

@@ -287,9 +287,6 @@ class Signalling:
     def leave_claim(self, job: Job, owner: str) -> None:
         self._signals.ready.leave(job, owner)
 
-    def may_have_queued(self, skills: Sequence[str]) -> bool:
-        return self._signals.queues.has_any(skills)
-
     def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[QueueWaiter]:
         return self._signals.queue_news(skills)
 

@@ -35,6 +35,7 @@ from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage import _sqlite_reads as reads
 from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow
 from avtomatika_trio.storage._clock import Clock, RisingClock
+from avtomatika_trio.storage._partitions import AlwaysAtHome
 from avtomatika_trio.storage._ready import Offer
 from avtomatika_trio.storage._records import StoredRecord, facts_of
 from avtomatika_trio.storage._restore import put_as_they_are
@@ -141,7 +142,7 @@ _FAULTS_OF_RECORDS = (
 )
 
 
-class SqliteStorage(Signalling):
+class SqliteStorage(AlwaysAtHome, Signalling):
     """A `Storage` in a SQLite file; made by `open_sqlite`."""
 
     def __init__(
@@ -180,7 +181,8 @@ class SqliteStorage(Signalling):
 
     # Writing.
 
-    async def commit(self, operation: Callable[[Ledger], T]) -> T:
+    async def commit(self, operation: Callable[[Ledger], T], partition: str | None = None) -> T:
+        del partition  # there is one
         return await self._writer.call(operation)
 
     def _run_batch(self, batch: Sequence[Call]) -> None:
@@ -338,6 +340,9 @@ class SqliteStorage(Signalling):
                 self.cluster_id = facts.cluster_id
 
     # Waiting.
+
+    def partitions_with(self, skills: Sequence[str]) -> Sequence[str]:
+        return self.partitions if self._signals.queues.has_any(skills) else ()
 
     async def claim_ready(self, owner: str, *, most: int, lease_seconds: float) -> Sequence[Job]:
         ready = self._signals.ready

@@ -185,6 +185,7 @@ async def open_cluster(
     *,
     orchestrators: int = 1,
     is_shared: bool = True,
+    partitions: int = 1,
     tokens: Sequence[str] | None = None,
     seed: int = 0,
     rules: Rules | None = None,
@@ -212,9 +213,13 @@ async def open_cluster(
     """
     chance = random.Random(seed)  # noqa: S311 - to be played again
     storages = [
-        MemoryStorage(now=now, cluster_id="cluster" if is_shared else f"cluster-{number}")
+        MemoryStorage(now, "cluster" if is_shared else f"cluster-{number}", partitions)
         for number in range(1, 2 if is_shared else orchestrators + 1)
     ]
+    for storage in storages:
+        storage.ahead = {
+            name: (-1) ** number * 5000.0 * number for number, name in enumerate(storage.partitions)
+        }
     make_context = partial(
         Context,
         blueprints=Blueprints(blueprints),

@@ -1,7 +1,7 @@
 """What a cluster is made of: programs that may be started, stopped and killed again and again."""
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -61,12 +61,15 @@ class SeededChance:
     def noise(self) -> float:
         return self._chance.uniform(-1, 1)
 
-    def job_id(self) -> str:
-        self._jobs += 1
-        return f"p00-{self._jobs:06d}"
+    def in_any_order(self, names: Sequence[str]) -> Sequence[str]:
+        return self._chance.sample(names, len(names)) if len(names) > 1 else names
 
-    def wire_id(self) -> str:
-        return f"p00-task-{self._chance.getrandbits(64):016x}"
+    def job_id(self, partition: str) -> str:
+        self._jobs += 1
+        return f"{partition}-{self._jobs:06d}"
+
+    def wire_id(self, partition: str) -> str:
+        return f"{partition}-task-{self._chance.getrandbits(64):016x}"
 
 
 @attrs.define(eq=False)

@@ -53,11 +53,21 @@ class MortalStorage:
     def now(self) -> float:
         return self.shared.now()
 
-    async def commit(self, operation: Callable[[Ledger], T]) -> T:
+    @property
+    def partitions(self) -> Sequence[str]:
+        return self.shared.partitions
+
+    def partition_of(self, identifier: str) -> str:
+        return self.shared.partition_of(identifier)
+
+    def home_of(self, instance_id: str) -> str:
+        return self.shared.home_of(instance_id)
+
+    async def commit(self, operation: Callable[[Ledger], T], partition: str | None = None) -> T:
         await trio.lowlevel.checkpoint()
         await self._pass_time()
         self._check()
-        answer = self.shared.run(operation)
+        answer = self.shared.run(operation, partition)
         self.commits += 1
         self.on_commit(self.commits)
         await self._pass_time()
@@ -154,8 +164,24 @@ class MortalStorage:
         if not self.is_dead:
             self.shared.release_claim(job)
 
-    def may_have_queued(self, skills: Sequence[str]) -> bool:
-        return self.shared.may_have_queued(skills)
+    def partitions_with(self, skills: Sequence[str]) -> Sequence[str]:
+        return self.shared.partitions_with(skills)
+
+    async def due_partitions(self) -> Sequence[str]:
+        await self._read()
+        return await self.shared.due_partitions()
+
+    async def holdings(self, instance_id: str) -> Sequence[str]:
+        await self._read()
+        return await self.shared.holdings(instance_id)
+
+    def note_holding(self, instance_id: str, partition: str) -> None:
+        if not self.is_dead:
+            self.shared.note_holding(instance_id, partition)
+
+    def drop_holding(self, instance_id: str, partition: str) -> None:
+        if not self.is_dead:
+            self.shared.drop_holding(instance_id, partition)
 
     def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[Waiter]:
         return self.shared.queue_news(skills)

@@ -252,6 +252,8 @@ class Network:
         if fault is Fault.DELAY_ANSWER:
             await trio.sleep(later)
         await self._travel(exchange.call)
+        if exchange.client_gone.is_set() and isinstance(answer, httpx.Response):
+            self.unread.append(exchange.call)
         exchange.end(self._reset() if fault is Fault.LOSE_ANSWER else answer)
 
     async def _deliver_copy(self, later: float, exchange: _Exchange) -> None:
@@ -269,11 +271,7 @@ class Network:
                 watchers.start_soon(self._hang_up, exchange, connection)
             await connection.ended.wait()
             watchers.cancel_scope.cancel()
-        if connection.answer is None:
-            return self._reset()
-        if exchange.client_gone.is_set():
-            self.unread.append(exchange.call)
-        return connection.answer
+        return self._reset() if connection.answer is None else connection.answer
 
     async def _hang_up(self, exchange: _Exchange, connection: _Connection) -> None:
         await exchange.client_gone.wait()

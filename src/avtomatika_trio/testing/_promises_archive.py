@@ -294,7 +294,7 @@ class ArchivePromises:
         assert queue == await storage.commit(lambda at: list(at.queued("k", Lane.NORMAL, most=99)))
         assert [it.job_id for it in queue] == ["urgent", "first", *["fan"] * 12, "late"]
         assert [it.branch for it in queue[2:-1]] == list(range(12))
-        assert another.may_have_queued(["k"])
+        assert another.partitions_with(["k"])
 
     async def test_who_waits_is_woken_for_restored_tasks(
         self, storage: Storage, another: Storage
@@ -359,7 +359,7 @@ class ArchivePromises:
         claimed = await another.claim_ready("one", most=10, lease_seconds=30)
         assert [job.id for job in claimed] == ["ready"]
         await another.commit(partial(_drain, taken=[]))
-        assert another.is_shared or not another.may_have_queued(["k"])
+        assert not another.partitions_with(["k"])
 
     async def test_what_is_restored_takes_the_place_of_what_was_there(
         self, storage: Storage

@@ -200,7 +200,7 @@ class ForgettingPromises:
         await storage.commit(operation)
         assert not any(await storage.commit(_of("j")))
         assert not any(await _read(storage, "j"))
-        assert not storage.may_have_queued(["k"])
+        assert list(storage.partitions_with(["k"])) == []
         assert await held(storage) == before
 
     async def test_one_with_many_branches_goes_at_once(self, storage: Storage) -> None:

@@ -35,10 +35,12 @@ def and_break(operation: Callable[[Ledger], object]) -> Callable[[Ledger], NoRet
     return broken
 
 
-async def broken(storage: Storage, operation: Callable[[Ledger], object]) -> None:
+async def broken(
+    storage: Storage, operation: Callable[[Ledger], object], partition: str | None = None
+) -> None:
     """Commit *operation*, which must raise `Broken`."""
     try:
-        await storage.commit(operation)
+        await storage.commit(operation, partition)
     except Broken:
         return
     raise AssertionError("the operation's own error did not come out of commit")

@@ -6,7 +6,8 @@
 The classes ask for these fixtures:
 
 * `clock`: a `SetClock`;
-* `storage`: an open, empty storage whose time is that clock;
+* `storage`: an open, empty storage whose time is that clock; for `PartitionPromises` one with
+  several partitions, whose times may differ;
 * `another`: a second one, of the same kind and clock (`ArchivePromises` only);
 * `reopen`: an async function that closes and opens again (`DurabilityPromises` only);
 * `mock_clock`: pytest-trio's (`ClaimPromises` only).  It stands still unless told to jump, so
@@ -31,6 +32,7 @@ from avtomatika_trio.testing._promises_indexes import (
     QueuePromises,
 )
 from avtomatika_trio.testing._promises_news import NewsPromises
+from avtomatika_trio.testing._promises_partitions import PartitionPromises
 from avtomatika_trio.testing._promises_reads import ReadPromises
 from avtomatika_trio.testing._suite import SetClock
 
@@ -45,6 +47,7 @@ __all__ = [
     "ForgettingPromises",
     "IndexPromises",
     "NewsPromises",
+    "PartitionPromises",
     "QueuePromises",
     "ReadPromises",
     "SetClock",

@@ -38,7 +38,7 @@ async def find_violations(storage: Storage) -> list[str]:
         attempts = await storage.attempts(job.id)
         rows = await _all_rows(storage, job.id)
         faults = [
-            *await storage.commit(partial(_causes, job_id=job.id)),
+            *await storage.commit(partial(_causes, job_id=job.id), storage.partition_of(job.id)),
             *_applied_once(attempts, rows),
             *_history_agrees(job, rows),
             *_every_attempt_explained(rows),

@@ -1,0 +1,142 @@
+"""What workers say of attempts: results, what they return, progress; by partition."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import trio
+
+from avtomatika_trio._core import lease, results
+from avtomatika_trio._core.dispatch import HandOut, Offer, hand_out
+from avtomatika_trio._core.ledger import Ledger, Progress
+from avtomatika_trio.errors import StorageUnavailable
+from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._hand_outs import fresh_wire_ids, note_holding, take
+from avtomatika_trio.orchestrator._partitions import by_partition, commit_in_all
+
+
+async def report(
+    context: Context, reports: Sequence[results.Report], offer: Offer | None
+) -> tuple[list[results.Answer], tuple[HandOut, ...]]:
+    """Apply results, and hand out the next tasks: in one commit, if one partition has it all.
+
+    Raises:
+        StorageUnavailable: some of the results may have been applied, but nothing is leased;
+            sent again, they are answered as they would have been.
+    """
+    storage = context.storage
+    where = by_partition(storage, [it.wire_id for it in reports])
+    with_tasks = () if offer is None else storage.partitions_with(offer.skills)
+    if len({*where, *with_tasks}) == 1 and len(where) == 1:
+        [partition] = where
+        return await _report_in_one(context, reports, offer, partition)
+    operations: dict[str, Callable[[Ledger], list[results.Answer]]] = {}
+    noise = context.chance.noise()
+    for partition in where:
+        some = [it for it in reports if storage.partition_of(it.wire_id) == partition]
+        operations[partition] = partial(_report, reports=some, context=context, noise=noise)
+    with trio.CancelScope(shield=True):
+        told = await commit_in_all(storage, operations)
+        answers = {
+            wire_id: answer
+            for partition, wire_ids in where.items()
+            for wire_id, answer in zip(wire_ids, told[partition], strict=True)
+        }
+        got: tuple[HandOut, ...] = ()
+        if offer is not None:
+            try:
+                got = await take(context, offer)
+            except StorageUnavailable:
+                got = ()  # what was applied can be answered
+    return [answers[it.wire_id] for it in reports], got
+
+
+async def _report_in_one(
+    context: Context, reports: Sequence[results.Report], offer: Offer | None, partition: str
+) -> tuple[list[results.Answer], tuple[HandOut, ...]]:
+    if offer is not None:
+        note_holding(context, offer, partition)
+    wire_ids = () if offer is None else fresh_wire_ids(context, offer.most, partition)
+    operation = partial(
+        _report_and_hand_out,
+        reports=reports,
+        offer=offer,
+        wire_ids=wire_ids,
+        context=context,
+        noise=context.chance.noise(),
+    )
+    with trio.CancelScope(shield=True), context.unsure.unless_known(wire_ids):
+        answered = await context.storage.commit(operation, partition)
+    return answered  # noqa: RET504 - to mypy a scope may swallow what is raised in it
+
+
+def _report(
+    ledger: Ledger, reports: Sequence[results.Report], context: Context, noise: float
+) -> list[results.Answer]:
+    return [results.report(ledger, said, context.rules, noise) for said in reports]
+
+
+def _report_and_hand_out(
+    ledger: Ledger,
+    reports: Sequence[results.Report],
+    offer: Offer | None,
+    wire_ids: Sequence[str],
+    context: Context,
+    noise: float,
+) -> tuple[list[results.Answer], tuple[HandOut, ...]]:
+    """Apply results and hand out the next tasks in one commit."""
+    answers = _report(ledger, reports, context, noise)
+    if offer is None:
+        return answers, ()
+    alone = len(context.storage.partitions) == 1
+    got = hand_out(ledger, offer, wire_ids, context.rules, may_take_suspect=alone)
+    return answers, got
+
+
+async def take_back(
+    context: Context, worker_id: str, wire_ids: Sequence[str], unstarted: Sequence[str]
+) -> int:
+    """Take back what a worker returns; see `lease.take_back`.
+
+    Raises:
+        StorageUnavailable: not all of it was taken back; to return it again does no harm.
+    """
+    operations = {
+        partition: partial(
+            lease.take_back,
+            worker_id=worker_id,
+            wire_ids=tuple(some),
+            unstarted=frozenset(unstarted),
+            rules=context.rules,
+            noise=context.chance.noise(),
+        )
+        for partition, some in by_partition(context.storage, wire_ids).items()
+    }
+    return sum((await commit_in_all(context.storage, operations)).values())
+
+
+async def note_progress(
+    context: Context, sender: str, wire_id: str, progress: float | None, message: str
+) -> None:
+    """Note what the attempt *wire_id* of *sender* says of itself."""
+    operation = partial(
+        _note_progress, sender=sender, wire_id=wire_id, progress=progress, message=message
+    )
+    await context.storage.commit(operation, context.storage.partition_of(wire_id))
+
+
+def _note_progress(
+    ledger: Ledger, sender: str, wire_id: str, progress: float | None, message: str
+) -> None:
+    attempt = ledger.attempt(wire_id)
+    if attempt is None or attempt.worker_id != sender or attempt.status != "leased":
+        return
+    ledger.put_progress(
+        Progress(
+            job_id=attempt.job_id,
+            task_id=attempt.task_id,
+            attempt=attempt.number,
+            at=ledger.now,
+            progress=progress,
+            message=message,
+        )
+    )
