@@ -58,6 +58,7 @@ ORCHESTRATOR_VALUES: list[tuple[str, str, object]] = [
     ("max_file_bytes", "1GiB", 1024**3),
     ("s3_auto_cleanup", "off", False),
     ("files_retention_seconds", "60", 60.0),
+    ("jobs_retention_seconds", "1e6", 1_000_000.0),
     ("redis_host", "[::1]", "::1"),
     ("redis_port", "6380", 6380),
     ("redis_db", "3", 3),
@@ -322,6 +323,26 @@ def test_every_shape_of_storage_is_kept_as_written(url: str) -> None:
 @pytest.mark.parametrize("text", ["0", "off", "OFF"])
 def test_the_health_port_can_be_switched_off(text: str) -> None:
     assert load(WorkerSettings, {"WORKER_PORT": text}).settings.health_port is None
+
+
+@pytest.mark.parametrize("text", ["none", "None"])
+def test_jobs_can_be_kept_for_good(text: str, tmp_path: Path) -> None:
+    assert OrchestratorSettings().jobs_retention_seconds == 30 * 86_400
+    by_variable = load(OrchestratorSettings, {"JOBS_RETENTION_SECONDS": text})
+    assert by_variable.settings.jobs_retention_seconds is None
+    path = write(tmp_path, f'[orchestrator]\njobs_retention_seconds = "{text}"')
+    assert load(OrchestratorSettings, file=path).settings.jobs_retention_seconds is None
+
+
+def test_jobs_stay_at_least_as_long_as_their_files() -> None:
+    shorter = {"JOBS_RETENTION_SECONDS": "9", "FILES_RETENTION_SECONDS": "10"}
+    with pytest.raises(ConfigError, match=r"JOBS_RETENTION_SECONDS: 9 is shorter.*FILES.*10"):
+        load(OrchestratorSettings, shorter)
+    load(OrchestratorSettings, {**shorter, "FILES_RETENTION_SECONDS": "9"})
+    load(OrchestratorSettings, {**shorter, "S3_AUTO_CLEANUP": "off"})
+    load(OrchestratorSettings, {**shorter, "JOBS_RETENTION_SECONDS": "none"})
+    with pytest.raises(ConfigError, match=r'give a number of seconds .*, or "none"'):
+        load(OrchestratorSettings, {"JOBS_RETENTION_SECONDS": "for ever"})
 
 
 def test_the_file_is_named_by_the_variable_or_lies_in_the_folder(tmp_path: Path) -> None:

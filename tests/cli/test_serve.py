@@ -169,6 +169,7 @@ def test_every_setting_has_its_effect() -> None:
         grace_seconds=10.5,
         max_file_bytes=11,
         files_retention_seconds=12.0,
+        jobs_retention_seconds=14.0,
         task_files_dir=Path("13"),
     )
     context = create_context(
@@ -191,6 +192,7 @@ def test_every_setting_has_its_effect() -> None:
     assert (limits.max_body_bytes, limits.max_params_bytes, limits.max_transitions) == (2, 3, 7)
     assert (limits.poll_hold_seconds, limits.handler_timeout_seconds) == (5, 6)
     assert (limits.max_file_bytes, rules.files_retention_seconds) == (11, 12)
+    assert rules.jobs_retention_seconds == 14
     assert context.task_files_dir == Path("13")
     assert (context.client_token, context.worker_token) == ("c", "w")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from avtomatika_trio._core import dispatch, lease, results, steps, timing
+from avtomatika_trio._core import dispatch, lease, results, retention, steps, timing
 from avtomatika_trio._core.actions import DispatchParallel, DispatchTask, GoTo, TaskSpec
 from avtomatika_trio._core.dispatch import HandOut, Offer
 from avtomatika_trio._core.job import Job
@@ -46,6 +46,7 @@ class Scene:
         """What the janitor does at one moment."""
         self.run(partial(lease.end_leases, rules=self.rules, most=1000))
         self.run(partial(timing.fire_due, rules=self.rules, noise=0.0, most=1000))
+        self.run(partial(retention.forget_due, rules=self.rules, most=20))
 
     def wait(self, seconds: float) -> None:
         """Let time pass, second by second, while the storage is served."""

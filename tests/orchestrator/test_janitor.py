@@ -2,15 +2,20 @@
 
 from collections.abc import Awaitable, Callable
 
+import attrs
 import trio
 from tests.orchestrator.clients import make_context
 from trio.testing import MockClock
 
-from avtomatika_trio._core.ledger import Ledger, Service
+from avtomatika_trio._core.job import JobStatus
+from avtomatika_trio._core.ledger import Ledger, Service, Timer, TimerKind
+from avtomatika_trio._core.rules import Rules
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import AsgiApp
-from avtomatika_trio.orchestrator._janitor import run_janitor
+from avtomatika_trio.orchestrator._janitor import run_janitor, tick
 from avtomatika_trio.orchestrator._service import run_orchestrator
+from avtomatika_trio.storage import JobQuery
+from avtomatika_trio.testing._samples import a_job, put
 
 
 async def service_of(context: Context) -> Service | None:
@@ -87,3 +92,12 @@ async def test_nothing_is_noted_or_ended_while_the_server_drains(
     await run_orchestrator(context, draining, stop=stop)
     assert noted[0] is not None
     assert noted[0] == noted[1]
+
+
+async def test_jobs_whose_time_is_over_are_forgotten(autojump_clock: MockClock) -> None:
+    context = attrs.evolve(make_context(), rules=Rules(jobs_retention_seconds=60))
+    ended = [a_job(f"j{at}", status=JobStatus.FINISHED, updated_at=0) for at in range(50)]
+    timers = [Timer(kind=TimerKind.FORGET, subject=job.id, due_at=0) for job in ended]
+    await context.storage.commit(put(*ended, *timers, a_job("goes on")))
+    await tick(context, context.storage.partitions[0])
+    assert [job.id for job in await context.storage.jobs(JobQuery())] == ["goes on"]

@@ -188,7 +188,7 @@ async def test_a_long_history_and_many_jobs_of_one_moment_are_exported_whole(
         await storage.commit(put(*fan))
         timers = [
             Timer(kind=kind, subject=f"{at}", due_at=START + at // 900)
-            for kind in (TimerKind.RETRY, TimerKind.FILES)
+            for kind in (TimerKind.RETRY, TimerKind.FILES, TimerKind.FORGET)
             for at in range(2 * MOST_PER_BATCH)
         ]
         await storage.commit(put(*timers))

@@ -14,6 +14,7 @@ from avtomatika_trio.testing.conformance import (
     ArchivePromises,
     CommitPromises,
     DurabilityPromises,
+    ForgettingPromises,
     IndexPromises,
     NewsPromises,
     PartitionPromises,
@@ -114,6 +115,10 @@ class TestQueues(QueuePromises):
 
 
 class TestIndexes(IndexPromises):
+    pass
+
+
+class TestForgetting(ForgettingPromises):
     pass
 
 

@@ -104,12 +104,29 @@ async def test_a_file_of_an_older_version_is_completed(path: Path) -> None:
         await storage.commit(put(*timers))
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
-            "DROP INDEX timers_due; DROP INDEX files_due;"
+            "DROP INDEX timers_due; DROP INDEX files_due; DROP INDEX forgets_due;"
             "CREATE INDEX timers_due ON timers (due_at); PRAGMA user_version=2;"
         )
     async with open_storage(f"sqlite:{path}") as storage:
         assert await storage.commit(lambda ledger: ledger.due_files(most=9)) == timers[:1]
         assert await storage.commit(lambda ledger: ledger.due_timers(most=9)) == timers[1:]
+
+
+async def test_a_file_from_before_jobs_were_forgotten_is_completed(path: Path) -> None:
+    """Version 3 had no index for what that needs."""
+    kinds = (TimerKind.FILES, TimerKind.FORGET, TimerKind.RETRY)
+    timers = [Timer(kind=kind, subject="t", due_at=0) for kind in kinds]
+    async with open_storage(f"sqlite:{path}") as storage:
+        await storage.commit(put(*timers))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "DROP INDEX timers_due; DROP INDEX forgets_due; CREATE INDEX timers_due"
+            " ON timers (due_at, kind, subject) WHERE kind!='files'; PRAGMA user_version=3;"
+        )
+    async with open_storage(f"sqlite:{path}") as storage:
+        assert await storage.commit(lambda ledger: ledger.due_files(most=9)) == timers[:1]
+        assert await storage.commit(lambda ledger: ledger.due_forgets(most=9)) == timers[1:2]
+        assert await storage.commit(lambda ledger: ledger.due_timers(most=9)) == timers[2:]
 
 
 async def test_another_programs_database_is_left_alone(path: Path) -> None:
@@ -342,6 +359,9 @@ def _everything_an_operation_does(ledger: Ledger) -> None:
     ledger.due_instances(most=9)
     ledger.due_timers(most=9)
     ledger.due_files(most=9)
+    ledger.due_forgets(most=9)
+    ledger.task_count("j")
+    ledger.forget_job("j")
     ledger.put_task(a_task("k"))
     ledger.put_attempt(an_attempt("w2"))
 

@@ -85,7 +85,7 @@ def _default(setting: Setting, default: object) -> str:
     if isinstance(default, tuple):
         return ", ".join(f"`{target.url}`" for target in default)
     if isinstance(default, float):
-        return f"`{default:g}`"
+        return f"`{default:.10g}`"
     if isinstance(default, int) and setting.names[0].endswith("_BYTES"):
         return f"`{in_bytes(default)}`"
     return f"`{default.as_posix() if isinstance(default, Path) else default}`"

@@ -163,6 +163,17 @@ def seconds(low: float, high: float) -> Kind[float]:
     )
 
 
+def seconds_or_none(low: float, high: float) -> Kind[float | None]:
+    """A length of time, or that there is no end to it."""
+
+    def read(raw: object) -> float | None:
+        if isinstance(raw, str) and raw.lower() == "none":
+            return None
+        return number(raw, low, high)
+
+    return Kind(expects=f'a number of seconds from {low:g} to {high:g}, or "none"', read=read)
+
+
 def size(low: int, high: int) -> Kind[int]:
     """A size in bytes: `1048576` or `1MiB`."""
 

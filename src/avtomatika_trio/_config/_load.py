@@ -192,6 +192,7 @@ def _resolve(
     _weigh_tokens(found)
     if kind is OrchestratorSettings and not found.problems:
         _weigh_redis(found)
+        _weigh_retention(found)
     return found
 
 
@@ -336,6 +337,16 @@ def _hint_of_key(key: str, table: str, keys: Mapping[str, list[str]]) -> str:
         if table and other != table and key in keys[other]:
             return f"; it belongs in [{other}]"
     return _did_you_mean(key.lower(), keys[table]) or "; remove it"
+
+
+def _weigh_retention(found: _Resolution) -> None:
+    jobs, files = (found.values[f"{it}_retention_seconds"] for it in ("jobs", "files"))
+    if found.values["s3_auto_cleanup"] and jobs is not None and jobs < files:
+        found.problems.append(
+            f"JOBS_RETENTION_SECONDS: {jobs:.10g} is shorter than FILES_RETENTION_SECONDS,"
+            f" {files:.10g}: the files of a job cannot stay longer than the job; give at least as"
+            " much, or none"
+        )
 
 
 def _faults_of_s3(

@@ -24,6 +24,7 @@ from avtomatika_trio._config._kinds import (
     Secret,
     one_of,
     seconds,
+    seconds_or_none,
     size,
     whole,
 )
@@ -81,6 +82,13 @@ class OrchestratorSettings(FileSettings):
         "FILES_RETENTION_SECONDS",
         default=7.0 * DAY_SECONDS,
         doc="How long after its end they stay.",
+    )
+    jobs_retention_seconds: float | None = setting(
+        seconds_or_none(0, 3650 * DAY_SECONDS),
+        "JOBS_RETENTION_SECONDS",
+        default=30.0 * DAY_SECONDS,
+        doc="How long after its end a job stays, with its history; not shorter than its files "
+        "do. `none`: for good.",
     )
 
     redis_host: str | None = setting(

@@ -94,6 +94,7 @@ class TimerKind(StrEnum):
     JOB_RETRY = "job_retry"  #: a handler that has raised is called again
     AVOIDANCE = "avoidance"  #: the worker that gave a task back may have it again
     FILES = "files"  #: the files of a job that has ended may be removed
+    FORGET = "forget"  #: a job that has ended may be forgotten
 
 
 @attrs.frozen(kw_only=True)
@@ -175,9 +176,21 @@ class Ledger(Protocol):
         """
         ...
 
+    def forget_job(self, job_id: str) -> None:
+        """Forget a job and all that is of it; one that nobody knows is no error.
+
+        Its tasks, attempts, fan-outs, progress and history go with it, and the timers whose
+        subject it is.  It must have ended, so that no task of it is open and no attempt leased.
+        """
+        ...
+
     def task(self, task_id: str) -> Task | None: ...
 
     def put_task(self, task: Task) -> None: ...
+
+    def task_count(self, job_id: str) -> int:
+        """How many tasks the job has ever had; it may be out of date at the commit."""
+        ...
 
     def open_tasks(self, job_id: str) -> Sequence[Task]:
         """The tasks of *job_id* that have no outcome yet."""
@@ -236,15 +249,19 @@ class Ledger(Protocol):
     def drop_timer(self, kind: TimerKind, subject: str) -> None: ...
 
     def due_timers(self, *, most: int) -> Sequence[Timer]:
-        """Timers whose time has come, in due order; but for those of files.
+        """Timers whose time has come, in due order; but for those of files and of forgetting.
 
-        What is done about files is done outside of the ledger and may have to wait: that must
-        not keep anything else waiting.
+        What is done about files is done outside of the ledger and may have to wait, and to
+        forget jobs is much work: that must not keep anything else waiting.
         """
         ...
 
     def due_files(self, *, most: int) -> Sequence[Timer]:
         """Timers of files whose time has come, in due order."""
+        ...
+
+    def due_forgets(self, *, most: int) -> Sequence[Timer]:
+        """Timers of jobs to be forgotten whose time has come, in due order."""
         ...
 
     def record(self, row: HistoryRow) -> None:

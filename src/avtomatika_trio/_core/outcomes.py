@@ -193,13 +193,17 @@ def finish(
 ) -> None:
     """End *job*: whatever ended it, the history says so and nothing of it stays open.
 
-    From now on nothing needs its files but those who look at them; *rules* say for how long.
+    From now on nothing needs its files, and the job itself, but those who look at them; *rules*
+    say for how long.
     """
     ended = jobs.step(job, event, now=ledger.now)
     ledger.put_job(ended)
     if rules.files_retention_seconds is not None:
         due_at = ledger.now + rules.files_retention_seconds
         ledger.put_timer(Timer(kind=TimerKind.FILES, subject=job.id, due_at=due_at))
+    if rules.jobs_retention_seconds is not None:
+        due_at = ledger.now + rules.jobs_retention_seconds
+        ledger.put_timer(Timer(kind=TimerKind.FORGET, subject=job.id, due_at=due_at))
     error = ended.error
     ledger.record(
         HistoryRow(

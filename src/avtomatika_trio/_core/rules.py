@@ -33,6 +33,8 @@ class Rules:
     """A worker process that is gone and holds nothing is forgotten so long after it was heard."""
     files_retention_seconds: float | None = None
     """So long after the end of a job its files are removed; None = they stay."""
+    jobs_retention_seconds: float | None = None
+    """So long after its end a job is forgotten; None = it stays."""
     handler_retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     """For handlers of states that raise."""
 

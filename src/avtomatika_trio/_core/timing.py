@@ -57,8 +57,8 @@ def _fire(ledger: Ledger, timer: Timer, rules: Rules, noise: float) -> None:
             _result_timeout(ledger, timer.subject, rules)
         case TimerKind.JOB_RETRY:
             _job_retry(ledger, timer.subject)
-        case TimerKind.FILES:
-            pass  # none of these is among them; see `files`
+        case TimerKind.FILES | TimerKind.FORGET:
+            pass  # none of these is among them; see `files` and `retention`
         case _:
             assert_never(timer.kind)
 

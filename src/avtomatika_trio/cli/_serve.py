@@ -216,6 +216,7 @@ def _announce(
     lines: dict[str, object] = {
         "url": url,
         "storage": _storage(settings, context),
+        "jobs": _jobs(settings),
         "files": _files(settings),
         "tokens": "as configured",
     }
@@ -254,15 +255,27 @@ def _storage(settings: OrchestratorSettings, context: Context) -> str:
     return f"{where}; cluster id {context.storage.cluster_id}"
 
 
+def _jobs(settings: OrchestratorSettings) -> str:
+    """How long they are kept."""
+    if settings.jobs_retention_seconds is None:
+        return "kept for good"
+    return f"forgotten {_length(settings.jobs_retention_seconds)} after their end"
+
+
 def _files(settings: OrchestratorSettings) -> str:
     """Where files of jobs are kept, and for how long."""
     access = settings.s3()
     where = f"in {settings.files_dir}" if access is None else f"in {access.place}"
     if not settings.s3_auto_cleanup:
         return f"{where}; they stay"
-    days = settings.files_retention_seconds / 86_400
-    after = f"{days:g} days" if days >= 1 else f"{settings.files_retention_seconds:g} s"
-    return f"{where}; removed {after} after the end of their job"
+    return (
+        f"{where}; removed {_length(settings.files_retention_seconds)} after the end of their job"
+    )
+
+
+def _length(seconds: float) -> str:
+    days = seconds / 86_400
+    return f"{days:g} days" if days >= 1 else f"{seconds:g} s"
 
 
 def _tls(settings: OrchestratorSettings) -> str:

@@ -82,6 +82,7 @@ def create_context(
             files_retention_seconds=(
                 settings.files_retention_seconds if settings.s3_auto_cleanup else None
             ),
+            jobs_retention_seconds=settings.jobs_retention_seconds,
         ),
         limits=Limits(
             poll_hold_seconds=settings.poll_hold_seconds,

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import trio
 
-from avtomatika_trio._core import lease, timing
+from avtomatika_trio._core import lease, retention, timing
 from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._context import Context
@@ -23,6 +23,10 @@ TICK_SECONDS = 0.2
 
 #: How much one commit does at most; the rest follows in the next one, at once.
 _MOST_PER_COMMIT = 200
+
+
+#: How many jobs one commit forgets at most; leases and timers are looked at before the next ones.
+_MOST_FORGOTTEN = 20
 
 
 #: Whoever serves a storage notes it once a second: longer than this without a note, and
@@ -103,4 +107,5 @@ def _is_in(context: Context, partition: str, wire_id: str) -> bool:
 def _tick(ledger: Ledger, context: Context, noise: float) -> bool:
     looked_at = lease.end_leases(ledger, context.rules, most=_MOST_PER_COMMIT)
     fired = timing.fire_due(ledger, context.rules, noise, most=_MOST_PER_COMMIT)
-    return max(looked_at, fired) == _MOST_PER_COMMIT
+    more = retention.forget_due(ledger, context.rules, most=_MOST_FORGOTTEN)
+    return more or max(looked_at, fired) == _MOST_PER_COMMIT

@@ -34,12 +34,15 @@ class Records:
     tasks: dict[str, Task] = attrs.field(factory=dict)
     attempts: dict[str, Attempt] = attrs.field(factory=dict)
     fan_outs: dict[tuple[str, int], FanOut] = attrs.field(factory=dict)
+    fan_outs_of: dict[str, dict[tuple[str, int], None]] = attrs.field(factory=dict)
     instances: dict[str, Instance] = attrs.field(factory=dict)
     timers: dict[tuple[TimerKind, str], Timer] = attrs.field(factory=dict)
     progress: dict[str, dict[str, Progress]] = attrs.field(factory=dict)
     service: dict[None, Service] = attrs.field(factory=dict)
     rows: dict[int, HistoryRow] = attrs.field(factory=dict)
     """By number, ascending."""
+    last_row: dict[None, int] = attrs.field(factory=dict)
+    """The highest number that a row was ever given."""
     rows_of: dict[str, list[int]] = attrs.field(factory=dict)
     tasks_of: dict[str, dict[str, None]] = attrs.field(factory=dict)
     open_of: dict[str, dict[str, None]] = attrs.field(factory=dict)
@@ -48,6 +51,7 @@ class Records:
     queues: dict[tuple[str, Lane], list[tuple[Any, str]]] = attrs.field(factory=dict)
     due_timers: list[tuple[float, TimerKind, str]] = attrs.field(factory=list)
     due_files: list[tuple[float, TimerKind, str]] = attrs.field(factory=list)
+    due_forgets: list[tuple[float, TimerKind, str]] = attrs.field(factory=list)
     due_instances: list[tuple[float, str]] = attrs.field(factory=list)
     guests: dict[str, float] = attrs.field(factory=dict)
     """Instances with another home: when to look at what they hold here."""
@@ -101,6 +105,30 @@ class MemoryLedger(Ledger):
         if job.status.is_final and job.id in self._r.progress:
             self._set(self._r.progress, job.id, None)
 
+    def forget_job(self, job_id: str) -> None:
+        job = self._r.jobs.get(job_id)
+        if job is None:
+            return
+        if job_id in self._r.rows_of:
+            self._undo.append(lambda: _put_in_order(self._r.rows))
+        for kind in TimerKind:
+            self.drop_timer(kind, job_id)
+        r = self._r
+        of_it: tuple[tuple[dict[Any, Any], dict[str, Any]], ...] = (
+            (r.tasks, r.tasks_of),
+            (r.attempts, r.attempts_of),
+            (r.fan_outs, r.fan_outs_of),
+            (r.rows, r.rows_of),
+        )
+        for records, index in of_it:
+            for key in index.get(job_id, ()):
+                self._set(records, key, None)
+        indexes: tuple[dict[str, Any], ...] = (r.jobs, r.progress, r.open_of)
+        for index in (*indexes, *(it for _, it in of_it)):
+            if job_id in index:
+                self._set(index, job_id, None)
+        self.news.job_forgotten(job)
+
     def task(self, task_id: str) -> Task | None:
         return self._r.tasks.get(task_id)
 
@@ -118,6 +146,9 @@ class MemoryLedger(Ledger):
     def _queue(self, task: Task) -> list[tuple[Any, str]]:
         return self._r.queues.setdefault((task.skill, task.lane), [])
 
+    def task_count(self, job_id: str) -> int:
+        return len(self._r.tasks_of.get(job_id, ()))
+
     def open_tasks(self, job_id: str) -> Sequence[Task]:
         return [self._r.tasks[task_id] for task_id in self._r.open_of.get(job_id, ())]
 
@@ -129,7 +160,9 @@ class MemoryLedger(Ledger):
         return self._r.fan_outs.get((job_id, dispatch))
 
     def put_fan_out(self, fan_out: FanOut) -> None:
-        self._set(self._r.fan_outs, (fan_out.job_id, fan_out.dispatch), fan_out)
+        key = (fan_out.job_id, fan_out.dispatch)
+        self._set(self._r.fan_outs, key, fan_out)
+        self._member(self._r.fan_outs_of, fan_out.job_id, key, present=True)
 
     def attempt(self, wire_id: str) -> Attempt | None:
         return self._r.attempts.get(wire_id)
@@ -208,14 +241,23 @@ class MemoryLedger(Ledger):
     def due_files(self, *, most: int) -> Sequence[Timer]:
         return self._due(self._r.due_files[:most])
 
+    def due_forgets(self, *, most: int) -> Sequence[Timer]:
+        return self._due(self._r.due_forgets[:most])
+
     def _by_due(self, kind: TimerKind) -> list[tuple[float, TimerKind, str]]:
-        return self._r.due_files if kind is TimerKind.FILES else self._r.due_timers
+        match kind:
+            case TimerKind.FILES:
+                return self._r.due_files
+            case TimerKind.FORGET:
+                return self._r.due_forgets
+            case _:
+                return self._r.due_timers
 
     def _due(self, first: Iterable[tuple[float, TimerKind, str]]) -> Sequence[Timer]:
         return [self._r.timers[kind, subject] for at, kind, subject in first if at <= self._now]
 
     def record(self, row: HistoryRow) -> None:
-        number = max(_next(records.rows) for records in self._all.values())
+        number = 1 + max(it.last_row.get(None, 0) for it in self._all.values())
         self.store_row(NumberedRow(number=number, row=row))
 
     def put_progress(self, progress: Progress) -> None:
@@ -275,6 +317,8 @@ class MemoryLedger(Ledger):
         number, row = numbered.number, numbered.row
         if number not in self._r.rows:
             self._sort(self._r.rows_of.setdefault(row.job_id, []), number)
+        if number > self._r.last_row.get(None, 0):
+            self._set(self._r.last_row, None, number)
         self._set_in_order(self._r.rows, number, row)
 
     def store_audit_row(self, numbered: NumberedAuditRow) -> None:
@@ -300,11 +344,10 @@ class MemoryLedger(Ledger):
         is_late = number not in rows and number < _next(rows)
         self._set(rows, number, row)
         if is_late:
-            for later in sorted(it for it in rows if it > number):
-                rows[later] = rows.pop(later)
+            _put_in_order(rows)
 
     def _member(
-        self, index: dict[str, dict[str, None]], key: str, member: str, *, present: bool
+        self, index: dict[str, dict[Any, None]], key: str, member: Any, *, present: bool
     ) -> None:
         members = index.setdefault(key, {})
         if present and member not in members:
@@ -321,6 +364,11 @@ class MemoryLedger(Ledger):
     def _unsort(self, ordered: list[Any], item: Any) -> None:
         del ordered[bisect_left(ordered, item)]
         self._undo.append(lambda: insort(ordered, item))
+
+
+def _put_in_order(rows: dict[int, Any]) -> None:
+    for number in sorted(rows):
+        rows[number] = rows.pop(number)
 
 
 def _next(rows: dict[int, Any]) -> int:

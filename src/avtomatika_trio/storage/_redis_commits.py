@@ -271,7 +271,7 @@ class Commits:
         self._doubt(run)
         self._settle(run.step, outcome.Error(error))
 
-    def _answered(self, run: _Run, verdict: bytes, told: bytes, *stale: Any) -> None:
+    def _answered(self, run: _Run, verdict: bytes, told: bytes, *others: Any) -> None:
         if verdict == b"stranger":
             self._met_a_stranger(run, told.decode())
             return
@@ -282,13 +282,15 @@ class Commits:
                 self.fault = None
             for key in run.ledger.written:
                 self._known.confirm(key, run, run.number)
+            for key in others:
+                self._known.forget_stored(key.decode())
             self._cluster_id = run.step.becomes or self._cluster_id
             if isinstance(run.answer, outcome.Value):
                 self._tell(run.ledger.news)
             self._settle(run.step, run.answer)
             return
         self._doubt(run)
-        for key, value in zip(stale[::2], stale[1::2], strict=True):
+        for key, value in zip(others[::2], others[1::2], strict=True):
             name = key.decode()
             if name in run.ledger.read:
                 self._known.correct(name, run.ledger.read[name], value, run.number)

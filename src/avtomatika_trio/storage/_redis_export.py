@@ -201,7 +201,7 @@ class _Export:
     async def _others(self) -> Pieces:
         """What belongs to no job."""
         keys = self.keys
-        for kind in (TimerKind.RETRY, TimerKind.FILES):
+        for kind in (TimerKind.RETRY, TimerKind.FILES, TimerKind.FORGET):
             async with aclosing(self._sorted(keys.timers(kind))) as pages:
                 async for page in pages:
                     timers = [(*timer_of(member), at) for member, at in page]

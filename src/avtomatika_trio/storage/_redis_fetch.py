@@ -14,7 +14,7 @@ from avtomatika_trio.storage._redis_bridge import RedisBridge
 from avtomatika_trio.storage._redis_clock import PartitionClock
 from avtomatika_trio.storage._redis_keys import Keys
 from avtomatika_trio.storage._redis_known import TOKEN_BYTES, Known
-from avtomatika_trio.storage._redis_questions import Away, First, Missing, Question, Score
+from avtomatika_trio.storage._redis_questions import Away, First, Missing, Question, Score, Size
 
 #: How many keys one MGET names.
 _MOST_KEYS = 500
@@ -117,6 +117,8 @@ def _command(question: Question, now: float) -> tuple[Any, ...]:
             return ("ZRANGE", key, 0, most - 1)
         case Score(key=key, member=member):
             return ("ZSCORE", key, member)
+        case Size(key=key):
+            return ("SCARD", key)
         case Away():
             raise AssertionError(question)
 
@@ -124,6 +126,8 @@ def _command(question: Question, now: float) -> tuple[Any, ...]:
 def _answer(question: Question, reply: Any) -> Any:
     if isinstance(question, Score):
         return None if reply is None else float(reply)
+    if isinstance(question, Size):
+        return int(reply)
     if isinstance(question, First) and not question.due:
         return reply
     return [(m.decode(), float(n)) for m, n in zip(reply[::2], reply[1::2], strict=True)]

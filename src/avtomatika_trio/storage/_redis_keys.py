@@ -17,6 +17,9 @@ from avtomatika_trio._core.task import Lane, Task
 #: Between the parts of a member of an index; sorts before everything that can stand in a name.
 _BETWEEN = "\x00"
 
+#: Timers that have an index of their own.
+_TIMERS = {TimerKind.FILES: "due-files", TimerKind.FORGET: "due-forgets"}
+
 
 @attrs.frozen
 class Keys:
@@ -70,7 +73,7 @@ class Keys:
     def attempt(self, wire_id: str) -> str:
         return f"{self.tag}attempt:{wire_id}"
 
-    def fan_out(self, job_id: str, dispatch: int) -> str:
+    def fan_out(self, job_id: str, dispatch: int | str) -> str:
         return self._key("fan", job_id, str(dispatch))
 
     def instance(self, instance_id: str) -> str:
@@ -161,7 +164,7 @@ class Keys:
 
     def timers(self, kind: TimerKind) -> str:
         """ZSET by `due_at`: see `timer_member`."""
-        return self._key("due-files" if kind is TimerKind.FILES else "timers")
+        return self._key(_TIMERS.get(kind, "timers"))
 
     @property
     def ending_tokens(self) -> str:

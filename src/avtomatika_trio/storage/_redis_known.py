@@ -88,6 +88,12 @@ class Known:
         """What is known of a record is too old."""
         self._entries.pop(key, None)
 
+    def forget_stored(self, key: str) -> None:
+        """A record was deleted: it is not worth its place."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.writer is None:
+            del self._entries[key]
+
     def doubt(self, key: str, writer: object) -> None:
         """The commit *writer* did not happen, or may not have."""
         entry = self._entries.get(key)

@@ -32,7 +32,7 @@ from avtomatika_trio.storage._redis_keys import (
     timer_of,
 )
 from avtomatika_trio.storage._redis_notes import Notes, decoded
-from avtomatika_trio.storage._redis_questions import Away, First, Missing, Score
+from avtomatika_trio.storage._redis_questions import Away, First, Missing, Question, Score, Size
 
 #: How far past the wanted length a queue is fetched: others may have taken from its head.
 _PAST = 32
@@ -58,13 +58,25 @@ class RedisLedger(Notes, Ledger):
         self._index_job(old, job)
         self.news.job_written(job)
 
-    def _index_job(self, old: Job | None, job: Job) -> None:
-        if old is not None and old.status is job.status:
+    def _index_job(self, old: Job | None, job: Job | None) -> None:
+        if old is not None and job is not None and old.status is job.status:
             return
-        for one, score in ((old, None), (job, job.created_at)):
+        for one, is_there in ((old, False), (job, True)):
             if one is not None:
-                self._score(self.keys.jobs(one.status), job.id, score)
-                self._score(self.keys.jobs(one.status, job.client), job.id, score)
+                score = one.created_at if is_there else None
+                self._score(self.keys.jobs(one.status), one.id, score)
+                self._score(self.keys.jobs(one.status, one.client), one.id, score)
+
+    def forget_job(self, job_id: str) -> None:
+        job = self.job(job_id)
+        if job is None:
+            return
+        self.job_before.setdefault(job_id, job)
+        self._index_job(job, None)
+        for kind in TimerKind:
+            self.drop_timer(kind, job_id)
+        self._forget_job(job_id)
+        self.news.job_forgotten(job)
 
     def task(self, task_id: str) -> Task | None:
         return self._get(self.keys.task(task_id), Task)
@@ -81,6 +93,11 @@ class RedisLedger(Notes, Ledger):
             self._score(self.keys.queue(task.skill, task.lane), queue_member(task), -task.priority)
             self._member(self.keys.skills, task.skill, present=True)
         self.news.task_written(old, task)
+
+    def task_count(self, job_id: str) -> int:
+        key = self.keys.tasks_of(job_id)
+        added = sum(self.members.get(key, {}).values())
+        return added if job_id in self.forgotten else self._answer(Size(key))[0] + added
 
     def open_tasks(self, job_id: str) -> Sequence[Task]:
         ids = self._set(self.keys.open_of(job_id))
@@ -236,6 +253,20 @@ class RedisLedger(Notes, Ledger):
 
     def due_files(self, *, most: int) -> Sequence[Timer]:
         return self._due_timers(self.keys.timers(TimerKind.FILES), most)
+
+    def due_forgets(self, *, most: int) -> Sequence[Timer]:
+        timers = self._due_timers(self.keys.timers(TimerKind.FORGET), most)
+        self._have(*(it for timer in timers for it in self._asked_of(timer.subject)))
+        return timers
+
+    def _asked_of(self, job_id: str) -> tuple[str | Question, ...]:
+        """What is sure to be asked of a job that may be forgotten."""
+        files = timer_member(TimerKind.FILES, job_id)
+        return (
+            self.keys.job(job_id),
+            Size(self.keys.tasks_of(job_id)),
+            Score(self.keys.timers(TimerKind.FILES), files),
+        )
 
     def _due_timers(self, key: str, most: int) -> Sequence[Timer]:
         timers: list[Timer] = []

@@ -21,6 +21,8 @@ _decoders: dict[type[Any], Any] = {
     for cls in (Job, Task, Attempt, FanOut, Instance, Service, AccessSet, Usage, IssuedToken)
 }
 
+_OF_A_JOB = (Task, Attempt, FanOut)
+
 
 class Notes:
     """Reads records and indexes from what is known, and notes what is read and written.
@@ -70,6 +72,8 @@ class Notes:
         self.guessed: dict[Question, None] = {}
         """Questions whose answer was taken to be that there is nothing: the run does not count."""
         self.job_before: dict[str, Job | None] = {}
+        self.forgotten: dict[str, None] = {}
+        """Ids of jobs of which nothing is left but what was written after that."""
         self._own_tasks: dict[str, Task] = {}
 
     @property
@@ -88,7 +92,10 @@ class Notes:
 
     def _taken_note_of(self, key: str, entry: Entry, cls: type[R]) -> R | None:
         self._take_note_of(key, entry)
-        return decoded(entry, cls)
+        record = decoded(entry, cls)
+        if isinstance(record, _OF_A_JOB) and record.job_id in self.forgotten:
+            return None
+        return record
 
     def _take_note_of(self, key: str, entry: Entry) -> None:
         self.read[key] = entry.token
@@ -119,6 +126,19 @@ class Notes:
         self.written[key] = record
         return old
 
+    def _forget_job(self, job_id: str) -> None:
+        """Have all that is of a job deleted, and nothing written that was noted for it."""
+        self.forgotten[job_id] = None
+        self.written[self.keys.job(job_id)] = None
+        for key, record in self.written.items():
+            if isinstance(record, _OF_A_JOB) and record.job_id == job_id:
+                self.written[key] = None
+        for index in (self.keys.tasks_of, self.keys.open_of, self.keys.attempts_of):
+            self.members.pop(index(job_id), None)
+        self._own_tasks = {k: it for k, it in self._own_tasks.items() if it.job_id != job_id}
+        self.said = {k: it for k, it in self.said.items() if it.job_id != job_id}
+        self.rows = [row for row in self.rows if row.job_id != job_id]
+
     # Sets and sorted sets.
 
     def _member(self, key: str, member: str, *, present: bool) -> None:
@@ -140,6 +160,14 @@ class Notes:
         if question not in self._answers:
             raise Missing(questions=[question])
         return self._answers[question]
+
+    def _have(self, *needed: str | Question) -> None:
+        """Have records and answers fetched in one look that are sure to be needed."""
+        keys = [it for it in needed if isinstance(it, str)]
+        unknown = [k for k in keys if k not in self.written and self._known.entry(k) is None]
+        questions = [it for it in needed if not isinstance(it, str) and it not in self._answers]
+        if unknown or questions:
+            raise Missing(unknown, questions=questions)
 
     def _due(self, key: str, most: int) -> list[tuple[str, float]]:
         """The first *most* members of a sorted set whose time has come."""

@@ -24,13 +24,20 @@ class Score:
 
 
 @attrs.frozen
+class Size:
+    """A question: how many members a set has."""
+
+    key: str
+
+
+@attrs.frozen
 class Away:
     """A question: the record of an instance whose home is another partition."""
 
     instance_id: str
 
 
-Question = First | Score | Away
+Question = First | Score | Size | Away
 
 
 class Missing(BaseException):

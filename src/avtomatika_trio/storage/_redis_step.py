@@ -44,6 +44,7 @@ def commands_of(ledger: RedisLedger, token: bytes) -> tuple[list[Command], dict[
     commands: list[Command] = []
     prefix = token.decode()
     lengths: dict[str, int] = {}
+    commands += (_forgetting(ledger.keys, job_id) for job_id in ledger.forgotten)
     for key, record in ledger.written.items():
         if record is None:
             commands.append(("DEL", key))
@@ -88,7 +89,8 @@ def _add_rows(commands: list[Command], ledger: RedisLedger) -> None:
         for (job_id, task_id), said in ledger.said.items()
     )
     for job_id in ledger.job_before:
-        if ledger.written[keys.job(job_id)].status.is_final:
+        job = ledger.written[keys.job(job_id)]
+        if job is not None and job.status.is_final:
             commands.append(("DEL", keys.progress(job_id)))
     numbers = keys.history_numbers
     commands += (
@@ -101,6 +103,14 @@ def _add_rows(commands: list[Command], ledger: RedisLedger) -> None:
     commands += ledger.extra
 
 
+def _forgetting(keys: Keys, job_id: str) -> Command:
+    """Before all else, so that it does not take what was written afterwards."""
+    sets = (keys.tasks_of(job_id), keys.attempts_of(job_id))
+    begins = (keys.task(""), keys.attempt(""), keys.fan_out(job_id, ""))
+    others = (keys.open_of(job_id), keys.progress(job_id), keys.history(job_id))
+    return ("FORGET", job_id, *sets, *begins, *others)
+
+
 def _change(commands: list[Command], name: str, key: str, arguments: list[str]) -> None:
     commands += (
         (name, key, *arguments[at : at + _MOST_ARGUMENTS])
@@ -108,13 +118,14 @@ def _change(commands: list[Command], name: str, key: str, arguments: list[str]) 
     )
 
 
-def _line_up(commands: list[Command], keys: Keys, before: Job | None, job: Job) -> None:
+def _line_up(commands: list[Command], keys: Keys, before: Job | None, job: Job | None) -> None:
     """Have the new revision of a job claimed, and void what was claimed of the old one."""
+    is_ready = job is not None and job.is_ready
     if before is not None and before.is_ready:
-        commands += ("ZREM", keys.claims, job.id), ("HDEL", keys.claimed, job.id)
-        if not job.is_ready or job.blueprint != before.blueprint:
-            commands.append(("ZREM", keys.ready(before.blueprint), job.id))
-    if job.is_ready:
+        commands += ("ZREM", keys.claims, before.id), ("HDEL", keys.claimed, before.id)
+        if job is None or not is_ready or job.blueprint != before.blueprint:
+            commands.append(("ZREM", keys.ready(before.blueprint), before.id))
+    if job is not None and is_ready:
         commands.append(("SADD", keys.blueprints, job.blueprint))
         commands.append(("LINEUP", keys.ready(job.blueprint), keys.ready_numbers, job.id))
 

@@ -222,8 +222,10 @@ class News:
     """Skill -> by how much its queue has grown."""
     jobs: dict[str, Job] = attrs.field(factory=dict)
     """The newest revision of each job that was written."""
+    forgotten: dict[str, Job] = attrs.field(factory=dict)
+    """Jobs that are no more, as they were last."""
     changed: dict[str, None] = attrs.field(factory=dict)
-    """Ids of jobs that were written or have new progress."""
+    """Ids of jobs that were written, forgotten, or have new progress."""
     instances: dict[str, Instance | None] = attrs.field(factory=dict)
     """None = forgotten."""
     access: AccessSet | None = None
@@ -247,9 +249,14 @@ class News:
         self.changed[job.id] = None
         self.jobs[job.id] = job
 
+    def job_forgotten(self, job: Job) -> None:
+        self.changed[job.id] = None
+        self.forgotten[job.id] = job
+        self.jobs.pop(job.id, None)
+
     def tell(self, signals: Signals) -> None:
         """Wake everyone concerned."""
-        for job in self.jobs.values():
+        for job in (*self.forgotten.values(), *self.jobs.values()):
             signals.ready.job_written(job)
         for job_id in self.changed:
             signals.job_changed(job_id)

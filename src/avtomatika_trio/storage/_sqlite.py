@@ -264,6 +264,8 @@ class SqliteStorage(AlwaysAtHome, Signalling):
             else:
                 self._instances[instance_id] = instance
         self._access = news.access or self._access
+        for job_id in news.forgotten:
+            self._recent.pop(job_id, None)
         for job in news.jobs.values():
             self._recent[job.id] = job
             self._recent.move_to_end(job.id)

@@ -24,9 +24,11 @@ from avtomatika_trio._core.ledger import (
     Timer,
     TimerKind,
 )
-from avtomatika_trio._core.task import Attempt, AttemptStatus, Lane, Task
+from avtomatika_trio._core.task import Attempt, Lane, Task
 from avtomatika_trio.errors import StaleRevision
 from avtomatika_trio.storage._signals import News
+from avtomatika_trio.storage._sqlite_forget import delete_job
+from avtomatika_trio.storage._sqlite_rows import attempt_row, job_row, task_row
 from avtomatika_trio.storage._sqlite_table import Table, encode, upsert
 
 decode_token = msgspec.json.Decoder(IssuedToken).decode
@@ -46,7 +48,7 @@ class SqliteLedger(Ledger):
             Job,
             select="SELECT body FROM jobs WHERE id=?",
             upsert=upsert("jobs", "id", "client blueprint status created_at ready revision body"),
-            row=_job_row,
+            row=job_row,
         )
         self._tasks = Table(
             connection,
@@ -57,20 +59,14 @@ class SqliteLedger(Ledger):
                 "id",
                 "job_id dispatch branch skill lane priority created_at status open body",
             ),
-            row=_task_row,
+            row=task_row,
         )
         self._attempts = Table(
             connection,
             Attempt,
             select="SELECT body FROM attempts WHERE wire_id=?",
             upsert=upsert("attempts", "wire_id", "job_id instance leased body"),
-            row=lambda it: (
-                it.wire_id,
-                it.job_id,
-                it.instance,
-                it.status is AttemptStatus.LEASED,
-                encode(it),
-            ),
+            row=attempt_row,
         )
         self._fan_outs = Table(
             connection,
@@ -193,6 +189,21 @@ class SqliteLedger(Ledger):
             self._ended.append((job.id,))
         self.news.job_written(job)
 
+    def forget_job(self, job_id: str) -> None:
+        job = self._jobs.get(job_id)
+        if job is None:
+            return
+        self.wrote = True
+        for kind in TimerKind:
+            self.drop_timer(kind, job_id)
+        self.flush()
+        tasks, wire_ids, fan_outs = delete_job(self._connection, job_id)
+        self._jobs.uncache(job_id)
+        self._tasks.uncache_all(tasks)
+        self._attempts.uncache_all(wire_ids)
+        self._fan_outs.uncache_all(fan_outs)
+        self.news.job_forgotten(job)
+
     def task(self, task_id: str) -> Task | None:
         return self._tasks.get(task_id)
 
@@ -200,6 +211,11 @@ class SqliteLedger(Ledger):
         self.wrote = True
         self.news.task_written(self._tasks.get(task.id), task)
         self._tasks.put(task, task.id)
+
+    def task_count(self, job_id: str) -> int:
+        self._tasks.flush()
+        query = "SELECT count(*) FROM tasks WHERE job_id=?"
+        return int(self._connection.execute(query, (job_id,)).fetchone()[0])
 
     def open_tasks(self, job_id: str) -> Sequence[Task]:
         self._tasks.flush()
@@ -282,10 +298,13 @@ class SqliteLedger(Ledger):
         self._timers[kind, subject] = None
 
     def due_timers(self, *, most: int) -> Sequence[Timer]:
-        return self._due("timers_due WHERE kind!='files'", most)
+        return self._due("timers_due WHERE kind!='files' AND kind!='forget'", most)
 
     def due_files(self, *, most: int) -> Sequence[Timer]:
         return self._due("files_due WHERE kind='files'", most)
+
+    def due_forgets(self, *, most: int) -> Sequence[Timer]:
+        return self._due("forgets_due WHERE kind='forget'", most)
 
     def _due(self, index: str, most: int) -> Sequence[Timer]:
         self._flush_timers()
@@ -366,32 +385,3 @@ class SqliteLedger(Ledger):
     def wake(self, skill: str) -> None:
         self.wrote = True  # so that it is not told if the operation raises
         self.news.wake(skill)
-
-
-def _job_row(job: Job) -> tuple[Any, ...]:
-    return (
-        job.id,
-        job.client,
-        job.blueprint,
-        job.status,
-        job.created_at,
-        job.is_ready,
-        job.revision,
-        encode(job),
-    )
-
-
-def _task_row(task: Task) -> tuple[Any, ...]:
-    return (
-        task.id,
-        task.job_id,
-        task.dispatch,
-        task.branch or 0,
-        task.skill,
-        task.lane,
-        task.priority,
-        task.created_at,
-        task.status,
-        task.status.is_open,
-        encode(task),
-    )

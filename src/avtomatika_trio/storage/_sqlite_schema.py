@@ -9,7 +9,7 @@ from pathlib import Path
 from avtomatika_trio.errors import StorageUnavailable
 
 #: Kept in `PRAGMA user_version`; grows with every change of the tables.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 #: `PRAGMA application_id`: "AvTr", so that other SQLite files are recognised as not ours.
 APPLICATION_ID = 0x41765472
@@ -126,8 +126,15 @@ CREATE INDEX timers_due ON timers (due_at, kind, subject) WHERE kind!='files';
 CREATE INDEX files_due ON timers (due_at, subject) WHERE kind='files';
 """
 
+#: Likewise; its index serves the timers of all kinds that have none of their own.
+_TABLES_OF_4 = """
+DROP INDEX timers_due;
+CREATE INDEX timers_due ON timers (due_at, kind, subject) WHERE kind!='files' AND kind!='forget';
+CREATE INDEX forgets_due ON timers (due_at, subject) WHERE kind='forget';
+"""
+
 #: For each version, what makes the next one of it.
-_STEPS = (_TABLES, _TABLES_OF_2, _TABLES_OF_3)
+_STEPS = (_TABLES, _TABLES_OF_2, _TABLES_OF_3, _TABLES_OF_4)
 
 
 def connect(path: Path) -> sqlite3.Connection:

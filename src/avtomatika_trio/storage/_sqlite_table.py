@@ -1,7 +1,7 @@
 """One table of records: a cache in front of it, and writes that wait for their turn."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -67,6 +67,11 @@ class Table(Generic[R]):
     def uncache(self, *key: Any) -> None:
         """Have the record read again when it is next asked for."""
         self._cache.pop(key, None)
+
+    def uncache_all(self, keys: Iterable[tuple[Any, ...]]) -> None:
+        """Likewise of several."""
+        for key in keys:
+            self.uncache(*key)
 
     def trim(self) -> None:
         """Forget the oldest records of a cache that has grown too long."""

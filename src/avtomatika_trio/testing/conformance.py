@@ -26,6 +26,7 @@ from avtomatika_trio.testing._promises_commit import (
 from avtomatika_trio.testing._promises_durability import (
     DurabilityPromises,
 )
+from avtomatika_trio.testing._promises_forgetting import ForgettingPromises
 from avtomatika_trio.testing._promises_indexes import (
     IndexPromises,
     QueuePromises,
@@ -43,6 +44,7 @@ __all__ = [
     "ClaimPromises",
     "CommitPromises",
     "DurabilityPromises",
+    "ForgettingPromises",
     "IndexPromises",
     "NewsPromises",
     "PartitionPromises",

@@ -19,8 +19,12 @@
 --               PLACED STREAM COUNTER BODY NUMBER    put a row under its own number
 --               LINEUP ZSET COUNTER MEMBER           put the member at the end
 --               RAISED TIME                          the partition's time is not before this
+--               FORGET ID TASKS ATTEMPTS TASK ATTEMPT FAN KEY...
+--                   delete all that is of a job: what is in the sets TASKS and ATTEMPTS, whose
+--                   keys begin with TASK and ATTEMPT; the fan-outs of its tasks, whose keys begin
+--                   with FAN; those sets; and the keys
 --
--- Returns       {'done', time}
+-- Returns       {'done', time, KEY, ...}           with the records that were forgotten
 --               {'stranger', cluster}              this is not the storage that was opened
 --               {'time', time}                     the operation was run too long ago
 --               {'stale', time, KEY, VALUE, ...}   what was not as expected, and is now
@@ -118,7 +122,33 @@ local function put_between(stream, number, body)
   end
 end
 
+local forgotten = {}
+
+local function forget(id, tasks, attempts, task, attempt, fan, ...)
+  local gone = {tasks, attempts, ...}
+  local records = #gone + 1
+  local dispatches = {}
+  for _, it in ipairs(redis.call('SMEMBERS', tasks)) do
+    gone[#gone + 1] = task .. it
+    local dispatch = string.match(it, '^%-(%d+)%-%d+$', #id + 1)
+    if dispatch and not dispatches[dispatch] then
+      dispatches[dispatch] = true
+      gone[#gone + 1] = fan .. dispatch
+    end
+  end
+  for _, it in ipairs(redis.call('SMEMBERS', attempts)) do
+    gone[#gone + 1] = attempt .. it
+  end
+  for at = 1, #gone, 1000 do
+    redis.call('UNLINK', unpack(gone, at, math.min(at + 999, #gone)))
+  end
+  for at = records, #gone do
+    forgotten[#forgotten + 1] = gone[at]
+  end
+end
+
 local own = {
+  FORGET = forget,
   NUMBERED = function(stream, counter, body)
     redis.call('XADD', stream, next_number(counter) .. '-0', 'row', body)
   end,
@@ -173,4 +203,8 @@ end
 if ARGV[5] ~= '' then
   redis.call('PUBLISH', ARGV[4], ARGV[5])
 end
-return {'done', time_text}
+local reply = {'done', time_text}
+for _, key in ipairs(forgotten) do
+  reply[#reply + 1] = key
+end
+return reply
