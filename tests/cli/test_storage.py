@@ -392,7 +392,7 @@ class TestShared:
         storage = Served(SetClock())
 
         def open_(url: str) -> AbstractAsyncContextManager[Storage]:
-            return nullcontext(storage) if url.startswith("redis:") else open_storage(url)
+            return nullcontext(storage) if url.startswith("redis:") else open_storage(url, partitions=1)
 
         monkeypatch.setattr(_storage_open, "OBSERVE_SECONDS", 0.0)
         monkeypatch.setattr(_storage_open, "open_storage", open_)

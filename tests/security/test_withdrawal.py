@@ -320,7 +320,7 @@ async def test_a_storage_that_has_lost_its_last_change_is_followed_back_and_on_a
     async with trio.open_nursery() as nursery:
         nursery.start_soon(context.access.run, context.rules)
         before = (await let_in(storage, {"w1": ["token-1"]})).access
-        await trio.sleep(1)
+        await trio.sleep(1.25)  # between two looks
         await let_in(storage, {"w2": ["token-2"]})
         await trio.sleep(1)
         assert context.access.roster.worker("w1") is None
