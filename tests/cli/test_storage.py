@@ -37,7 +37,7 @@ def fill(url: str, fill_in: Callable[[Storage], Any] = live) -> list[StoredRecor
     """Have jobs in the storage *url*; what it exports then, without the facts."""
 
     async def main() -> list[StoredRecord]:
-        async with open_storage(url, now=SetClock()) as storage:
+        async with open_storage(url, now=SetClock(), partitions=1) as storage:
             await fill_in(storage)
             return (await exported(storage))[1:]
 
@@ -48,7 +48,7 @@ def held(url: str) -> tuple[str, list[StoredRecord]]:
     """The cluster id of the storage *url*, and what it exports without the facts."""
 
     async def main() -> tuple[str, list[StoredRecord]]:
-        async with open_storage(url, now=SetClock()) as storage:
+        async with open_storage(url, now=SetClock(), partitions=1) as storage:
             return storage.cluster_id, (await exported(storage))[1:]
 
     return trio.run(main)
@@ -392,7 +392,7 @@ class TestShared:
         storage = Served(SetClock())
 
         def open_(url: str) -> AbstractAsyncContextManager[Storage]:
-            return nullcontext(storage) if url.startswith("redis:") else open_storage(url, partitions=1)
+            return nullcontext(storage) if url.startswith("redis:") else open_storage(url)
 
         monkeypatch.setattr(_storage_open, "OBSERVE_SECONDS", 0.0)
         monkeypatch.setattr(_storage_open, "open_storage", open_)
