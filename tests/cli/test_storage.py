@@ -39,7 +39,7 @@ def fill(url: str, fill_in: Callable[[Storage], Any] = live) -> list[StoredRecor
     async def main() -> list[StoredRecord]:
         async with open_storage(url, now=SetClock(), partitions=1) as storage:
             await fill_in(storage)
-            return (await exported(storage))[1:]
+            return await _records(storage)
 
     return trio.run(main)
 
@@ -49,9 +49,14 @@ def held(url: str) -> tuple[str, list[StoredRecord]]:
 
     async def main() -> tuple[str, list[StoredRecord]]:
         async with open_storage(url, now=SetClock(), partitions=1) as storage:
-            return storage.cluster_id, (await exported(storage))[1:]
+            return storage.cluster_id, await _records(storage)
 
     return trio.run(main)
+
+
+async def _records(storage: Storage) -> list[StoredRecord]:
+    """In an order that does not depend on the partitions that they are in."""
+    return sorted((await exported(storage))[1:], key=encode_record)
 
 
 async def broken_job(storage: Storage) -> None:
