@@ -52,10 +52,20 @@ class Fetcher:
             told: Called on Trio's thread: with None, or with why it could not be fetched.
         """
         away = [it for it in missing.questions if isinstance(it, Away)]
-        if away:
-            self._fetch_away(away[0], answers, told)
-        else:
-            self._fetch_here(missing, now, answers, told)
+        here = [it for it in missing.questions if not isinstance(it, Away)]
+        rest = Missing(missing.records, missing.sets, here)
+
+        def next_one(fault: StorageUnavailable | None) -> None:
+            if fault is not None:
+                told(fault)
+            elif away:
+                self._fetch_away(away.pop(), answers, next_one)
+            elif rest.records or rest.sets or rest.questions:
+                self._fetch_here(rest, now, answers, told)
+            else:
+                told(None)
+
+        next_one(None)
 
     def _fetch_here(self, missing: Missing, now: float, answers: Answers, told: Told) -> None:
         records, sets, questions = missing.records, missing.sets, missing.questions
