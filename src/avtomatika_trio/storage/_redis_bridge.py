@@ -9,7 +9,7 @@ import trio
 
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._redis_link import CONNECT_SECONDS
-from avtomatika_trio.storage._redis_node import Request
+from avtomatika_trio.storage._redis_request import Request
 from avtomatika_trio.storage._redis_routes import Routes, routes_for
 from avtomatika_trio.storage._redis_url import RedisAddress
 from avtomatika_trio.storage._redis_wire import Command, ScriptCall

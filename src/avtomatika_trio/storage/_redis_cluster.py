@@ -12,7 +12,8 @@ from redis.exceptions import ResponseError
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._redis_faults import Verdict, judge
 from avtomatika_trio.storage._redis_link import Broken, Denied, Link, open_link
-from avtomatika_trio.storage._redis_node import MOST_REDIRECTS, Node, Request
+from avtomatika_trio.storage._redis_node import MOST_REDIRECTS, Node
+from avtomatika_trio.storage._redis_request import Request
 from avtomatika_trio.storage._redis_url import Place, RedisAddress
 
 #: So many other nodes are asked for the map when one is lost, before it is tried again.

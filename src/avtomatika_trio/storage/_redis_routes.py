@@ -8,7 +8,8 @@ import trio
 from avtomatika_trio.storage._redis_cluster import Cluster
 from avtomatika_trio.storage._redis_link import Link, open_link
 from avtomatika_trio.storage._redis_master import SentinelMaster
-from avtomatika_trio.storage._redis_node import Node, Request
+from avtomatika_trio.storage._redis_node import Node
+from avtomatika_trio.storage._redis_request import Request
 from avtomatika_trio.storage._redis_url import RedisAddress
 
 
