@@ -174,10 +174,14 @@ class Commits:
         try:
             answer = outcome.Value(step.operation(ledger))
         except Missing as missing:
+            missing.questions = (*missing.questions, *ledger.guessed)
             self._fetch(step, missing, ledger.now)
             return
         except Exception as exc:  # noqa: BLE001 - the caller's, if what it has read is true
             answer = outcome.Error(exc)
+        if ledger.guessed:
+            self._fetch(step, Missing(questions=tuple(ledger.guessed)), ledger.now)
+            return
         self._submit(_Run(step, ledger, self.fresh_token(), answer))
 
     # Committing.
@@ -342,7 +346,7 @@ def _command(question: Question, now: float) -> tuple[Any, ...]:
         case First(key=key, most=most, due=True):
             return ("ZRANGEBYSCORE", key, "-inf", repr(now), "WITHSCORES", "LIMIT", 0, most)
         case First(key=key, most=most):
-            return ("ZRANGE", key, 0, most - 1, "WITHSCORES")
+            return ("ZRANGE", key, 0, most - 1)
         case Score(key=key, member=member):
             return ("ZSCORE", key, member)
 
@@ -350,4 +354,6 @@ def _command(question: Question, now: float) -> tuple[Any, ...]:
 def _answer(question: Question, reply: Any) -> Any:
     if isinstance(question, Score):
         return None if reply is None else float(reply)
+    if not question.due:
+        return reply
     return [(m.decode(), float(n)) for m, n in zip(reply[::2], reply[1::2], strict=True)]

@@ -6,6 +6,7 @@ layout.
 """
 
 import struct
+from functools import lru_cache
 
 import attrs
 
@@ -61,19 +62,19 @@ class Keys:
     # Records: STRINGs, a version token and JSON.
 
     def job(self, job_id: str) -> str:
-        return self._key("job", job_id)
+        return f"{self.tag}job:{job_id}"
 
     def task(self, task_id: str) -> str:
-        return self._key("task", task_id)
+        return f"{self.tag}task:{task_id}"
 
     def attempt(self, wire_id: str) -> str:
-        return self._key("attempt", wire_id)
+        return f"{self.tag}attempt:{wire_id}"
 
     def fan_out(self, job_id: str, dispatch: int) -> str:
         return self._key("fan", job_id, str(dispatch))
 
     def instance(self, instance_id: str) -> str:
-        return self._key("instance", instance_id)
+        return f"{self.tag}instance:{instance_id}"
 
     @property
     def service(self) -> str:
@@ -121,19 +122,19 @@ class Keys:
 
     def tasks_of(self, job_id: str) -> str:
         """SET: ids of all tasks of a job."""
-        return self._key("tasks", job_id)
+        return f"{self.tag}tasks:{job_id}"
 
     def open_of(self, job_id: str) -> str:
         """SET: ids of its tasks that have no outcome yet."""
-        return self._key("open", job_id)
+        return f"{self.tag}open:{job_id}"
 
     def attempts_of(self, job_id: str) -> str:
         """SET: wire ids of all attempts at its tasks."""
-        return self._key("attempts", job_id)
+        return f"{self.tag}attempts:{job_id}"
 
     def leased_to(self, instance_id: str) -> str:
         """SET: wire ids of the attempts that are leased to an instance."""
-        return self._key("leased", instance_id)
+        return f"{self.tag}leased:{instance_id}"
 
     def queue(self, skill: str, lane: Lane) -> str:
         """ZSET by falling priority, then as `queue_member` sorts: queued tasks."""
@@ -165,7 +166,7 @@ class Keys:
 
     def history(self, job_id: str) -> str:
         """STREAM: the history of a job; the ids are `<number>-0`."""
-        return self._key("history", job_id)
+        return f"{self.tag}history:{job_id}"
 
     @property
     def history_numbers(self) -> str:
@@ -189,7 +190,7 @@ class Keys:
 
     def progress(self, job_id: str) -> str:
         """HASH by task id: the latest progress of each."""
-        return self._key("progress", job_id)
+        return f"{self.tag}progress:{job_id}"
 
 
 def queue_member(task: Task) -> str:
@@ -208,6 +209,12 @@ def queued_task_id(member: str) -> str:
     """The id of the task that *member* stands for."""
     job_id, _, rest = member[16:].split(_BETWEEN, 2)
     return rest[1:] if rest.startswith("=") else job_id + rest
+
+
+@lru_cache(maxsize=20_000)
+def queued_task_key(tag: str, member: bytes) -> str:
+    """The key of that task; each poll meets the same first ones of a queue."""
+    return f"{tag}task:{queued_task_id(member.decode())}"
 
 
 def _sortable(number: float) -> str:

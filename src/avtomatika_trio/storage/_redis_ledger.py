@@ -28,7 +28,7 @@ from avtomatika_trio.errors import StaleRevision
 from avtomatika_trio.storage._redis_keys import (
     Keys,
     queue_member,
-    queued_task_id,
+    queued_task_key,
     timer_member,
     timer_of,
 )
@@ -84,6 +84,8 @@ class RedisLedger(Ledger):
         self.extra: list[Sequence[str]] = []
         """Further commands, as `commit.lua` knows them."""
         self.said: dict[tuple[str, str], Progress] = {}
+        self.guessed: dict[Question, None] = {}
+        """Questions whose answer was taken to be that there is nothing: the run does not count."""
         self.job_before: dict[str, Job | None] = {}
         self._own_tasks: dict[str, Task] = {}
 
@@ -219,7 +221,7 @@ class RedisLedger(Ledger):
         key = self.keys.queue(skill, lane)
         ask = most + _PAST
         while True:
-            members, asked_at = self._answer(First(key, ask))
+            members, asked_at = self._answer_or_guess(First(key, ask))
             stored = self._still_queued(members, asked_at, skill, lane, most)
             if len(stored) >= most or len(members) < ask:
                 break
@@ -228,9 +230,22 @@ class RedisLedger(Ledger):
         tasks = {task.id: task for task in [*stored, *own]}
         return sorted(tasks.values(), key=queue_order)[:most]
 
+    def _answer_or_guess(self, question: First) -> tuple[Sequence[bytes], int]:
+        """Whoever hands out looks into several queues: those are asked about all at once.
+
+        A queue of which nothing is known is taken to be empty for this run, all through it: an
+        operation that would not end in a world that cannot be would not end here.
+        """
+        if question not in self._answers:
+            if any(it.key == question.key for it in self._answers):
+                raise Missing(questions=[question])
+            self.guessed[question] = None
+            return (), 0
+        return self._answers[question]
+
     def _still_queued(
         self,
-        members: Sequence[tuple[str, float]],
+        members: Sequence[bytes],
         asked_at: int,
         skill: str,
         lane: Lane,
@@ -244,13 +259,14 @@ class RedisLedger(Ledger):
         """
         found: list[Task] = []
         unknown: list[str] = []
-        for member, _ in members:
+        known, written, tag = self._known.entry, self.written, self.keys.tag
+        for member in members:
             if len(found) + len(unknown) >= most:
                 break
-            key = self.keys.task(queued_task_id(member))
-            if key in self.written:
+            key = queued_task_key(tag, member)
+            if key in written:
                 continue  # among its own
-            entry = self._known.entry(key)
+            entry = known(key)
             task = None if entry is None else _decoded(entry, Task)
             if task is not None and _waits_in(task, skill, lane):
                 found.append(task)

@@ -7,12 +7,12 @@ import attrs
 
 @attrs.frozen
 class First:
-    """A question: the first members of a sorted set."""
+    """A question: the first members of a sorted set, as bytes."""
 
     key: str
     most: int
     due: bool = False
-    """Only those whose score is a time that has come."""
+    """Only those whose score is a time that has come: pairs of text and that time."""
 
 
 @attrs.frozen

@@ -52,9 +52,21 @@ def commands_of(ledger: RedisLedger, token: bytes) -> tuple[list[Command], dict[
             lengths[key] = len(body)
             commands.append(("SET", key, prefix + body.decode()))
     for key, changes in ledger.members.items():
+        if len(changes) == 1:  # as most are
+            [(member, present)] = changes.items()
+            commands.append(("SADD" if present else "SREM", key, member))
+            continue
         _change(commands, "SADD", key, [it for it, present in changes.items() if present])
         _change(commands, "SREM", key, [it for it, present in changes.items() if not present])
     for key, scores in ledger.scores.items():
+        if len(scores) == 1:
+            [(member, score)] = scores.items()
+            commands.append(
+                ("ZADD", key, repr(float(score)), member)
+                if score is not None
+                else ("ZREM", key, member)
+            )
+            continue
         put = [(repr(float(n)), it) for it, n in scores.items() if n is not None]
         _change(commands, "ZADD", key, [part for pair in put for part in pair])
         _change(commands, "ZREM", key, [it for it, n in scores.items() if n is None])
