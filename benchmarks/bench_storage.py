@@ -2,23 +2,25 @@
 
 A step is a whole commit of a job's life (job, task, attempt, timer and history rows).  The
 peer writes the rows of an average step with plain sqlite3, synchronous=FULL, and one
-`trio.to_thread.run_sync` each.  The bridge to Redis is measured beside its own peers, see
-`redis_ways.py`.  `python -m benchmarks.bench_storage`; the JSON goes to
-`results/bench_storage.json`, too.
+`trio.to_thread.run_sync` each.  On Redis and Valkey the steps are measured through
+`open_storage`, too, and the bridge beside its own peers, see `redis_ways.py`.
+`python -m benchmarks.bench_storage`; the JSON goes to `results/bench_storage.json`, too.
 """
 
 import argparse
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import trio
 from benchmarks import job_steps, redis_ways, report
+from benchmarks.redis_jobs import OPTIONS
+from tests.storage.redis_servers import Kind, start_server
 
 from avtomatika_trio.storage import Storage, open_storage
 from avtomatika_trio.storage._sqlite_schema import connect, prepare
@@ -86,13 +88,25 @@ async def timed(run: Callable[[], Any]) -> float:
     return time.perf_counter() - begin
 
 
+@contextmanager
+def a_storage(kind: str) -> Iterator[str]:
+    """The URL of a new one; those on Redis and Valkey sync their file every second."""
+    if kind == "memory":
+        yield "memory:"
+    elif kind == "sqlite":
+        with tempfile.TemporaryDirectory() as folder:
+            yield f"sqlite:{folder}/bench.db"
+    else:
+        with start_server(cast("Kind", kind), *OPTIONS) as server:
+            yield server.url
+
+
 async def backend_rates(kind: str, concurrent: int, seconds: float, rounds: int) -> dict[str, int]:
     """Steps per second; each round in a storage of its own."""
     took: list[float] = []
     jobs = concurrent
     for number in range(-1, rounds):
-        with tempfile.TemporaryDirectory() as folder:
-            url = "memory:" if kind == "memory" else f"sqlite:{folder}/bench.db"
+        with a_storage(kind) as url:
             async with open_storage(url) as storage:
                 spent = await timed(partial(whole_jobs, storage, "j", jobs, concurrent))
         if number < 0:  # a trial, to learn how much fits
@@ -138,7 +152,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     for concurrent in CONCURRENT:
         limits = (concurrent, arguments.seconds, arguments.rounds)
         at: dict[str, Any] = {}
-        for kind in ("memory", "sqlite"):
+        for kind in ("memory", "sqlite", *redis_ways.KINDS):
             at[kind] = await backend_rates(kind, *limits)
         at["peer: a commit per thread hop"] = peer = await peer_rates(*limits)
         at["sqlite_to_peer"] = round(at["sqlite"]["median"] / peer["median"], 2)

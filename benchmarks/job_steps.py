@@ -1,7 +1,7 @@
 """The steps of a job's life as operations, for the benchmarks of core and storage."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from avtomatika_trio._core import dispatch, lease, results, steps
@@ -20,7 +20,13 @@ STEPS_PER_JOB = 5
 DATA = {"video": "s3://bucket/input.mp4", "options": [{"name": f"o{n}", "n": n} for n in range(20)]}
 
 _RULES = Rules()
-_SPEC = TaskSpec(skill="noop", params=DATA, transitions={"success": "end"}, timeout_seconds=3600.0)
+
+
+@cache
+def _spec(skill: str) -> TaskSpec:
+    return TaskSpec(
+        skill=skill, params=DATA, transitions={"success": "end"}, timeout_seconds=3600.0
+    )
 
 
 def register(instance: str) -> Operation:
@@ -49,9 +55,9 @@ def submit(job_id: str) -> Operation:
     return partial(steps.submit, new=[order])
 
 
-def dispatch_task(job_id: str) -> Operation:
+def dispatch_task(job_id: str, skill: str = "noop") -> Operation:
     """The first state's handler chose `dispatch_task`."""
-    return partial(_advance, job_id, steps.Chose(action=DispatchTask(spec=_SPEC)))
+    return partial(_advance, job_id, steps.Chose(action=DispatchTask(spec=_spec(skill))))
 
 
 def hand_out(instance: str, poll: int, wire_id: str) -> Operation:
