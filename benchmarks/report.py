@@ -10,6 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+#: How many processes wanted a core before this one began: with more than a little, only ratios
+#: of one run mean something.
+_LOAD_BEFORE = os.getloadavg()[0]
+
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -20,6 +24,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "fsync_ms": round(fsync_seconds() * 1000, 3),
+        "load_of_others": round(_LOAD_BEFORE, 1),
     }
 
 
@@ -44,6 +49,14 @@ def rates(count: int, seconds: list[float]) -> dict[str, int]:
         "worst": round(each[0]),
         "best": round(each[-1]),
     }
+
+
+def last(name: str) -> dict[str, Any]:
+    """The figures of the last run; empty if there was none."""
+    path = RESULTS / f"{name}.json"
+    figures: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    figures.pop("machine", None)
+    return figures
 
 
 def publish(name: str, figures: dict[str, Any]) -> None:
