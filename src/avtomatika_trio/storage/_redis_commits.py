@@ -283,8 +283,23 @@ class Commits:
                 self._known.correct(name, run.ledger.read[name], value, run.number)
             else:
                 self._known.doubt_members(name)
-        run.step.answers.clear()
-        self._run(run.step)
+        self._run_again(run)
+
+    def _run_again(self, run: _Run) -> None:
+        """Others were faster: fetch together what it needs and nobody knows any more.
+
+        What the run wrote was forgotten with it: an operation on a hundred jobs would miss them
+        one after the other, and begin anew each time.
+        """
+        ledger, answers = run.ledger, run.step.answers
+        records = [key for key in ledger.read if self._known.entry(key) is None]
+        sets = [key for key in ledger.read_sets if self._known.members(key) is None]
+        questions = tuple(answers)
+        answers.clear()
+        if records or sets or questions:
+            self._fetch(run.step, Missing(records, sets, questions), ledger.now)
+        else:
+            self._run(run.step)
 
     def _met_a_stranger(self, run: _Run, cluster_id: str) -> None:
         """The storage is not the one that *run* has named; perhaps this process renamed it."""

@@ -212,9 +212,11 @@ def queued_task_id(member: str) -> str:
 
 
 @lru_cache(maxsize=20_000)
-def queued_task_key(tag: str, member: bytes) -> str:
-    """The key of that task; each poll meets the same first ones of a queue."""
-    return f"{tag}task:{queued_task_id(member.decode())}"
+def queued_keys(tag: str, member: bytes) -> tuple[str, str]:
+    """The keys of that task and of its job; each poll meets the same first ones of a queue."""
+    text = member.decode()
+    job_id = text[16 : text.index(_BETWEEN, 16)]
+    return f"{tag}task:{queued_task_id(text)}", f"{tag}job:{job_id}"
 
 
 def _sortable(number: float) -> str:

@@ -28,7 +28,7 @@ from avtomatika_trio.errors import StaleRevision
 from avtomatika_trio.storage._redis_keys import (
     Keys,
     queue_member,
-    queued_task_key,
+    queued_keys,
     timer_member,
     timer_of,
 )
@@ -259,11 +259,12 @@ class RedisLedger(Ledger):
         """
         found: list[Task] = []
         unknown: list[str] = []
+        jobs: dict[str, None] = {}
         known, written, tag = self._known.entry, self.written, self.keys.tag
         for member in members:
             if len(found) + len(unknown) >= most:
                 break
-            key = queued_task_key(tag, member)
+            key, job_key = queued_keys(tag, member)
             if key in written:
                 continue  # among its own
             entry = known(key)
@@ -275,8 +276,10 @@ class RedisLedger(Ledger):
             elif entry is None or entry.seen_at < asked_at:
                 self._known.drop(key)
                 unknown.append(key)
+                if known(job_key) is None:  # the report on it will need it, and many others theirs
+                    jobs[job_key] = None
         if unknown:
-            raise Missing(unknown)
+            raise Missing([*unknown, *jobs])
         return found
 
     def fan_out(self, job_id: str, dispatch: int) -> FanOut | None:
