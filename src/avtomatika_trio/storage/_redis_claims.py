@@ -4,7 +4,7 @@ Claims only spare work: what keeps a step from happening twice is the compare-an
 revisions (rule S1).  A commit that writes a job voids the claim of the revision before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import Any
 
@@ -52,6 +52,8 @@ class Claims:
         channel: Of news.
         news: What other processes are told when a job was released.
         look_again: Called when there may be something to claim.
+        requests: Numbers for requests, in whose order they are carried out.
+        learn: Told of the records of claimed jobs, with the number of the request.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class Claims:
         channel: str,
         news: bytes,
         look_again: Callable[[], None],
+        requests: Iterator[int],
+        learn: Callable[[str, bytes, int], None],
     ) -> None:
         self._bridge = bridge
         self._keys = keys
@@ -70,6 +74,8 @@ class Claims:
         self._fresh_token = fresh_token
         self._release_news = (channel, news)
         self._look_again = look_again
+        self._requests = requests
+        self._learn = learn
         self._held: dict[tuple[str, int], _Claim] = {}
         """What this process has claimed, by job and revision."""
         self._left: dict[str, set[str]] = {}
@@ -99,6 +105,7 @@ class Claims:
             *(self._given_now(), owner, most, repr(lease_seconds), self._fresh_token()),
             *self._left.get(owner, ()),
         )
+        number = next(self._requests)
         call = _Call(trio.lowlevel.current_task())
 
         def replied(replies: list[Any] | StorageUnavailable) -> None:
@@ -109,7 +116,7 @@ class Claims:
                 fault = f"Redis has refused a claim: {replies[0]}"
                 answer = outcome.Error(StorageUnavailable(fault))
             else:
-                jobs, next_end = self._note(owner, replies[0])
+                jobs, next_end = self._note(owner, replies[0], number)
                 if call.task is None:
                     self._hold("release", self._taken(*jobs[::-1]))
                 answer = outcome.Value((jobs, next_end))
@@ -124,7 +131,9 @@ class Claims:
         found: tuple[list[Job], float | None] = await trio.lowlevel.wait_task_rescheduled(abandon)
         return found
 
-    def _note(self, owner: str, reply: Sequence[bytes]) -> tuple[list[Job], float | None]:
+    def _note(
+        self, owner: str, reply: Sequence[bytes], number: int
+    ) -> tuple[list[Job], float | None]:
         time, next_end, *rest = reply
         self._clock.heard(float(time))
         jobs: list[Job] = []
@@ -132,6 +141,7 @@ class Claims:
             job = _job(value[TOKEN_BYTES:])
             mark = b"%b %b %b" % (value[:TOKEN_BYTES], owner.encode(), job.blueprint.encode())
             self._held[job.id, job.revision] = _Claim(owner, job.id, mark, job.blueprint)
+            self._learn(self._keys.job(job.id), value, number)
             jobs.append(job)
         return jobs, float(next_end) if next_end else None
 

@@ -110,8 +110,9 @@ class Commits:
         self._known = Known()
         self._prefix = secrets.token_urlsafe(9)
         self._numbers = itertools.count()
-        self._requests = itertools.count(1)
-        self._fetcher = Fetcher(bridge, keys, clock, self._known, self._requests, elsewhere)
+        self.requests = itertools.count(1)
+        """Numbers of requests, which are carried out in this order."""
+        self._fetcher = Fetcher(bridge, keys, clock, self._known, self.requests, elsewhere)
         self._waiting: deque[_Step] = deque()
         self._under_way = 0
         self._runs: dict[_Run, None] = {}
@@ -130,6 +131,11 @@ class Commits:
     def fresh_token(self) -> bytes:
         """A token that nobody else will ever have."""
         return f"{self._prefix}{next(self._numbers):08x}".encode()
+
+    def learn(self, key: str, value: bytes, seen_at: int) -> None:
+        """A record was read by the request *seen_at*."""
+        self._known.learn(key, value, seen_at)
+        self._known.let_go((key,))
 
     def was_told(self, token: str) -> bool:
         """Whether this process has told itself, or will, of the commit *token*."""
@@ -217,7 +223,7 @@ class Commits:
             return
         run.writes = bool(commands)
         self._runs[run] = None
-        run.number = next(self._requests)
+        run.number = next(self.requests)
         if run.step.becomes is not None:
             self._given_ids.add(run.step.becomes)
         keys = (self._keys.meta, self._keys.clock, self._keys.done)
@@ -269,6 +275,7 @@ class Commits:
         if run.writes:
             self.fault = str(error)
         self._doubt(run)
+        self._known.let_go(run.ledger.read)
         self._settle(run.step, outcome.Error(error))
 
     def _answered(self, run: _Run, verdict: bytes, told: bytes, *others: Any) -> None:
@@ -285,6 +292,7 @@ class Commits:
             for key in others:
                 self._known.forget_stored(key.decode())
             self._cluster_id = run.step.becomes or self._cluster_id
+            self._known.let_go(run.ledger.read)
             if isinstance(run.answer, outcome.Value):
                 self._tell(run.ledger.news)
             self._settle(run.step, run.answer)

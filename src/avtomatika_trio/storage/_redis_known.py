@@ -5,6 +5,7 @@ come yet.  Neither does harm, since a commit names the versions that it has read
 where they are not those that are stored; then the entries concerned are corrected.
 """
 
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
@@ -35,6 +36,7 @@ class Entry:
     """The commit under way that is expected to write it; None = it is stored like this."""
     seen_at: int = 0
     """Number of the request that has shown it; those are carried out in their order."""
+    is_long: bool = False
 
 
 class Known:
@@ -54,7 +56,8 @@ class Known:
 
     def learn(self, key: str, value: bytes | None, seen_at: int) -> None:
         """A record was read; what is expected of it is newer than that."""
-        if key not in self._entries:
+        entry = self._entries.get(key)
+        if entry is None or (entry.writer is None and entry.seen_at < seen_at):
             self._entries[key] = _entry(value, seen_at)
 
     def learn_members(self, key: str, members: list[str]) -> None:
@@ -125,8 +128,17 @@ class Known:
                 for old in list(islice(kept, surplus)):
                     del kept[old]
 
+    def let_go(self, keys: Iterable[str]) -> None:
+        """Who has read these records needs them no more: long ones are not kept."""
+        for key in keys:
+            entry = self._entries.get(key)
+            if entry is not None and entry.is_long and entry.writer is None:
+                del self._entries[key]
+
 
 def _entry(value: bytes | None, seen_at: int) -> Entry:
     if not value:
         return Entry(ABSENT, None, seen_at=seen_at)
-    return Entry(value[:TOKEN_BYTES], value[TOKEN_BYTES:], seen_at=seen_at)
+    is_long = len(value) > _LONGEST_KEPT_BYTES
+    body = value[TOKEN_BYTES:]
+    return Entry(value[:TOKEN_BYTES], body, seen_at=seen_at, is_long=is_long)

@@ -63,6 +63,8 @@ class RedisPartition:
             channel,
             released,
             lambda: look_again(self),
+            self.commits.requests,
+            self.commits.learn,
         )
         self.ticked_at = float("-inf")
         """When, by its time, the janitor of this process was last sent here."""
