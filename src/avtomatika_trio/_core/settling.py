@@ -106,10 +106,13 @@ def _replace(
     That is noted in their record where it is; in each partition their leases are settled.
     """
     for dead_id in replaces:
-        dead = ledger.instance(dead_id)
-        if dead is None or dead.worker_id != instance.worker_id or dead_id == instance.id:
+        is_home = ledger.is_home_of(dead_id)
+        dead = ledger.instance(dead_id) if is_home else None
+        if dead_id == instance.id or (is_home and _is_none_of(dead, instance.worker_id)):
             continue  # never heard of here (another cluster's): nothing to bury, acknowledged
         for attempt in ledger.leased(dead_id):
+            if attempt.worker_id != instance.worker_id:
+                continue  # who says so may say anything
             if attempts.holder_of(ledger, attempt) is None:
                 continue  # its job has ended with one that was lost before it
             if attempt.wire_id in named:
@@ -118,13 +121,17 @@ def _replace(
                 ledger.put_attempt(moved)
             else:
                 attempts.lose(ledger, attempt, rules, "the worker process died")
-        if ledger.is_home_of(dead_id):
+        if dead is not None:
             forget_at = ledger.now + rules.forget_seconds
             buried = attrs.evolve(dead, gone=True, replaced_by=instance.id, due_at=forget_at)
             ledger.put_instance(buried)
         else:
             ledger.drop_instance(dead_id)
     return replaces
+
+
+def _is_none_of(instance: Instance | None, worker_id: str) -> bool:
+    return instance is None or instance.worker_id != worker_id
 
 
 def _retake_or_cancel(

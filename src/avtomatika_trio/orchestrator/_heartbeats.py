@@ -11,6 +11,7 @@ import attrs
 
 from avtomatika_trio._core import lease
 from avtomatika_trio._core.lease import Beat, BeatAnswer
+from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._partitions import by_partition, commit_in_each
 from avtomatika_trio.storage._base import Storage
@@ -38,7 +39,11 @@ async def note_heartbeat(context: Context, beat: Beat) -> BeatAnswer:
     graves = [it for it in map(storage.home_of, beat.replaces) if it != home]
     answers = {home: answer}
     complete = await _reconcile(context, beat, named, graves, answers)
-    elsewhere = [*named, *await _held_by(storage, beat)]
+    try:
+        held = await _held_by(storage, beat)
+    except StorageUnavailable:
+        held, complete = [], False
+    elsewhere = [*named, *held]
     rest = [it for it in elsewhere if it not in answers]
     complete &= await _reconcile(context, beat, named, rest, answers)
     return _merged(answer, answers, is_complete=complete)

@@ -56,6 +56,8 @@ async def _report_in_one(
     if offer is not None:
         note_holding(context, offer, partition)
     wire_ids = () if offer is None else fresh_wire_ids(context, offer.most, partition)
+    if context.unsure.is_full(wire_ids):
+        offer, wire_ids = None, ()  # results are taken all the same
     operation = partial(
         _report_and_hand_out,
         reports=reports,

@@ -38,7 +38,7 @@ from avtomatika_trio.storage._redis_news import open_news
 from avtomatika_trio.storage._redis_partition import RedisPartition
 from avtomatika_trio.storage._redis_places import Places
 from avtomatika_trio.storage._redis_reads import RedisReads
-from avtomatika_trio.storage._redis_schema import Opened, open_partition
+from avtomatika_trio.storage._redis_schema import Opened, open_others, open_partition
 from avtomatika_trio.storage._redis_signals import RedisSignals
 from avtomatika_trio.storage._redis_url import RedisAddress
 from avtomatika_trio.storage._redis_wire import Command
@@ -53,6 +53,9 @@ _ROOT = Keys("p00")
 
 #: How often whoever serves notes that a partition is served (rule O1).
 _NOTE_SECONDS = 1.0
+
+#: How long the first subscription to news may take.
+_LISTEN_SECONDS = 5.0
 
 #: What is known to be held where is forgotten after a day: no lease lasts that long.
 _HOLDING_SECONDS = 86_400
@@ -82,10 +85,7 @@ async def open_redis(
                 partitions,
             )
         places = Places(root.partitions)
-        opened = {
-            name: await open_partition(bridge, keys, root.cluster_id, root.partitions)
-            for name, keys in places.keys.items()
-        }
+        opened = await open_others(bridge, places, root)
         told = advice(await read_settings(bridge, _ROOT.tag))
         if told:
             logger.warning("of the Redis that jobs are kept in: %s", "; also, ".join(told))
@@ -218,6 +218,8 @@ class RedisStorage(Partitioned):
     # Where there is something to do.
 
     def partitions_with(self, skills: Sequence[str]) -> Sequence[str]:
+        if self._signals.lengths.unknown(skills):
+            return self.partitions
         return self._signals.lengths.partitions_with(skills)
 
     async def due_partitions(self) -> Sequence[str]:
@@ -300,6 +302,9 @@ class RedisStorage(Partitioned):
             partition.claims.leave(job, owner)
 
     def queue_news(self, skills: Sequence[str]) -> AbstractContextManager[QueueWaiter]:
+        unknown = self._signals.lengths.unknown(skills)
+        if unknown:
+            self._signals.measure_queues(unknown)
         return self._signals.queue_news(skills)
 
     def job_news(self, job_id: str) -> AbstractContextManager[JobWaiter]:
@@ -309,8 +314,13 @@ class RedisStorage(Partitioned):
     async def follow_news(self, address: RedisAddress) -> AsyncIterator[None]:
         """Hear what other processes commit, until the block ends."""
         events = self._signals
-        async with open_news(address, events.channel, events.heard, events.missed_some):
-            await events.listening.wait()
+        opening = open_news(address, events.channel, events.heard, events.missed_some)
+        async with opening as news:
+            with trio.move_on_after(_LISTEN_SECONDS):
+                await events.listening.wait()
+            if not events.listening.is_set():
+                reason = news.fault or "there was no answer"
+                raise StorageUnavailable(f"news of Redis cannot be heard: {reason}")
             events.measure_queues(await self._reads.skills())
             try:
                 yield

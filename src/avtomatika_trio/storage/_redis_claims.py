@@ -4,6 +4,7 @@ Claims only spare work: what keeps a step from happening twice is the compare-an
 revisions (rule S1).  A commit that writes a job voids the claim of the revision before.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import Any
@@ -21,6 +22,8 @@ from avtomatika_trio.storage._redis_keys import Keys
 from avtomatika_trio.storage._redis_known import TOKEN_BYTES
 from avtomatika_trio.storage._redis_scripts import CLAIM, HOLD
 from avtomatika_trio.storage._redis_wire import ScriptCall
+
+logger = logging.getLogger(__name__)
 
 _job = msgspec.json.Decoder(Job).decode
 
@@ -89,6 +92,10 @@ class Claims:
         self.next_end = inf if next_end is None else next_end
         return jobs
 
+    def put_off(self, seconds: float) -> None:
+        """Look for claims that have ended so much later, and not sooner."""
+        self.next_end = self._clock.now() + seconds
+
     def seconds_to_next_end(self) -> float:
         """How long until a claim ends, unless it is renewed."""
         return self.next_end - self._clock.now()
@@ -137,8 +144,13 @@ class Claims:
         time, next_end, *rest = reply
         self._clock.heard(float(time))
         jobs: list[Job] = []
-        for value in rest[1::2]:
-            job = _job(value[TOKEN_BYTES:])
+        for job_id, value in zip(rest[::2], rest[1::2], strict=True):
+            try:
+                job = _job(value[TOKEN_BYTES:])
+            except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+                # It stays claimed until the claim ends, and is told of again then.
+                logger.error("job %s in Redis is damaged, and waits: %s", job_id.decode(), exc)  # noqa: TRY400
+                continue
             mark = b"%b %b %b" % (value[:TOKEN_BYTES], owner.encode(), job.blueprint.encode())
             self._held[job.id, job.revision] = _Claim(owner, job.id, mark, job.blueprint)
             self._learn(self._keys.job(job.id), value, number)

@@ -8,6 +8,7 @@ those that were built on it, too, since the versions that they name never came t
 
 import itertools
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -26,6 +27,7 @@ from avtomatika_trio.storage._redis_fetch import Answers, Elsewhere, Fetcher
 from avtomatika_trio.storage._redis_keys import Keys
 from avtomatika_trio.storage._redis_known import Known
 from avtomatika_trio.storage._redis_ledger import RedisLedger
+from avtomatika_trio.storage._redis_link import PATIENCE_SECONDS
 from avtomatika_trio.storage._redis_questions import Missing
 from avtomatika_trio.storage._redis_scripts import COMMIT
 from avtomatika_trio.storage._redis_step import checks_of, commands_of, news_of
@@ -40,6 +42,11 @@ _STRANGER = (
     "Redis does not hold the storage that was opened (any more): was it emptied, or restored to"
     " another one? Bring its data back, or start the orchestrators again to begin a new one"
 )
+
+_TOO_MANY = "there are more steps to do than Redis can do at present"
+
+#: News that come of steps that were given up are heard; so many of them are remembered.
+_MOST_GIVEN_UP = 10_000
 
 #: How many steps of a process are under way at a time.  The others are not run before there is
 #: room, so that a slow server is not sent what is too old by the time it is read.
@@ -58,6 +65,9 @@ class _Step:
     """Who waits; None once the caller was cancelled, or before it waits."""
     answers: Answers = attrs.field(factory=dict)
     settled: outcome.Outcome[Any] | None = None
+    born: float = attrs.field(factory=time.monotonic)
+    fetched: dict[str, None] = attrs.field(factory=dict)
+    """Records that were fetched for it."""
 
 
 @attrs.define(eq=False)
@@ -117,7 +127,8 @@ class Commits:
         self._under_way = 0
         self._runs: dict[_Run, None] = {}
         """Sent and not answered, in order."""
-        self._given_up: deque[str] = deque(maxlen=10_000)
+        self._given_up: dict[str, None] = {}
+        """Tokens of steps of which nobody knows whether they were done, the newest."""
         self.fault: str | None = None
         """Why the last step that writes was not done; None = it was."""
         self.stranger: str | None = None
@@ -175,10 +186,15 @@ class Commits:
     def _start(self) -> None:
         while self._waiting and self._under_way < _MOST_UNDER_WAY:
             self._under_way += 1
-            self._run(self._waiting.popleft())
+            step = self._waiting.popleft()
+            if time.monotonic() - step.born > PATIENCE_SECONDS:
+                self._settle(step, outcome.Error(StorageUnavailable(_TOO_MANY)))
+            else:
+                self._run(step)
 
     def _settle(self, step: _Step, answer: outcome.Outcome[Any]) -> None:
         self._under_way -= 1
+        self._known.let_go(step.fetched)
         step.settled = answer
         if step.task is not None:
             trio.lowlevel.reschedule(step.task, answer)
@@ -215,7 +231,7 @@ class Commits:
                 refused.__cause__ = exc
                 run.answer = outcome.Error(refused)
             else:
-                told = news_of(ledger.news, run.token, self._keys.partition)
+                told = news_of(ledger.news, run.token, self._cluster_id, self._keys.partition)
                 self._expect(run, lengths)
         checks = checks_of(ledger)
         if not (checks or commands or told):
@@ -261,7 +277,7 @@ class Commits:
         del self._runs[run]
         if isinstance(replies, StorageUnavailable):
             # Whether it was done is not known; whoever waits hears so.
-            self._given_up.append(run.token.decode())
+            self._give_up(run.token.decode())
             self._fail(run, replies)
         elif isinstance(replies[0], Exception):
             error = StorageUnavailable(f"Redis has refused a commit: {replies[0]}")
@@ -270,6 +286,11 @@ class Commits:
         else:
             self._answered(run, *replies[0])
         self._start()
+
+    def _give_up(self, token: str) -> None:
+        self._given_up[token] = None
+        if len(self._given_up) > _MOST_GIVEN_UP:
+            del self._given_up[next(iter(self._given_up))]
 
     def _fail(self, run: _Run, error: StorageUnavailable) -> None:
         if run.writes:
@@ -334,6 +355,8 @@ class Commits:
         self._run(run.step)
 
     def _fetch(self, step: _Step, missing: Missing, now: float) -> None:
+        step.fetched.update(dict.fromkeys(missing.records))
+
         def fetched(fault: StorageUnavailable | None) -> None:
             if fault is None:
                 self._run(step)

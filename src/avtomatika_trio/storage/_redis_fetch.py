@@ -100,16 +100,25 @@ class Fetcher:
         keys, clock = place
 
         def fetched(replies: list[Any] | StorageUnavailable) -> None:
-            fault = _fault_of(replies)
-            if isinstance(replies, StorageUnavailable) or fault is not None:
-                told(fault)
-                return
-            record = None if replies[0] is None else _instance(replies[0][TOKEN_BYTES:])
-            ahead = self.clock.now() - clock.now()
-            answers[question] = (None if record is None else as_of(record, ahead), 0)
+            answers[question] = (_record_in(replies, self.clock.now() - clock.now()), 0)
             told(None)
 
         self.bridge.submit([("GET", keys.instance(question.instance_id))], fetched, key=keys.tag)
+
+
+def _record_in(
+    replies: list[Any] | StorageUnavailable, later: float
+) -> Instance | StorageUnavailable | None:
+    """The instance that was asked for, by a clock that is *later*; or why it is not known."""
+    fault = _fault_of(replies)
+    if isinstance(replies, StorageUnavailable) or fault is not None:
+        return fault
+    if replies[0] is None:
+        return None
+    try:
+        return as_of(_instance(replies[0][TOKEN_BYTES:]), later)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        return StorageUnavailable(f"a worker's record in Redis is damaged: {exc}")
 
 
 def _fault_of(replies: list[Any] | StorageUnavailable) -> StorageUnavailable | None:

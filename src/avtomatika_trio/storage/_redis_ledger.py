@@ -24,7 +24,7 @@ from avtomatika_trio._core.ledger import (
 )
 from avtomatika_trio._core.partitions import forgotten
 from avtomatika_trio._core.task import Attempt, AttemptStatus, Lane, Task, TaskStatus
-from avtomatika_trio.errors import StaleRevision
+from avtomatika_trio.errors import StaleRevision, StorageUnavailable
 from avtomatika_trio.storage._redis_keys import (
     queue_member,
     queued_keys,
@@ -206,6 +206,8 @@ class RedisLedger(Notes, Ledger):
         if self._is_home(instance_id):
             return self._get(self.keys.instance(instance_id), Instance)
         record, _ = self._answer(Away(instance_id))
+        if isinstance(record, StorageUnavailable):
+            raise record
         return cast("Instance | None", record)
 
     def put_instance(self, instance: Instance) -> None:
@@ -230,7 +232,13 @@ class RedisLedger(Notes, Ledger):
         # A record may be newer than the index was when it was looked at.
         still = [it for it in found if it.due_at is not None and it.due_at <= self._now]
         away = [it for it in due if not self._is_home(it)]
-        return [*still, *(self.instance(it) or forgotten(it, self.leased(it)) for it in away)]
+        # Whose home does not answer stays due: the others need not wait for it.
+        there = [it for it in away if not self._is_unreachable(it)]
+        return [*still, *(self.instance(it) or forgotten(it, self.leased(it)) for it in there)]
+
+    def _is_unreachable(self, instance_id: str) -> bool:
+        record, _ = self._answer(Away(instance_id))
+        return isinstance(record, StorageUnavailable)
 
     # Timers.
 

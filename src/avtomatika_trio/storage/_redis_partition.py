@@ -54,14 +54,14 @@ class RedisPartition:
             channel=channel,
             elsewhere=elsewhere,
         )
-        released = msgspec.json.encode({"token": "", "in": self.name, "ready": True})
+        released = {"token": "", "cluster": opened.cluster_id, "place": self.name, "ready": True}
         self.claims = Claims(
             bridge,
             keys,
             self.clock,
             self.commits.fresh_token,
             channel,
-            released,
+            msgspec.json.encode(released),
             lambda: look_again(self),
             self.commits.requests,
             self.commits.learn,

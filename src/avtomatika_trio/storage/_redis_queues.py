@@ -48,8 +48,12 @@ class QueueLengths:
             del self._lengths[skill]
 
     def skills(self) -> Sequence[str]:
-        """Every skill that was heard of."""
-        return list(self._skills)
+        """Every skill that was heard of, or is waited for."""
+        return list(dict.fromkeys([*self._skills, *self._queues.skills()]))
+
+    def unknown(self, skills: Iterable[str]) -> Sequence[str]:
+        """Those of *skills* of which nothing was heard yet."""
+        return [it for it in skills if it not in self._skills]
 
     def partitions_with(self, skills: Iterable[str]) -> Sequence[str]:
         """See `Storage.partitions_with`."""

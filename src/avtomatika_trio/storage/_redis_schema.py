@@ -24,6 +24,7 @@ import attrs
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._redis_bridge import RedisBridge
 from avtomatika_trio.storage._redis_keys import Keys
+from avtomatika_trio.storage._redis_places import Places
 from avtomatika_trio.storage._redis_scripts import OPEN
 from avtomatika_trio.storage._redis_wire import ScriptCall
 
@@ -48,10 +49,17 @@ class Opened:
     time: float
     latest: float
     """The latest time that anybody was told."""
+    is_complete: bool = False
+    """Whether all partitions were made; told by the root."""
 
 
 async def open_partition(
-    bridge: RedisBridge, keys: Keys, cluster_id: str | None = None, partitions: int = 1
+    bridge: RedisBridge,
+    keys: Keys,
+    cluster_id: str | None = None,
+    partitions: int = 1,
+    *,
+    may_make: bool = True,
 ) -> Opened:
     """Find out what there is; make it if there is nothing, upgrade it if it is older.
 
@@ -60,11 +68,12 @@ async def open_partition(
         keys: Of the partition.
         cluster_id: That it has to have; None draws one for a new storage.
         partitions: How many a new storage is to have.
+        may_make: Whether it may be that there is nothing.
 
     Raises:
         StorageUnavailable: it cannot be reached, or used.
     """
-    new = (cluster_id or secrets.token_hex(8), partitions)
+    new = (cluster_id or secrets.token_hex(8), partitions if may_make else 0)
     found = await _open(bridge, keys, new)
     if cluster_id not in (None, found.cluster_id):
         raise StorageUnavailable(
@@ -89,11 +98,34 @@ async def _open(
     [reply] = await bridge.call(call, key=keys.tag)
     if isinstance(reply, Exception):
         raise StorageUnavailable(f"Redis cannot be used: {reply}") from reply
-    schema, cluster_id, partitions, time, latest = reply
+    if not reply:
+        raise StorageUnavailable(
+            f"partition {keys.partition} of the storage has gone from Redis, though others are"
+            " there: was one node emptied? Bring its data back, or restore all of the storage"
+        )
+    schema, cluster_id, partitions, time, latest, is_complete = reply
     return Opened(
         schema=int(schema),
         cluster_id=cluster_id.decode(),
         partitions=int(partitions),
         time=float(time),
         latest=float(latest),
+        is_complete=bool(is_complete),
     )
+
+
+async def open_others(bridge: RedisBridge, places: Places, root: Opened) -> dict[str, Opened]:
+    """Open every partition of the storage whose root has been opened.
+
+    Once all have been made none is made again: one that has lost its data is for people to
+    look at.
+    """
+    opened = {
+        name: await open_partition(
+            bridge, keys, root.cluster_id, root.partitions, may_make=not root.is_complete
+        )
+        for name, keys in places.keys.items()
+    }
+    if not root.is_complete:
+        await bridge.call(("HSET", places.root.meta, "complete", 1), key=places.root.tag)
+    return opened

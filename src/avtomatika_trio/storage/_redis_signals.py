@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
+import attrs
 import msgspec
 import trio
 
@@ -21,6 +22,22 @@ _LOOK_SECONDS = 5.0
 
 #: A claim that should have ended is looked for again no sooner.
 _SHORTEST_WAIT_SECONDS = 0.05
+
+
+@attrs.frozen(kw_only=True)
+class _News:
+    """What is published of a commit; see `news_of`."""
+
+    token: str
+    cluster: str
+    place: str
+    queued: dict[str, int] = attrs.field(factory=dict)
+    lengths: dict[str, int] = attrs.field(factory=dict)
+    changed: list[str] = attrs.field(factory=list)
+    ready: bool = False
+
+
+_news = msgspec.json.Decoder(_News).decode
 
 
 class RedisSignals(Signals):
@@ -58,14 +75,19 @@ class RedisSignals(Signals):
 
     def heard(self, message: bytes) -> None:
         """Of a commit of any process."""
-        told: dict[str, Any] = msgspec.json.decode(message)
-        partition = self.partitions.get(told["in"])
-        if partition is None or partition.commits.was_told(told["token"]):
+        try:
+            told = _news(message)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self.missed_some()  # of another release, perhaps: something has happened
             return
-        if told.get("ready"):
+        partition = self.partitions.get(told.place)
+        if partition is None or partition.commits.cluster_id != told.cluster:
+            return  # channels know no databases: it may be about another storage
+        if partition.commits.was_told(told.token):
+            return
+        if told.ready:
             self.look_again(partition)
-        changed, lengths, queued = (told.get(it) for it in ("changed", "lengths", "queued"))
-        self._wake(partition.name, changed or [], lengths or {}, queued or {})
+        self._wake(partition.name, told.changed, told.lengths, told.queued)
 
     def _wake(
         self,
@@ -145,15 +167,23 @@ class RedisSignals(Signals):
 
     async def _claim_anywhere(self, owner: str, most: int, lease_seconds: float) -> list[Job]:
         jobs: list[Job] = []
+        error: StorageUnavailable | None = None
+        names = self._may_be_ready[owner]
+        asked = list(names)
+        failed = 0
         try:
-            names = self._may_be_ready[owner]
-            for name in list(names):
+            for name in asked:
                 if len(jobs) == most:
                     break
                 # Before it is looked there: what is told from now on counts again.
                 names.pop(name, None)
                 claims, left = self.partitions[name].claims, most - len(jobs)
-                got = await claims.claim(owner, most=left, lease_seconds=lease_seconds)
+                try:
+                    got = await claims.claim(owner, most=left, lease_seconds=lease_seconds)
+                except StorageUnavailable as exc:
+                    claims.put_off(_LOOK_SECONDS)
+                    error, failed = exc, failed + 1
+                    continue
                 jobs += got
                 if len(got) == left:
                     self.look_again(self.partitions[name])  # there may be more, also for others
@@ -161,4 +191,6 @@ class RedisSignals(Signals):
             for job in reversed(jobs):
                 self.partitions[self._places.partition_of(job.id)].claims.release(job)
             raise
+        if error is not None and failed == len(asked):
+            raise error
         return jobs

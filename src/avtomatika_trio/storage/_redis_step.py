@@ -130,10 +130,10 @@ def _line_up(commands: list[Command], keys: Keys, before: Job | None, job: Job |
         commands.append(("LINEUP", keys.ready(job.blueprint), keys.ready_numbers, job.id))
 
 
-def news_of(news: News, token: bytes, partition: str) -> bytes:
+def news_of(news: News, token: bytes, cluster: str, partition: str) -> bytes:
     """What other processes are told of the commit *token*; empty if there is nothing.
 
-    >>> news_of(News(), b"t", "p00")
+    >>> news_of(News(), b"t", "c", "p00")
     b''
     """
     told: dict[str, Any] = {
@@ -141,7 +141,10 @@ def news_of(news: News, token: bytes, partition: str) -> bytes:
         "lengths": {skill: by for skill, by in news.lengths.items() if by},
         "changed": list(news.changed),
         "ready": any(job.is_ready for job in news.jobs.values()),
-        "access": news.access is not None,
     }
     told = {name: value for name, value in told.items() if value}
-    return encode({"token": token.decode(), "in": partition, **told}) if told else b""
+    return (
+        encode({"token": token.decode(), "cluster": cluster, "place": partition, **told})
+        if told
+        else b""
+    )

@@ -201,7 +201,7 @@ if #commands > 0 then
   end
 end
 if ARGV[5] ~= '' then
-  redis.call('PUBLISH', ARGV[4], ARGV[5])
+  redis.pcall('PUBLISH', ARGV[4], ARGV[5])
 end
 local reply = {'done', time_text}
 for _, key in ipairs(forgotten) do

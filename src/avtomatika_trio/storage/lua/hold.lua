@@ -37,6 +37,6 @@ for at = 6, #ARGV, 3 do
   end
 end
 if held > 0 and ARGV[2] == 'release' then
-  redis.call('PUBLISH', ARGV[4], ARGV[5])
+  redis.pcall('PUBLISH', ARGV[4], ARGV[5])
 end
 return held
