@@ -19,7 +19,6 @@ from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio._core.rules import Rules
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._context import Context
-from avtomatika_trio.orchestrator._partitions import commit_in_all
 
 logger = logging.getLogger(__name__)
 
@@ -104,16 +103,3 @@ def _cancel(
 
 def _note(ledger: Ledger, audit: AuditRow) -> None:
     ledger.note_for_audit(attrs.evolve(audit, at=ledger.now))
-
-
-async def count_leases(context: Context, ids: Sequence[str]) -> dict[str, int]:
-    """How many attempts are leased to each of those instances."""
-    operation = partial(_count_leases, ids=ids)
-    counts = await commit_in_all(
-        context.storage, dict.fromkeys(context.storage.partitions, operation)
-    )
-    return {it: sum(some[it] for some in counts.values()) for it in ids}
-
-
-def _count_leases(ledger: Ledger, ids: Sequence[str]) -> dict[str, int]:
-    return {id_: len(ledger.leased(id_)) for id_ in ids}

@@ -36,7 +36,7 @@ from avtomatika_trio.orchestrator._client_request import (
 )
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem
-from avtomatika_trio.orchestrator._job_commits import cancel, count_leases, submit
+from avtomatika_trio.orchestrator._job_commits import cancel, submit
 from avtomatika_trio.orchestrator._registry import PREFIXES, endpoints_of, prefixes_of
 from avtomatika_trio.orchestrator._routes_admin import AdminRoutes, audit_row
 from avtomatika_trio.orchestrator._routes_files import FileRoutes
@@ -268,8 +268,7 @@ class _Routes:
     async def list_workers(self, client: Client) -> Answer:
         del client  # workers are everybody's
         instances = await self.storage.instances()
-        ids = [instance.id for instance in instances]
-        leases = await count_leases(self.context, ids)
+        leases = await self.storage.lease_counts(instances)
         return json_answer({"workers": answers.workers(instances, leases)})
 
 

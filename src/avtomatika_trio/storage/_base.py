@@ -149,6 +149,10 @@ class Storage(Protocol):
         """Worker processes heard of, those that are gone included, latest seen first."""
         ...
 
+    async def lease_counts(self, instances: Sequence[Instance]) -> Mapping[str, int]:
+        """How many attempts are leased to each of *instances*, by id; not of one moment."""
+        ...
+
     async def access(self) -> AccessSet | None:
         """Who may talk; cheap, since every orchestrator asks often."""
         ...

@@ -136,6 +136,11 @@ class MemoryStorage(Partitioned, Signalling):
         found = chain.from_iterable(it.instances.values() for it in self._divided.values())
         return sorted(found, key=lambda it: -it.seen_at)
 
+    async def lease_counts(self, instances: Sequence[Instance]) -> Mapping[str, int]:
+        await trio.lowlevel.checkpoint()
+        places = self._divided.values()
+        return {it.id: sum(len(at.leased_to.get(it.id, ())) for at in places) for it in instances}
+
     async def access(self) -> AccessSet | None:
         await trio.lowlevel.checkpoint()
         return self._records.access.get(None)

@@ -191,6 +191,9 @@ class RedisStorage(Partitioned):
     async def instances(self) -> Sequence[Instance]:
         return await self._looks.instances()
 
+    async def lease_counts(self, instances: Sequence[Instance]) -> Mapping[str, int]:
+        return await self._looks.lease_counts(instances)
+
     async def access(self) -> AccessSet | None:
         return await self._looks.access()
 

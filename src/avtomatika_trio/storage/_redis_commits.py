@@ -43,6 +43,9 @@ _STRANGER = (
     " another one? Bring its data back, or start the orchestrators again to begin a new one"
 )
 
+#: How long a refusal is taken for what is to be expected.
+_REFUSED_SECONDS = 3.0
+
 _TOO_MANY = "there are more steps to do than Redis can do at present"
 
 #: News that come of steps that were given up are heard; so many of them are remembered.
@@ -129,8 +132,8 @@ class Commits:
         """Sent and not answered, in order."""
         self._given_up: dict[str, None] = {}
         """Tokens of steps of which nobody knows whether they were done, the newest."""
-        self.fault: str | None = None
-        """Why the last step that writes was not done; None = it was."""
+        self._refused: tuple[str, float] | None = None
+        """Why the last step that writes was not done, and when; None = it was."""
         self.stranger: str | None = None
         """Set while Redis does not hold the storage that was opened."""
 
@@ -138,6 +141,19 @@ class Commits:
     def cluster_id(self) -> str:
         """Of the storage; what a restore brings counts once it is known to be stored."""
         return self._cluster_id
+
+    @property
+    def fault(self) -> str | None:
+        """Why what is written is refused; None = it is not, as far as is known.
+
+        Whoever serves writes something in each partition every second, unless another process
+        has: after a while without a refusal it is that.
+        """
+        if self.stranger is not None:
+            return self.stranger
+        if self._refused is None or time.monotonic() - self._refused[1] > _REFUSED_SECONDS:
+            return None
+        return self._refused[0]
 
     def fresh_token(self) -> bytes:
         """A token that nobody else will ever have."""
@@ -294,7 +310,7 @@ class Commits:
 
     def _fail(self, run: _Run, error: StorageUnavailable) -> None:
         if run.writes:
-            self.fault = str(error)
+            self._refused = (str(error), time.monotonic())
         self._doubt(run)
         self._known.let_go(run.ledger.read)
         self._settle(run.step, outcome.Error(error))
@@ -307,7 +323,7 @@ class Commits:
         self._clock.heard(float(told), anew=verdict == b"time")
         if verdict == b"done":
             if run.writes:
-                self.fault = None
+                self._refused = None
             for key in run.ledger.written:
                 self._known.confirm(key, run, run.number)
             for key in others:
@@ -346,7 +362,7 @@ class Commits:
     def _met_a_stranger(self, run: _Run, cluster_id: str) -> None:
         """The storage is not the one that *run* has named; perhaps this process renamed it."""
         if cluster_id not in self._given_ids:
-            self.fault = self.stranger = _STRANGER
+            self.stranger = _STRANGER
             self._fail(run, StorageUnavailable(_STRANGER))
             return
         self._cluster_id = cluster_id

@@ -181,6 +181,17 @@ class RedisReads:
             found += await self._records(keys, [keys.instance(it) for it in ids], Instance)
         return sorted(found, key=lambda it: -it.seen_at)
 
+    async def lease_counts(self, instances: Sequence[Instance]) -> dict[str, int]:
+        """See `Storage.lease_counts`; one request for each partition."""
+        counts = dict.fromkeys((it.id for it in instances), 0)
+        if not counts:
+            return counts
+        for keys in self._places.keys.values():
+            looks = (("SCARD", keys.leased_to(instance_id)) for instance_id in counts)
+            for instance_id, count in zip(counts, await self.ask(keys, *looks), strict=True):
+                counts[instance_id] += count
+        return counts
+
     async def access(self) -> AccessSet | None:
         keys = self._places.root
         return await self._record(keys, keys.access, AccessSet)

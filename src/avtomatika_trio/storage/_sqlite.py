@@ -318,6 +318,10 @@ class SqliteStorage(AlwaysAtHome, Signalling):
         await trio.lowlevel.checkpoint()
         return sorted(self._instances.values(), key=lambda it: -it.seen_at)
 
+    async def lease_counts(self, instances: Sequence[Instance]) -> Mapping[str, int]:
+        counts = await self._read(reads.lease_counts)
+        return {it.id: counts.get(it.id, 0) for it in instances}
+
     async def access(self) -> AccessSet | None:
         await trio.lowlevel.checkpoint()
         return self._access

@@ -132,6 +132,12 @@ def instances(connection: sqlite3.Connection) -> Sequence[Instance]:
     return [_instance(row[0]) for row in rows]
 
 
+def lease_counts(connection: sqlite3.Connection) -> Mapping[str, int]:
+    """How many attempts are leased to each instance; those without any are absent."""
+    query = "SELECT instance, count(*) FROM attempts WHERE leased GROUP BY instance"
+    return dict(connection.execute(query).fetchall())
+
+
 def queue_lengths(connection: sqlite3.Connection) -> Iterable[tuple[str, int]]:
     """How many tasks of each skill are queued; skills without any are absent."""
     query = "SELECT skill, count(*) FROM tasks WHERE status='queued' GROUP BY skill"

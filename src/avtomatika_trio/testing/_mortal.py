@@ -127,6 +127,10 @@ class MortalStorage:
         await self._read()
         return await self.shared.instances()
 
+    async def lease_counts(self, instances: Sequence[Instance]) -> Mapping[str, int]:
+        await self._read()
+        return await self.shared.lease_counts(instances)
+
     async def access(self) -> AccessSet | None:
         await self._read()
         return await self.shared.access()

@@ -4,7 +4,7 @@ import attrs
 
 from avtomatika_trio._core.job import JobStatus
 from avtomatika_trio._core.ledger import Progress, Service
-from avtomatika_trio._core.task import TaskStatus
+from avtomatika_trio._core.task import AttemptStatus, TaskStatus
 from avtomatika_trio.storage._base import JobQuery, Storage
 from avtomatika_trio.testing._samples import (
     START,
@@ -170,6 +170,14 @@ class ReadPromises:
         await storage.commit(put(seen))
         assert await storage.instance("a") == seen
         assert [instance.id for instance in await storage.instances()] == ["a", "b"]
+
+    async def test_leases_are_counted_by_instance(self, storage: Storage) -> None:
+        held = [an_attempt(f"w{at}") for at in range(3)]
+        over = an_attempt("w3", status=AttemptStatus.SUCCEEDED)
+        await storage.commit(put(an_instance("i"), an_instance("idle"), *held, over))
+        instances = await storage.instances()
+        assert dict(await storage.lease_counts(instances)) == {"i": 3, "idle": 0}
+        assert dict(await storage.lease_counts([])) == {}
 
     async def test_the_service_is_remembered(self, storage: Storage) -> None:
         for at in range(3):
