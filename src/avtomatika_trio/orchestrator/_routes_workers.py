@@ -205,8 +205,8 @@ class _Routes:
         """Two processes that use one worker id keep their own leases, and are reported (L7)."""
         twins = sorted(
             other.id
-            for other in await self.context.storage.instances()
-            if other.worker_id == beat.worker_id and other.id != beat.instance and not other.gone
+            for other in await self.context.storage.instances(beat.worker_id)
+            if other.id != beat.instance and not other.gone
         )
         if twins:
             logger.warning(

@@ -145,8 +145,12 @@ class Storage(Protocol):
 
     async def instance(self, instance_id: str) -> Instance | None: ...
 
-    async def instances(self) -> Sequence[Instance]:
-        """Worker processes heard of, those that are gone included, latest seen first."""
+    async def instances(self, worker_id: str | None = None) -> Sequence[Instance]:
+        """Worker processes heard of, those that are gone included, latest seen first.
+
+        Args:
+            worker_id: Only those of this worker, which takes no look at the others.
+        """
         ...
 
     async def lease_counts(self, instances: Sequence[Instance]) -> Mapping[str, int]:

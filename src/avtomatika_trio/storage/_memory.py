@@ -131,10 +131,11 @@ class MemoryStorage(Partitioned, Signalling):
         await trio.lowlevel.checkpoint()
         return self._divided[self.home_of(instance_id)].instances.get(instance_id)
 
-    async def instances(self) -> Sequence[Instance]:
+    async def instances(self, worker_id: str | None = None) -> Sequence[Instance]:
         await trio.lowlevel.checkpoint()
         found = chain.from_iterable(it.instances.values() for it in self._divided.values())
-        return sorted(found, key=lambda it: -it.seen_at)
+        wanted = (it for it in found if worker_id in (None, it.worker_id))
+        return sorted(wanted, key=lambda it: -it.seen_at)
 
     async def lease_counts(self, instances: Sequence[Instance]) -> Mapping[str, int]:
         await trio.lowlevel.checkpoint()

@@ -188,8 +188,8 @@ class RedisStorage(Partitioned):
     async def instance(self, instance_id: str) -> Instance | None:
         return await self._looks.instance(instance_id)
 
-    async def instances(self) -> Sequence[Instance]:
-        return await self._looks.instances()
+    async def instances(self, worker_id: str | None = None) -> Sequence[Instance]:
+        return await self._looks.instances(worker_id)
 
     async def lease_counts(self, instances: Sequence[Instance]) -> Mapping[str, int]:
         return await self._looks.lease_counts(instances)

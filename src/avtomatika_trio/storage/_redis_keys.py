@@ -157,6 +157,10 @@ class Keys:
         """SET: ids of all instances."""
         return self._key("instances")
 
+    def instances_of(self, worker_id: str) -> str:
+        """SET: ids of the instances of a worker."""
+        return self._key("worker", worker_id)
+
     @property
     def due_instances(self) -> str:
         """ZSET by `due_at`: ids of instances."""

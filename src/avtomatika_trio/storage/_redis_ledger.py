@@ -215,12 +215,16 @@ class RedisLedger(Notes, Ledger):
             old = self._put(self.keys.instance(instance.id), instance, Instance)
             if old is None:
                 self._member(self.keys.instances, instance.id, present=True)
+                self._member(self.keys.instances_of(instance.worker_id), instance.id, present=True)
         self._score(self.keys.due_instances, instance.id, instance.due_at)
 
     def drop_instance(self, instance_id: str) -> None:
         if not self._is_home(instance_id):
             self._score(self.keys.due_instances, instance_id, None)
-        elif self._get(self.keys.instance(instance_id), Instance) is not None:
+            return
+        old = self._get(self.keys.instance(instance_id), Instance)
+        if old is not None:
+            self._member(self.keys.instances_of(old.worker_id), instance_id, present=False)
             self.written[self.keys.instance(instance_id)] = None
             self._member(self.keys.instances, instance_id, present=False)
             self._score(self.keys.due_instances, instance_id, None)

@@ -174,10 +174,12 @@ class RedisReads:
         keys = self._places.home(instance_id)
         return await self._record(keys, keys.instance(instance_id), Instance)
 
-    async def instances(self) -> Sequence[Instance]:
+    async def instances(self, worker_id: str | None) -> Sequence[Instance]:
+        """See `Storage.instances`."""
         found: list[Instance] = []
         for keys in self._places.keys.values():
-            ids = await self._members(keys, keys.instances)
+            index = keys.instances if worker_id is None else keys.instances_of(worker_id)
+            ids = await self._members(keys, index)
             found += await self._records(keys, [keys.instance(it) for it in ids], Instance)
         return sorted(found, key=lambda it: -it.seen_at)
 

@@ -314,9 +314,10 @@ class SqliteStorage(AlwaysAtHome, Signalling):
         await trio.lowlevel.checkpoint()
         return self._instances.get(instance_id)
 
-    async def instances(self) -> Sequence[Instance]:
+    async def instances(self, worker_id: str | None = None) -> Sequence[Instance]:
         await trio.lowlevel.checkpoint()
-        return sorted(self._instances.values(), key=lambda it: -it.seen_at)
+        found = (it for it in self._instances.values() if worker_id in (None, it.worker_id))
+        return sorted(found, key=lambda it: -it.seen_at)
 
     async def lease_counts(self, instances: Sequence[Instance]) -> Mapping[str, int]:
         counts = await self._read(reads.lease_counts)

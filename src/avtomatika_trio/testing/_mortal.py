@@ -123,9 +123,9 @@ class MortalStorage:
         await self._read()
         return await self.shared.instance(instance_id)
 
-    async def instances(self) -> Sequence[Instance]:
+    async def instances(self, worker_id: str | None = None) -> Sequence[Instance]:
         await self._read()
-        return await self.shared.instances()
+        return await self.shared.instances(worker_id)
 
     async def lease_counts(self, instances: Sequence[Instance]) -> Mapping[str, int]:
         await self._read()

@@ -171,6 +171,20 @@ class ReadPromises:
         assert await storage.instance("a") == seen
         assert [instance.id for instance in await storage.instances()] == ["a", "b"]
 
+    async def test_instances_of_one_worker_are_found(self, storage: Storage) -> None:
+        await storage.commit(
+            put(
+                an_instance("a", worker_id="w1", due_at=START),
+                an_instance("b", worker_id="w2"),
+                an_instance("c", worker_id="w1", seen_at=START + 1),
+            )
+        )
+        assert [it.id for it in await storage.instances("w1")] == ["c", "a"]
+        assert [it.id for it in await storage.instances("w2")] == ["b"]
+        await storage.commit(lambda ledger: ledger.drop_instance("a"))
+        assert [it.id for it in await storage.instances("w1")] == ["c"]
+        assert await storage.instances("nobody") == []
+
     async def test_leases_are_counted_by_instance(self, storage: Storage) -> None:
         held = [an_attempt(f"w{at}") for at in range(3)]
         over = an_attempt("w3", status=AttemptStatus.SUCCEEDED)
