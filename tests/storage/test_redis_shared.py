@@ -10,11 +10,12 @@ import trio
 from tests.storage.redis_servers import Server, start_server
 
 from avtomatika_trio._core.job import JobStatus
-from avtomatika_trio._core.ledger import FanOut, Ledger, Service
+from avtomatika_trio._core.ledger import FanOut, Ledger, Service, Timer, TimerKind
 from avtomatika_trio._core.task import Lane, TaskStatus
 from avtomatika_trio.errors import StaleRevision
 from avtomatika_trio.storage import Storage, open_storage
 from avtomatika_trio.storage._redis import RedisStorage
+from avtomatika_trio.storage._redis_keys import timer_member
 from avtomatika_trio.testing._samples import a_job, a_ready_job, a_row, a_task, put
 
 #: How soon a wake-up has to arrive.
@@ -283,3 +284,27 @@ async def test_a_step_of_a_process_that_was_stopped_runs_again(both: Both) -> No
     await one.commit(note)
     assert len(times) == 2
     assert times[1] - times[0] > 50
+
+
+async def test_a_timer_that_was_moved_meanwhile_is_read_again(both: Both, server: Server) -> None:
+    """Between the look at a timer and the commit of what follows from it."""
+    one, _ = both
+    assert isinstance(one, RedisStorage)
+    commits = one._root.commits
+    timer = Timer(kind=TimerKind.RETRY, subject="j-1", due_at=1.0)
+    await one.commit(put(timer))
+    submit = commits._submit
+
+    def after_another(run: object) -> None:
+        commits._submit = submit  # type: ignore[method-assign]
+        with server.client() as client:
+            client.zadd("{p00}:timers", {timer_member(timer.kind, timer.subject): 2.0})
+        submit(run)  # type: ignore[arg-type]
+
+    def fire(ledger: Ledger) -> float | None:
+        found = ledger.timer(timer.kind, timer.subject)
+        ledger.drop_timer(timer.kind, timer.subject)
+        return None if found is None else found.due_at
+
+    commits._submit = after_another  # type: ignore[method-assign]
+    assert await one.commit(fire) == 2.0
