@@ -1,4 +1,4 @@
-"""A heartbeat, in every partition that it concerns: the home of its sender first.
+"""A heartbeat, in every partition that it concerns: the home of its sender first, as a rule.
 
 Where a partition is not available the others are settled all the same; what is due there comes
 with the next heartbeat, or with the janitor's next look.
@@ -30,6 +30,13 @@ async def note_heartbeat(context: Context, beat: Beat) -> BeatAnswer:
     storage = context.storage
     home = storage.home_of(beat.instance)
     named = by_partition(storage, beat.current_tasks or ())
+    answers: dict[str, BeatAnswer] = {}
+    complete = True
+    if await _was_silent(storage, beat):
+        # It is handed nothing until its home has heard it: what it still holds is its own again
+        # before it could be handed that anew (rule R2).
+        elsewhere = [it for it in named if it != home]
+        complete = await _reconcile(context, beat, named, elsewhere, answers)
     operation = partial(lease.heartbeat, beat=_told_in(home, beat, named), rules=context.rules)
     answer = await storage.commit(operation, home)
     if not answer.known or answer.is_late or len(storage.partitions) == 1:
@@ -37,8 +44,9 @@ async def note_heartbeat(context: Context, beat: Beat) -> BeatAnswer:
     # Nobody is handed anything in the name of the dead once their homes know of it, so that
     # what is settled in the other partitions afterwards stays so.
     graves = [it for it in map(storage.home_of, beat.replaces) if it != home]
-    answers = {home: answer}
-    complete = await _reconcile(context, beat, named, graves, answers)
+    answers[home] = answer
+    graves = [it for it in graves if it not in answers]
+    complete &= await _reconcile(context, beat, named, graves, answers)
     try:
         held = await _held_by(storage, beat)
     except StorageUnavailable:
@@ -47,6 +55,14 @@ async def note_heartbeat(context: Context, beat: Beat) -> BeatAnswer:
     rest = [it for it in elsewhere if it not in answers]
     complete &= await _reconcile(context, beat, named, rest, answers)
     return _merged(answer, answers, is_complete=complete)
+
+
+async def _was_silent(storage: Storage, beat: Beat) -> bool:
+    """Whether the sender was believed lost, and may hold something beside its home."""
+    if len(storage.partitions) == 1:
+        return False
+    instance = await storage.instance(beat.instance)
+    return instance is not None and instance.gone
 
 
 def _told_in(partition: str, beat: Beat, named: dict[str, list[str]]) -> Beat:
