@@ -107,7 +107,7 @@ async def backend_rates(kind: str, concurrent: int, seconds: float, rounds: int)
     jobs = concurrent
     for number in range(-1, rounds):
         with a_storage(kind) as url:
-            async with open_storage(url) as storage:
+            async with open_storage(url, partitions=1) as storage:
                 spent = await timed(partial(whole_jobs, storage, "j", jobs, concurrent))
         if number < 0:  # a trial, to learn how much fits
             jobs = max(concurrent, int(jobs * seconds / spent))
