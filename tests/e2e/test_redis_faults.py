@@ -125,8 +125,7 @@ class Cutter:
     is_sharp: bool = False
 
     async def serve(self, client: trio.SocketStream) -> None:
-        # A look at all partitions is some 30 kB: mostly more than one of them, and often in it.
-        left = [self.chance.randrange(1, 100_000)]
+        left = [self.chance.randrange(1, 20_000)]
         async with (
             client,
             await trio.open_tcp_stream(HOST, self.upstream_port) as server,

@@ -80,6 +80,9 @@ class Node:
         self._later: list[Request] = []
         self._later_at = 0.0
         self._pause = FIRST_PAUSE_SECONDS
+        self._most = MOST_PER_BATCH
+        """Commands of the next batch: few after a connection broke, lest the whole of a long
+        one be sent again and again over connections that break before its end."""
         self._scripts: dict[str, Script] = {}
         self._link: Link | None = None
         self._closing = False
@@ -126,7 +129,7 @@ class Node:
 
     def _next_batch(self) -> list[Request] | None:
         """Wait for requests; None if there will be no more."""
-        return self._gather(MOST_PER_BATCH, wait=True) or None
+        return self._gather(self._most, wait=True) or None
 
     def _gather(self, most: int, *, wait: bool) -> list[Request]:
         """What waits, up to about *most* commands."""
@@ -192,6 +195,7 @@ class Node:
             self._refuse(batch, f"the storage failed: {exc!r}")
         else:
             self.fault = trouble and self._text(trouble)
+            self._most = min(4 * self._most, MOST_PER_BATCH)
             if not self._later:
                 self._pause = FIRST_PAUSE_SECONDS
 
@@ -211,7 +215,7 @@ class Node:
             if not received():
                 self._tell()
                 if trouble is None and not self._scripts:
-                    more = self._gather(MOST_PER_BATCH - len(batch), wait=False)
+                    more = self._gather(self._most - len(batch), wait=False)
                     batch.extend(more)  # before it is sent: a connection may break then, too
                     self._send(link, more)
             request = batch[0]
@@ -271,6 +275,7 @@ class Node:
     def _broken(self, reason: str, batch: Iterable[Request]) -> None:
         """There is no connection: pause, unless another node can do what there is to do."""
         self._drop_link()
+        self._most = 1
         self.fault = self._text(reason)
         left = self._owner.lost(self, [*batch, *self._everything()])
         oldest = time.monotonic() - PATIENCE_SECONDS
