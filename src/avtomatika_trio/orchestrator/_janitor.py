@@ -94,28 +94,26 @@ async def tick(context: Context, partition: str) -> None:
         operation = partial(lease.unhand, wire_ids=wire_ids, reason=_UNSURE)
         await context.storage.commit(operation, partition)
         context.unsure.forget(wire_ids)
-    # Apart, so that neither of the two waits for what the other one lacks.
-    errors: list[StorageUnavailable] = []
-    for part in (_end_leases, _fire):
-        more = True
-        while more:
-            ticking = partial(part, context=context, noise=context.chance.noise())
-            try:
-                more = await context.storage.commit(ticking, partition)
-            except StorageUnavailable as exc:
-                errors.append(exc)
-                more = False
-    if errors:
-        raise errors[0]
+    more = True
+    while more:
+        noise = context.chance.noise()
+        try:
+            ticking = partial(_tick, context=context, noise=noise)
+            more = await context.storage.commit(ticking, partition)
+        except StorageUnavailable:
+            # It may be the home of a worker that is away: timers do not wait for that.
+            firing = partial(_fire, context=context, noise=noise)
+            await context.storage.commit(firing, partition)
+            raise
 
 
 def _is_in(context: Context, partition: str, wire_id: str) -> bool:
     return context.storage.partition_of(wire_id) == partition
 
 
-def _end_leases(ledger: Ledger, context: Context, noise: float) -> bool:
-    del noise  # nothing here is drawn by lot
-    return lease.end_leases(ledger, context.rules, most=_MOST_PER_COMMIT) == _MOST_PER_COMMIT
+def _tick(ledger: Ledger, context: Context, noise: float) -> bool:
+    looked_at = lease.end_leases(ledger, context.rules, most=_MOST_PER_COMMIT)
+    return _fire(ledger, context, noise) or looked_at == _MOST_PER_COMMIT
 
 
 def _fire(ledger: Ledger, context: Context, noise: float) -> bool:
