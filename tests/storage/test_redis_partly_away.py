@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from tests.storage.redis_servers import Server, start_server
+from tests.storage.redis_servers import Server
 
 from avtomatika_trio._core import lease, steps
 from avtomatika_trio._core.ledger import Ledger, Service
@@ -21,19 +21,6 @@ from avtomatika_trio.testing._promises_partitions import at_home_in
 from avtomatika_trio.testing._samples import a_job, a_task, an_attempt, an_instance, put
 
 RULES = Rules()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with start_server("valkey") as server:
-        yield server
-
-
-@pytest.fixture
-def url(server: Server) -> str:
-    with server.client() as client:
-        client.flushall()
-    return server.url
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """Two processes' storages on one Redis: what one commits, the other knows of."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
 
 import attrs
 import pytest
 import trio
-from tests.storage.redis_servers import Server, start_server
+from tests.storage.redis_servers import Server
 
 from avtomatika_trio._core.job import JobStatus
 from avtomatika_trio._core.ledger import FanOut, Ledger, Service, Timer, TimerKind
@@ -20,19 +20,6 @@ from avtomatika_trio.testing._samples import a_job, a_ready_job, a_row, a_task, 
 
 #: How soon a wake-up has to arrive.
 SOON_SECONDS = 0.02
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with start_server("valkey") as server:
-        yield server
-
-
-@pytest.fixture
-def url(server: Server) -> str:
-    with server.client() as client:
-        client.flushall()
-    return server.url
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import itertools
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -278,7 +278,9 @@ class Commits:
         sets = set(run.ledger.members)
         self._forget(run)
         for other in self._runs:
-            if not (other.ledger.builds_on.isdisjoint(dead) and sets.isdisjoint(_sets_of(other))):
+            if not (
+                other.ledger.builds_on.isdisjoint(dead) and sets.isdisjoint(other.ledger.read_sets)
+            ):
                 dead.add(other)
                 sets.update(other.ledger.members)
                 self._forget(other)
@@ -385,7 +387,3 @@ class Commits:
 
 #: One argument takes the server and us much less time than a hundred.
 _packed = msgspec.msgpack.Encoder().encode
-
-
-def _sets_of(run: _Run) -> Iterable[str]:
-    return run.ledger.read_sets

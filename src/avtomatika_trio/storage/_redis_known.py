@@ -113,11 +113,6 @@ class Known:
         if entry is None or (entry.token == believed and entry.writer is None):
             self._entries[key] = _entry(value, seen_at)
 
-    def forget(self) -> None:
-        """Know nothing."""
-        self._entries.clear()
-        self._sets.clear()
-
     def trim(self, key: str, length: int) -> None:
         """A record of that many bytes was written: keep within bounds."""
         if length > _LONGEST_KEPT_BYTES:
