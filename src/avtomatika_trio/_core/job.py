@@ -66,6 +66,10 @@ class Job:
     revision: int = 1
     """Grows by one with every stored change; the compare in compare-and-swap."""
     initial_data: dict[str, Any] = attrs.field(factory=dict)
+    labels: dict[str, str] = attrs.field(factory=dict)
+    """What the client calls it by, to find it again."""
+    tracing_context: dict[str, str] = attrs.field(factory=dict)
+    """The headers of the Trace Context (W3C) that it was submitted with."""
     state_history: dict[str, Any] = attrs.field(factory=dict)
     """Data of results, merged; the whole result of each state's task under its name."""
     created_at: float

@@ -37,6 +37,8 @@ class NewJob:
     start: str
     initial_data: dict[str, Any]
     max_transitions: int
+    labels: dict[str, str] = attrs.field(factory=dict)
+    tracing_context: dict[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -85,6 +87,8 @@ def submit(ledger: Ledger, new: Sequence[NewJob]) -> None:
                 client=order.client,
                 state=order.start,
                 initial_data=order.initial_data,
+                labels=order.labels,
+                tracing_context=order.tracing_context,
                 max_transitions=order.max_transitions,
                 created_at=now,
                 updated_at=now,
@@ -216,6 +220,7 @@ def _add_task(
     task = Task(
         id=task_id(job.id, job.revision, branch),
         job_id=job.id,
+        tracing_context=job.tracing_context,
         dispatch=job.revision,
         branch=branch,
         key=spec.key,

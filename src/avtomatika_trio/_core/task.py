@@ -92,6 +92,8 @@ class Task:
     params: dict[str, Any]
     params_metadata: dict[str, Any] = attrs.field(factory=dict)
     """What is known of files that the params name, as in `TaskResult.data_metadata`."""
+    tracing_context: dict[str, str] = attrs.field(factory=dict)
+    """The job's."""
     priority: float
     transitions: dict[str, str]
     timeout_seconds: float | None

@@ -141,11 +141,18 @@ class WorkerEvent:
     origin_task_id: str | None = None
 
 
+#: The name of a label, and what a job may have under it.
+LabelName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+LabelValue = Annotated[str, Meta(max_length=256)]
+Labels = Annotated[dict[LabelName, LabelValue], Meta(max_length=20)]
+
+
 @attrs.frozen(kw_only=True)
 class Submission:
     """One job as a client asks for it: `POST /api/v1{endpoint}`, or a list of them."""
 
     initial_data: dict[str, Any] = attrs.field(factory=dict)
+    labels: Labels = attrs.field(factory=dict)
     max_transitions: int | None = None
 
 

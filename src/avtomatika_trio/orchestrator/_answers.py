@@ -42,6 +42,7 @@ def job_summary(job: Job) -> dict[str, Any]:
         "id": job.id,
         "job_id": job.id,
         "blueprint_name": job.blueprint,
+        "labels": job.labels,
         "status": job.status,
         "state": job.state,
         "revision": job.revision,

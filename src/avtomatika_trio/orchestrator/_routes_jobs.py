@@ -159,6 +159,7 @@ class _Routes:
                 client=client.id,
                 start=start,
                 initial_data=one.initial_data,
+                labels=one.labels,
                 max_transitions=most if one.max_transitions is None else one.max_transitions,
             )
             for one in said
