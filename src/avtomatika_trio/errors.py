@@ -10,7 +10,8 @@
     ├── JobError
     │   ├── JobNotFound
     │   ├── IllegalTransition    this event cannot happen in this status
-    │   └── StaleRevision        someone else wrote first; read again and decide anew
+    │   ├── StaleRevision        someone else wrote first; read again and decide anew
+    │   └── JobFailed            it has not finished, and so has no result
     ├── QuotaExceeded            a client has submitted as many jobs as it may
     ├── BlobError                a file of a job cannot be had or put; `uri` is which
     │   ├── BlobMissing          there is no such file, or no such bucket
@@ -27,6 +28,8 @@
     │   └── InvalidInput         raised by a task handler: the params are wrong
     ├── OrchestratorUnavailable  could not be reached, or is shutting down; retry
     ├── Refused                  an orchestrator answered, and said no
+    │   ├── RateLimited          too many requests; `retry_after_seconds` says when again
+    │   └── IdempotencyKeyReused the key belongs to another submission
     ├── SpoolError               the worker's spool cannot be used
     └── StorageUnavailable       the storage cannot be used now; retry
 
@@ -155,6 +158,21 @@ class StaleRevision(JobError):
 
 
 @attrs.frozen
+class JobFailed(JobError):
+    """A job has not finished as it should, and so has no result; `status` says how it is."""
+
+    job_id: str
+    status: str
+    code: str
+    """Of its error; empty if it has none."""
+    message: str
+
+    def __str__(self) -> str:
+        code = f" ({self.code})" if self.code else ""
+        return f"job {self.job_id!r} is {self.status}: {self.message}{code}"
+
+
+@attrs.frozen
 class QuotaExceeded(AvtomatikaError):
     """A client has submitted as many jobs as it may in this month."""
 
@@ -265,6 +283,18 @@ class Refused(AvtomatikaError):
 
     def __str__(self) -> str:
         return f"{self.url} refused ({self.status}): {self.detail}"
+
+
+@attrs.frozen
+class RateLimited(Refused):
+    """Too many requests, or a quota is used up; the same will do later."""
+
+    retry_after_seconds: float | None = None
+    """After how long the orchestrator wants to be asked again; None = it does not say."""
+
+
+class IdempotencyKeyReused(Refused):
+    """The idempotency key belongs to another submission; nothing was submitted."""
 
 
 @attrs.frozen

@@ -551,7 +551,7 @@ class TestProcesses:
         assert "running     1" in ran.out
         after = self.serve(programs, tmp_path, redis_url, port)
         with Client(url, CLIENT_TOKEN) as client:
-            assert client.wait(job_id, timeout_seconds=40)["result"] == {"n": 7}
+            assert client.wait(job_id, timeout_seconds=40).result == {"n": 7}
         worker.check()
         assert len(notes_of(worker).read_text().splitlines()) == 1
         assert worker.end() == Exit.OK

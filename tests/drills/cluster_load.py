@@ -81,7 +81,10 @@ class Submitter:
     @classmethod
     def create(cls, urls: Sequence[str], chance: random.Random) -> "Submitter":
         """One that prefers nobody."""
-        clients = [Client(url, CLIENT_TOKEN, timeout_seconds=_PATIENCE_SECONDS) for url in urls]
+        clients = [
+            Client(url, CLIENT_TOKEN, timeout_seconds=_PATIENCE_SECONDS, retry_seconds=0)
+            for url in urls
+        ]
         return cls(clients, chance)
 
     async def submit(self, data: dict[str, Any], accepted: Callable[[str, float], None]) -> None:

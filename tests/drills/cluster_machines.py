@@ -191,4 +191,4 @@ def _site(folder: Path, name: str, storage: str, *, fenced: bool) -> Site:
     if not fenced:
         program.entry = (str(_UNFENCED),)
     url = f"http://127.0.0.1:{port}"
-    return Site(name, program, url, Client(url, CLIENT_TOKEN))
+    return Site(name, program, url, Client(url, CLIENT_TOKEN, retry_seconds=0))

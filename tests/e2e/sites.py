@@ -39,7 +39,7 @@ class Site:
         own.mkdir()
         url = f"http://127.0.0.1:{port}"
         program = orchestrator(own, port, blueprints="sleep_blueprints")
-        return cls(name, program, url, Client(url, CLIENT_TOKEN))
+        return cls(name, program, url, Client(url, CLIENT_TOKEN, retry_seconds=0))
 
     @property
     def port(self) -> int:
@@ -73,7 +73,7 @@ class Site:
             OrchestratorUnavailable: it is down.
         """
         jobs = await trio.to_thread.run_sync(lambda: list(self.client.list(statuses=OPEN)))
-        return {job["id"] for job in jobs}
+        return {job.id for job in jobs}
 
     async def done_within(self, seconds: float, ids: Collection[str]) -> float | None:
         """How long it takes from now until the jobs *ids* are final; None if it takes longer."""
@@ -94,7 +94,7 @@ class Site:
             OrchestratorUnavailable: it is down.
         """
         workers = await trio.to_thread.run_sync(self.client.workers)
-        return {worker["worker_id"] for worker in workers}.issuperset(worker_ids)
+        return {worker.worker_id for worker in workers}.issuperset(worker_ids)
 
     async def examine(self) -> tuple[list[str], list[Account]]:
         """While it does not run: the invariants that its database breaks, and its accounts."""

@@ -102,7 +102,7 @@ class Place:
         """Submit a job of the skill `sleep`; returns it, final."""
         with self.client() as client:
             job_id = client.submit("sleep", {"skill": "sleep", "n": 1, "seconds": 0, "name": name})
-            return client.wait(job_id, timeout_seconds=seconds)
+            return client.wait(job_id, timeout_seconds=seconds).raw
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_the_section_of_the_page_works_as_written(place: Place) -> None:
     place.add_worker("video", read_env(WORKER_ENV))
     assert place.wait("individual", 30)["status"] == "finished"
     with place.client() as client:
-        assert [it["worker_id"] for it in client.workers()] == ["worker-video-1"]
+        assert [it.worker_id for it in client.workers()] == ["worker-video-1"]
     impostors = {
         "another's": {"WORKER_ID": "worker-audio-5", "AVTOMATIKA_WORKER_TOKEN": VIDEO_TOKEN},
         "global": {"WORKER_ID": "worker-audio-5"},  # WORKER_TOKEN is set, for those without one
@@ -143,7 +143,7 @@ def test_the_section_of_the_page_works_as_written(place: Place) -> None:
 
     def both() -> bool:
         with place.client() as client:
-            ids = {it["worker_id"] for it in client.workers()}
+            ids = {it.worker_id for it in client.workers()}
         return ids == {"worker-video-1", "worker-without-section"}
 
     until(both, "the token of all does not let in who has none of its own")
@@ -156,7 +156,7 @@ def test_a_removed_worker_is_out_and_stays_out(place: Place) -> None:
         job_id = client.submit("sleep", {"skill": "sleep", "n": 7, "seconds": 3600})
 
         def attempts() -> list[str]:
-            return [it["status"] for task in client.tasks(job_id) for it in task["attempts"]]
+            return [it.status for task in client.tasks(job_id) for it in task.attempts]
 
         until(lambda: attempts() == ["leased"], "the task was not taken")
 
@@ -224,9 +224,10 @@ def test_no_secret_is_left_anywhere(place: Place) -> None:
     told = [str(place.wait("secrets", 30))]
     with Client(place.url, "the-token-of-acme-limited") as acme:
         job = acme.wait(acme.submit("sleep", {"skill": "sleep", "n": 1, "seconds": 0}))
-        told += [str(job), str(acme.history(job["id"])), str(acme.tasks(job["id"]))]
+        told += [str(job.raw), *(str(it.raw) for it in acme.history(job.id))]
+        told += [str(it.raw) for it in acme.tasks(job.id)]
     with place.client() as client:
-        told += [str(client.workers()), str(client.reload_access())]
+        told += [str([it.raw for it in client.workers()]), str(client.reload_access())]
     for path in ("admin/credentials", "admin/audit", "workers"):
         headers = {"X-Client-Token": CLIENT_TOKEN}
         told.append(httpx.get(f"{place.url}/api/v1/{path}", headers=headers).text)

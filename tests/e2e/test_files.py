@@ -81,7 +81,7 @@ class Studio:
 
     def wait(self, job_id: str) -> dict[str, Any]:
         with self.client() as client:
-            return client.wait(job_id, timeout_seconds=90)
+            return client.wait(job_id, timeout_seconds=90).raw
 
     def client(self) -> Client:
         return Client(self.url, CLIENT_TOKEN)

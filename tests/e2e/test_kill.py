@@ -82,8 +82,8 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path: Path, programs: list[Pro
 
     wait_until_done(url, within_seconds=120)
     with Client(url, token=CLIENT_TOKEN) as client:
-        results = {job_id: client.get(job_id) for job_id in expected}
-        histories = {job_id: client.history(job_id) for job_id in expected}
+        results = {job_id: client.get(job_id).raw for job_id in expected}
+        histories = {job_id: [it.raw for it in client.history(job_id)] for job_id in expected}
     for program in reversed(programs):
         assert program.end() == 0
     assert trio.run(violations, tmp_path / "e2e.db") == []

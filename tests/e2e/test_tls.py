@@ -75,9 +75,9 @@ def test_work_is_done_by_workers_that_have_nothing_but_a_certificate(
         jobs: list[dict[str, Any]] = []
         for seconds in (0, 12):  # longer than a token lives
             job_id = client.submit("sleep", {"skill": "sleep", "n": seconds, "seconds": seconds})
-            jobs.append(client.wait(job_id, timeout_seconds=40))
+            jobs.append(client.wait(job_id, timeout_seconds=40).raw)
         assert [job["status"] for job in jobs] == ["finished", "finished"]
-        assert [it["worker_id"] for it in client.workers()] == ["w1"]
+        assert [it.worker_id for it in client.workers()] == ["w1"]
     until(lambda: "does not match worker_id" in liar.log(), "it was not refused")
     until(lambda: "link down" in stranger.log(), "nothing is said of its certificate")
     assert "Traceback" not in good.log() + stranger.log() + liar.log() + orchestrator.log()

@@ -58,7 +58,7 @@ def _list(options: Namespace) -> int:
         listed: list[Any] = [_described(b) for b in _from_source(options.blueprints)]
     else:
         with open_client(options) as client:
-            listed = list(client.blueprints())
+            listed = [blueprint.raw for blueprint in client.blueprints()]
         if not listed:
             note("none; start `avtomatika serve` with --blueprints")
     if options.output == "table":

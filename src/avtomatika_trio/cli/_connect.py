@@ -39,7 +39,8 @@ def open_client(options: Namespace) -> "Iterator[Client]":
     ).settings
     url = _url(options, settings)
     ca_file = None if settings.tls_ca is None else str(settings.tls_ca)
-    with Client(url, token=_token(url, settings), ca_file=ca_file) as client:
+    # A command is told at once what is wrong; who wants to wait says so.
+    with Client(url, token=_token(url, settings), ca_file=ca_file, retry_seconds=0) as client:
         yield client
 
 

@@ -90,13 +90,14 @@ def _submit(client: "Client", options: Namespace) -> int:
 
 
 def _get(client: "Client", options: Namespace) -> int:
-    _print_job(options.output, client.get(options.job_id))
+    _print_job(options.output, client.get(options.job_id).raw)
     return Exit.OK
 
 
 def _list(client: "Client", options: Namespace) -> int:
     statuses = () if options.status is None else (options.status,)
-    jobs = list(client.list(statuses=statuses, blueprint=options.blueprint, most=options.limit))
+    listed = client.list(statuses=statuses, blueprint=options.blueprint, most=options.limit)
+    jobs = [job.raw for job in listed]
     print_records(options.output, jobs, _LIST_COLUMNS)
     if len(jobs) == options.limit:
         note(f"the newest {options.limit}; there may be more, see --limit")
@@ -104,7 +105,7 @@ def _list(client: "Client", options: Namespace) -> int:
 
 
 def _history(client: "Client", options: Namespace) -> int:
-    events = client.history(options.job_id)
+    events = [event.raw for event in client.history(options.job_id)]
     if options.output == "table":
         # A task's id begins with the job's, which is known here.
         for event in events:
@@ -114,7 +115,7 @@ def _history(client: "Client", options: Namespace) -> int:
 
 
 def _cancel(client: "Client", options: Namespace) -> int:
-    _print_job(options.output, client.cancel(options.job_id, options.reason))
+    _print_job(options.output, client.cancel(options.job_id, options.reason).raw)
     return Exit.OK
 
 
@@ -151,7 +152,7 @@ def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_
                 job_id,
                 wait_seconds=min(_LOOK_SECONDS, left) if job else 0,
                 after=job.get("revision", 0),
-            )
+            ).raw
         except OrchestratorUnavailable as exc:
             if time.monotonic() > seen + _OUTAGE_SECONDS:
                 raise

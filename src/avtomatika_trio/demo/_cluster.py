@@ -99,7 +99,8 @@ def start_cluster(family: Family, folder: Path) -> Cluster:
         for worker_id in (f"demo-{number + 1}" for number in range(WORKERS))
     ]
     # A transport of its own, so that no proxy stands between us and this machine.
-    client = Client(url, tokens.client_token, transport=httpx.HTTPTransport())
+    # It is killed on purpose, and whoever follows the job asks again.
+    client = Client(url, tokens.client_token, retry_seconds=0, transport=httpx.HTTPTransport())
     return Cluster(client=client, orchestrator=orchestrator, workers=workers, family=family)
 
 

@@ -84,18 +84,18 @@ class Follower:
                 kills.pop(0).do()
             time.sleep(_LOOK_SECONDS)
         job = self.cluster.client.get(self.job_id)
-        if job["status"] != "finished":
-            error = job["error"] or {"message": "no reason is given"}
-            raise DemoFailed(f"the job is {job['status']}: {error['message']}")
+        if not job.succeeded:
+            reason = job.error.message if job.error else "no reason is given"
+            raise DemoFailed(f"the job is {job.status}: {reason}")
         if kills:
             raise DemoFailed("the job was over before everything was killed that should be")
-        return job
+        return job.raw
 
     def _look(self) -> bool:
         """Read what is new in the history; returns whether anything is."""
         last = self.history[-1]["event_id"] if self.history else 0
         try:
-            news = self.cluster.client.history(self.job_id, after=last)
+            news = [it.raw for it in self.cluster.client.history(self.job_id, after=last)]
         except OrchestratorUnavailable:
             return False  # a connection to the one that was killed; `check` knows of the others
         self.history += news

@@ -103,7 +103,7 @@ def _run(
             follower = Follower(cluster=cluster, screen=screen, job_id=job_id, folder=place)
             with screen.progress():
                 job = follower.follow(kill=kill)
-            history = client.history(job_id)
+            history = [event.raw for event in client.history(job_id)]
         cluster.stop()
     result = job["result"]
     proof = prove(names, history, read_notes(place))

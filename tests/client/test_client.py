@@ -4,15 +4,25 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
 import trio
+from tests.client.orchestrators import (
+    KINDS,
+    URL,
+    Answer,
+    Hands,
+    InProcess,
+    Open,
+    event_json,
+    job_json,
+    open_client,
+)
 from tests.orchestrator.clients import TOKEN, make_context
-from trio.testing import MockClock
 
-from avtomatika_trio.client import Client
+from avtomatika_trio.client import AsyncClient, Client, Job
 from avtomatika_trio.errors import (
     ConfigError,
     InvalidMessage,
@@ -21,125 +31,93 @@ from avtomatika_trio.errors import (
     Refused,
 )
 from avtomatika_trio.orchestrator._app import create_app
-from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._engine import run_engine
 from avtomatika_trio.orchestrator._server import ServerSettings, serve
 
-URL = "http://orchestrator:8080"
 
-
-class InProcess(httpx.BaseTransport):
-    """The network's place: each request is answered by the app, in virtual time of its own.
-
-    Args:
-        context: Of the orchestrator.
-    """
-
-    def __init__(self, context: Context) -> None:
-        self.app = create_app(context)
-        self.bodies: list[bytes] = []
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        self.bodies.append(request.read())
-        return trio.run(self._answer, request, clock=MockClock(autojump_threshold=0))
-
-    async def _answer(self, request: httpx.Request) -> httpx.Response:
-        async with httpx.ASGITransport(app=cast("Any", self.app)) as transport:
-            body = request.read()
-            again = httpx.Request(
-                request.method, request.url, headers=request.headers, content=body
-            )
-            answer = await transport.handle_async_request(again)
-            return httpx.Response(
-                answer.status_code, headers=answer.headers, content=await answer.aread()
-            )
-
-
-class Hands:
-    """A clock that only `sleep` and `spend` move."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def clock(self) -> float:
-        return self.now
-
-    def spend(self, seconds: float) -> None:
-        self.now += seconds
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
-def client() -> Iterator[Client]:
-    with Client(URL, TOKEN, transport=InProcess(make_context())) as client:
+def transport() -> InProcess:
+    return InProcess(make_context())
+
+
+@pytest.fixture
+def client(kind: str, transport: InProcess) -> Iterator[Any]:
+    with open_client(kind, transport) as client:
         yield client
 
 
-def answering(
-    answer: Callable[[httpx.Request], httpx.Response], hands: Hands | None = None
-) -> Client:
-    """A client of whatever *answer* makes of its requests."""
-    hands = hands or Hands()
-    transport = httpx.MockTransport(answer)
-    return Client(URL, TOKEN, transport=transport, sleep=hands.spend, clock=hands.clock)
+@pytest.fixture
+def answering(kind: str) -> Callable[..., Any]:
+    """Opens a client of whatever a function makes of its requests."""
+
+    def open_(answer: Answer, hands: Hands | None = None, **options: Any) -> Any:
+        return open_client(kind, httpx.MockTransport(answer), hands=hands, **options)
+
+    return open_
 
 
 # What it says.
 
 
-def test_a_job_is_submitted_read_cancelled_and_explained(client: Client) -> None:
+def test_a_job_is_submitted_read_cancelled_and_explained(client: Any) -> None:
     job_id = client.submit("resize", {"width": 3}, max_transitions=9)
-    assert client.get(job_id)["status"] == "pending"
-    assert client.cancel(job_id, "too late")["error"]["message"] == "too late"
-    assert client.wait(job_id)["status"] == "cancelled"
-    assert client.history(job_id)[0]["event_type"] == "job_created"
+    assert client.get(job_id).status == "pending"
+    assert client.cancel(job_id, "too late").error.message == "too late"
+    assert client.wait(job_id).status == "cancelled"
+    assert client.history(job_id)[0].event_type == "job_created"
     assert client.tasks(job_id) == []
 
 
-def test_a_name_is_quoted_in_the_path(client: Client) -> None:
+def test_a_name_is_quoted_in_the_path(client: Any) -> None:
     with pytest.raises(JobNotFound) as caught:
         client.get("a b?x#y%")
     assert caught.value.job_id == "a b?x#y%"
 
 
-def test_many_jobs_go_a_thousand_at_a_time_and_keep_their_order() -> None:
-    transport = InProcess(make_context())
-    with Client(URL, TOKEN, transport=transport) as client:
+def test_many_jobs_go_a_thousand_at_a_time_and_keep_their_order(
+    kind: str, transport: InProcess
+) -> None:
+    with open_client(kind, transport) as client:
         ids = client.submit_many("resize", ({"n": n} for n in range(2001)))
         assert len(transport.bodies) == 3
         assert len(set(ids)) == 2001
-        assert [job["id"] for job in client.list()] == ids[::-1]
-        assert [job["id"] for job in client.list(most=3)] == ids[:-4:-1]
+        assert [job.id for job in client.list()] == ids[::-1]
+        assert [job.id for job in client.list(most=3)] == ids[:-4:-1]
         assert client.submit_many("resize", []) == []
 
 
-def test_large_jobs_go_in_smaller_submissions() -> None:
-    transport = InProcess(make_context())
-    with Client(URL, TOKEN, transport=transport) as client:
+def test_large_jobs_go_in_smaller_submissions(kind: str, transport: InProcess) -> None:
+    with open_client(kind, transport) as client:
         ids = client.submit_many("resize", [{"text": "x" * 300_000}] * 5)
         assert len(ids) == 5
     assert [len(body) > 600_000 for body in transport.bodies] == [True, True, False]
 
 
-def test_jobs_are_listed_by_status_and_blueprint(client: Client) -> None:
+def test_jobs_are_listed_by_status_and_blueprint(client: Any) -> None:
     walked, resized = client.submit("walk"), client.submit("resize")
     client.cancel(walked)
-    assert [job["id"] for job in client.list(statuses=["cancelled", "failed"])] == [walked]
-    assert [job["id"] for job in client.list(blueprint="resize")] == [resized]
+    assert [job.id for job in client.list(statuses=["cancelled", "failed"])] == [walked]
+    assert [job.id for job in client.list(blueprint="resize")] == [resized]
 
 
-def test_a_long_history_is_read_page_by_page() -> None:
+def test_a_long_history_is_read_page_by_page(answering: Open) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         after = int(request.url.params["after"])
-        events = [{"event_id": after + 1}, {"event_id": after + 2}]
+        events = [event_json(after + 1), event_json(after + 2)]
         link = {"link": '</more>; rel="next"'} if after < 4 else {}
         return httpx.Response(200, json=events, headers=link)
 
     with answering(answer) as client:
-        assert [event["event_id"] for event in client.history("j")] == [1, 2, 3, 4, 5, 6]
+        assert [event.event_id for event in client.history("j")] == [1, 2, 3, 4, 5, 6]
 
 
-def test_blueprints_graph_and_workers_are_read(client: Client) -> None:
-    assert [blueprint["name"] for blueprint in client.blueprints()] == ["resize", "walk"]
+def test_blueprints_graph_and_workers_are_read(client: Any) -> None:
+    assert [blueprint.name for blueprint in client.blueprints()] == ["resize", "walk"]
     assert client.graph("walk").startswith('digraph "walk" {')
     assert client.workers() == []
 
@@ -147,13 +125,13 @@ def test_blueprints_graph_and_workers_are_read(client: Client) -> None:
 # What it raises.
 
 
-def test_what_is_not_json_is_not_sent(client: Client) -> None:
+def test_what_is_not_json_is_not_sent(client: Any) -> None:
     with pytest.raises(InvalidMessage, match="not a JSON number"):
         client.submit("resize", {"x": float("nan")})
     assert list(client.list()) == []
 
 
-def test_a_refusal_carries_status_and_detail(client: Client) -> None:
+def test_a_refusal_carries_status_and_detail(client: Any) -> None:
     with pytest.raises(Refused) as caught:
         client.submit("rezise")
     assert (caught.value.url, caught.value.status) == (URL, 404)
@@ -165,9 +143,9 @@ def test_a_refusal_carries_status_and_detail(client: Client) -> None:
     assert caught.value.status == 409
 
 
-def test_a_wrong_token_is_a_refusal() -> None:
+def test_a_wrong_token_is_a_refusal(kind: str, transport: InProcess) -> None:
     with (
-        Client(URL, "wrong", transport=InProcess(make_context())) as client,
+        open_client(kind, transport, token="wrong") as client,
         pytest.raises(Refused) as caught,
     ):
         client.workers()
@@ -175,7 +153,7 @@ def test_a_wrong_token_is_a_refusal() -> None:
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
-def test_an_orchestrator_that_is_away_is_unavailable(status: int) -> None:
+def test_an_orchestrator_that_is_away_is_unavailable(status: int, answering: Open) -> None:
     with (
         answering(lambda _: httpx.Response(status, text="<html>")) as client,
         pytest.raises(OrchestratorUnavailable) as caught,
@@ -184,7 +162,7 @@ def test_an_orchestrator_that_is_away_is_unavailable(status: int) -> None:
     assert caught.value.url == URL
 
 
-def test_what_is_no_orchestrator_is_told() -> None:
+def test_what_is_no_orchestrator_is_told(answering: Open) -> None:
     with (
         answering(lambda _: httpx.Response(200, text="<html>")) as client,
         pytest.raises(Refused, match="is this the address of an orchestrator"),
@@ -196,12 +174,14 @@ def test_what_is_no_orchestrator_is_told() -> None:
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):
         Client(url, TOKEN)
+    with pytest.raises(ConfigError):
+        AsyncClient(url, TOKEN)
 
 
 # Waiting.
 
 
-def test_a_wait_asks_until_the_job_is_final() -> None:
+def test_a_wait_asks_until_the_job_is_final(answering: Open) -> None:
     hands = Hands()
     asked: list[str] = []
 
@@ -209,21 +189,21 @@ def test_a_wait_asks_until_the_job_is_final() -> None:
         asked.append(request.url.params["wait"])
         hands.spend(30)
         status = "running" if len(asked) < 3 else "failed"
-        return httpx.Response(200, json={"status": status})
+        return httpx.Response(200, json=job_json(status))
 
     with answering(answer, hands) as client:
-        assert client.wait("j")["status"] == "failed"
+        assert client.wait("j").status == "failed"
     assert asked == ["30", "30", "30"]
 
 
-def test_a_wait_ends_with_its_time() -> None:
+def test_a_wait_ends_with_its_time(answering: Open) -> None:
     hands = Hands()
     asked: list[str | None] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(request.url.params.get("wait"))
         hands.spend(float(request.url.params.get("wait", 0)))
-        return httpx.Response(200, json={"status": "running"})
+        return httpx.Response(200, json=job_json())
 
     with (
         answering(answer, hands) as client,
@@ -233,20 +213,20 @@ def test_a_wait_ends_with_its_time() -> None:
     assert asked == ["30", "10", None]
 
 
-def test_a_wait_survives_an_outage_that_is_short() -> None:
+def test_a_wait_survives_an_outage_that_is_short(answering: Open) -> None:
     hands = Hands()
 
     def answer(request: httpx.Request) -> httpx.Response:
         if hands.now < 20:
             raise httpx.ConnectError("connection refused")
-        return httpx.Response(200, json={"status": "finished"})
+        return httpx.Response(200, json=job_json("finished"))
 
     with answering(answer, hands) as client:
-        assert client.wait("j")["status"] == "finished"
+        assert client.wait("j").status == "finished"
     assert hands.now == 20
 
 
-def test_a_wait_gives_up_in_an_outage_that_is_long() -> None:
+def test_a_wait_gives_up_in_an_outage_that_is_long(answering: Open) -> None:
     hands = Hands()
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -260,7 +240,7 @@ def test_a_wait_gives_up_in_an_outage_that_is_long() -> None:
     assert hands.now == 5.5
 
 
-def test_the_time_of_a_wait_also_passes_in_an_outage() -> None:
+def test_the_time_of_a_wait_also_passes_in_an_outage(answering: Open) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("connection refused")
 
@@ -275,7 +255,7 @@ async def test_over_a_real_socket_a_job_runs_to_its_end() -> None:
     context = make_context()
     stop = trio.Event()
 
-    def talk(url: str) -> dict[str, Any]:
+    def talk(url: str) -> Job:
         with Client(url, TOKEN) as client:
             return client.wait(client.submit("walk", {"pause": 0.05}), timeout_seconds=20)
 
@@ -287,7 +267,7 @@ async def test_over_a_real_socket_a_job_runs_to_its_end() -> None:
         job = await trio.to_thread.run_sync(talk, url)
         stop.set()
         nursery.cancel_scope.cancel()
-    assert (job["status"], job["result"]) == ("finished", {"walked": True})
+    assert (job.status, job.result) == ("finished", {"walked": True})
 
 
 def test_it_loads_neither_a_web_framework_nor_a_storage() -> None:

@@ -1,0 +1,81 @@
+"""What answers mean: JSON and records, or an error."""
+
+import json
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, NoReturn, TypeVar
+
+from avtomatika_trio.client._plans import Fault, Reply
+from avtomatika_trio.client._records import Malformed
+from avtomatika_trio.client._retry import AWAY, retry_after
+from avtomatika_trio.errors import (
+    AvtomatikaError,
+    IdempotencyKeyReused,
+    JobNotFound,
+    OrchestratorUnavailable,
+    RateLimited,
+    Refused,
+)
+
+T = TypeVar("T")
+
+
+def body_of(url: str, reply: Reply) -> Any:
+    """The JSON of an answer.
+
+    Raises:
+        Refused: it is none.
+    """
+    try:
+        return json.loads(reply.body)
+    except ValueError:
+        refuse(url, reply.status, "the answer is not JSON")
+
+
+def read_as(url: str, read: Callable[[Any], T], said: Any, status: int = HTTPStatus.OK) -> T:
+    """*said* as the record that *read* makes of it.
+
+    Raises:
+        Refused: it is not one.
+    """
+    try:
+        return read(said)
+    except (Malformed, TypeError, ValueError, AttributeError, KeyError) as exc:
+        fault = str(exc) if isinstance(exc, Malformed) else f"the answer cannot be read ({exc!r})"
+        refuse(url, status, fault)
+
+
+def refuse(url: str, status: int, fault: str) -> NoReturn:
+    """Say that who answers is no orchestrator."""
+    raise Refused(url, status, f"{fault}; is this the address of an orchestrator?") from None
+
+
+def problem(reply: Reply) -> tuple[str, str]:
+    """The code and the detail of an answer that is an error, whoever sent it."""
+    try:
+        body = json.loads(reply.body)
+    except ValueError:
+        body = None
+    try:
+        phrase = HTTPStatus(reply.status).phrase
+    except ValueError:
+        phrase = f"status {reply.status}"
+    if not isinstance(body, dict):
+        return "", phrase
+    return str(body.get("code", "")), str(body.get("detail", phrase))
+
+
+def error_of(url: str, heard: Reply | Fault, job_id: str | None = None) -> AvtomatikaError:
+    """What is raised for *heard*, which is not a success."""
+    if isinstance(heard, Fault):
+        return OrchestratorUnavailable(url, heard.reason)
+    code, detail = problem(heard)
+    if heard.status in AWAY:
+        return OrchestratorUnavailable(url, detail)
+    if code == "job_not_found" and job_id is not None:
+        return JobNotFound(job_id)
+    if heard.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return RateLimited(url, heard.status, detail, retry_after(heard.headers))
+    if code == "idempotency_key_reused":
+        return IdempotencyKeyReused(url, heard.status, detail)
+    return Refused(url, heard.status, detail)

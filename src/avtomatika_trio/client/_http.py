@@ -1,0 +1,107 @@
+"""From the arguments of a client to httpx, and from httpx to what plans read."""
+
+import ssl
+from typing import Any, TypedDict
+from urllib.parse import urlsplit
+
+import httpx
+
+from avtomatika_trio._config import is_loopback
+from avtomatika_trio._wire.messages import CLIENT_TOKEN_HEADER
+from avtomatika_trio.client._plans import Ask, Fault, Reply
+from avtomatika_trio.errors import ConfigError
+
+#: Of these it is certain that nothing was sent.
+_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+
+class Options(TypedDict):
+    """What both kinds of httpx's clients are made with."""
+
+    base_url: str
+    headers: dict[bytes, bytes]
+    verify: ssl.SSLContext | bool
+    trust_env: bool
+
+
+def options(
+    url: str, token: str, *, ca_file: str | None, cert_file: str | None, key_file: str | None
+) -> Options:
+    """How to talk to the orchestrator at *url*, which `checked` has returned.
+
+    Raises:
+        ConfigError: a file cannot be used.
+    """
+    return Options(
+        base_url=f"{url}/api/v1",
+        headers={CLIENT_TOKEN_HEADER.encode(): token.encode()},
+        verify=_trust(ca_file, cert_file, key_file),
+        # A proxy of the environment is not for loopback.
+        trust_env=not is_loopback(urlsplit(url).hostname or ""),
+    )
+
+
+def checked(url: str) -> str:
+    """*url* without a slash at its end.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as exc:
+        raise ConfigError((f"{url!r} is not a URL: {exc}",)) from None
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise ConfigError((f"{url!r} is not a URL such as http://127.0.0.1:8080",))
+    return url.rstrip("/")
+
+
+def _trust(
+    ca_file: str | None, cert_file: str | None, key_file: str | None
+) -> ssl.SSLContext | bool:
+    if ca_file is None and cert_file is None and key_file is None:
+        return True
+    if cert_file is None and key_file is not None:
+        raise ConfigError(("key_file is given without cert_file; give the certificate too",))
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as exc:
+        raise ConfigError((f"ca_file: {ca_file!r} cannot be used: {_why(exc)}",)) from None
+    if cert_file is not None:
+        try:
+            context.load_cert_chain(cert_file, key_file)
+        except OSError as exc:
+            files = " with ".join(repr(it) for it in (cert_file, key_file) if it is not None)
+            fault = f"cert_file: {files} cannot be used: {_why(exc)}"
+            raise ConfigError((fault,)) from None
+    return context
+
+
+def _why(exc: OSError) -> str:
+    return exc.strerror or str(exc) or type(exc).__name__
+
+
+def arguments(ask: Ask, timeout_seconds: float) -> dict[str, Any]:
+    """For `build_request` of httpx."""
+    headers = dict(ask.headers)
+    if ask.body:
+        headers["content-type"] = "application/json"
+    return {
+        "method": ask.method,
+        "url": ask.path,
+        "params": dict(ask.query) or None,
+        "content": ask.body,
+        "headers": headers,
+        "timeout": timeout_seconds + ask.held_seconds,
+    }
+
+
+def reply_of(answer: httpx.Response, body: bytes) -> Reply:
+    """What plans see of an answer."""
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    return Reply(status=answer.status_code, headers=headers, body=body)
+
+
+def fault_of(exc: httpx.TransportError) -> Fault:
+    """What plans see of an error of the network."""
+    return Fault(reason=str(exc) or type(exc).__name__, sent=not isinstance(exc, _UNSENT))

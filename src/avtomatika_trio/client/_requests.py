@@ -1,0 +1,282 @@
+"""Every method of a client, as a plan: which requests, and what is made of the answers."""
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+
+from avtomatika_trio._core.json_values import NotJson, copy_json
+from avtomatika_trio._wire.codec import encode
+from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION
+from avtomatika_trio.client._answers import body_of, error_of, problem, read_as
+from avtomatika_trio.client._plans import Ask, Fault, Give, Listed, Pause, Plan, Reply
+from avtomatika_trio.client._records import (
+    BlueprintInfo,
+    HistoryEvent,
+    Job,
+    Json,
+    TaskInfo,
+    WorkerInfo,
+)
+from avtomatika_trio.client._retry import Repeat, may_repeat, next_pause, retry_after
+from avtomatika_trio.errors import InvalidMessage, Problem
+
+_quoted = partial(quote, safe="")
+
+#: The body of one submission stays below the smallest sensible MAX_BODY_BYTES (1 MiB).
+_MOST_BYTES_PER_SUBMISSION = 900_000
+
+_MOST_PER_PAGE = 1000
+
+
+@attrs.frozen(kw_only=True)
+class Surroundings:
+    """What a plan needs of the world."""
+
+    url: str
+    clock: Callable[[], float]
+    """Seconds that only grow."""
+    noise: Callable[[], float]
+    """From 0 to 1."""
+    new_key: Callable[[], str]
+    retry_seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class NewJobs:
+    """What is the same for all jobs of a call of `submit` or `submit_many`."""
+
+    blueprint: str
+    labels: Mapping[str, str] | None = None
+    max_transitions: int | None = None
+    idempotency_key: str | None = None
+    traceparent: str | None = None
+
+
+def ask(
+    world: Surroundings, request: Ask, repeat: Repeat = Repeat.ALWAYS, *, job_id: str | None = None
+) -> Plan[Reply]:
+    """Send *request*, again where the policy allows, and raise what its answer means."""
+    until = world.clock() + world.retry_seconds + request.held_seconds
+    for tries in itertools.count(1):
+        heard: Reply | Fault = yield request
+        if isinstance(heard, Reply) and heard.is_success:
+            return heard
+        in_use = isinstance(heard, Reply) and problem(heard)[0] == "idempotency_key_in_use"
+        pause = None
+        if world.retry_seconds > 0 and may_repeat(repeat, heard, in_use=in_use):
+            pause = next_pause(
+                tries,
+                world.noise(),
+                asked_seconds=None if isinstance(heard, Fault) else retry_after(heard.headers),
+                left_seconds=until - world.clock(),
+            )
+        if pause is None:
+            raise error_of(world.url, heard, job_id)
+        yield Pause(pause)
+    raise AssertionError
+
+
+def submit(world: Surroundings, new: NewJobs, initial_data: Json | None) -> Plan[str]:
+    """The id of one new job."""
+    body = encode(_submission(new, initial_data or {}))
+    answer = yield from _submit(world, new, body, new.idempotency_key)
+    return read_as(world.url, lambda it: str(it["job_id"]), answer)
+
+
+def submit_many(
+    world: Surroundings, new: NewJobs, initial_data: Iterable[Json]
+) -> Plan[Listed[str]]:
+    """The ids of new jobs, one for each of *initial_data*."""
+    encoded = (encode(_submission(new, data)) for data in initial_data)
+    ids: list[str] = []
+    for number, chunk in enumerate(_chunks(encoded), 1):
+        key = new.idempotency_key
+        if key is not None and number > 1:
+            key = f"{key}-{number}"
+        answer = yield from _submit(world, new, b"[" + b",".join(chunk) + b"]", key)
+        ids += read_as(world.url, lambda it: [str(job["job_id"]) for job in it["jobs"]], answer)
+    return ids
+
+
+def _submit(world: Surroundings, new: NewJobs, body: bytes, key: str | None) -> Plan[Any]:
+    headers = {"idempotency-key": key or world.new_key()}
+    if new.traceparent is not None:
+        headers["traceparent"] = new.traceparent
+    request = Ask(method="POST", path=f"/jobs/{_quoted(new.blueprint)}", body=body, headers=headers)
+    # Who names a key says that the orchestrator knows keys; an older one ignores them, and
+    # a submission that may have arrived would be doubled by another try.
+    repeat = Repeat.IF_NOT_DONE if key is None else Repeat.ALWAYS
+    reply = yield from ask(world, request, repeat)
+    return body_of(world.url, reply)
+
+
+def get_request(job_id: str, *, wait_seconds: float = 0, after: int | None = None) -> Ask:
+    """For one job, held until there is news."""
+    query = {"wait": f"{wait_seconds:g}"} if wait_seconds else {}
+    if after is not None:
+        query["after"] = str(after)
+    path = f"/jobs/{_quoted(job_id)}"
+    return Ask(method="GET", path=path, query=query, held_seconds=wait_seconds)
+
+
+def get(
+    world: Surroundings,
+    job_id: str,
+    *,
+    wait_seconds: float = 0,
+    after: int | None = None,
+    repeat: Repeat = Repeat.ALWAYS,
+) -> Plan[Job]:
+    """One job."""
+    request = get_request(job_id, wait_seconds=wait_seconds, after=after)
+    reply = yield from ask(world, request, repeat, job_id=job_id)
+    return read_as(world.url, Job.read, body_of(world.url, reply))
+
+
+def list_jobs(
+    world: Surroundings,
+    *,
+    statuses: Sequence[str],
+    blueprint: str | None,
+    labels: Mapping[str, str] | None,
+    created_after: datetime | None,
+    created_before: datetime | None,
+    most: int | None,
+) -> Plan[None]:
+    """Gives jobs, newest first; asks for more as they are taken."""
+    query: dict[str, str] = {"status": ",".join(statuses)} if statuses else {}
+    if blueprint is not None:
+        query["blueprint"] = blueprint
+    query |= {f"label.{name}": value for name, value in (labels or {}).items()}
+    for name, moment in (("created_after", created_after), ("created_before", created_before)):
+        if moment is not None:
+            query[name] = _told(name, moment)
+    left = most
+    while left is None or left > 0:
+        query["limit"] = str(_MOST_PER_PAGE if left is None else min(_MOST_PER_PAGE, left))
+        reply = yield from ask(world, Ask(method="GET", path="/jobs", query=dict(query)))
+        page = body_of(world.url, reply)
+        jobs, cursor = read_as(
+            world.url, lambda it: ([Job.read(job) for job in it["jobs"]], it["next_cursor"]), page
+        )
+        for job in jobs:
+            yield Give(job)
+        if cursor is None:
+            return
+        query["cursor"] = cursor
+        left = None if left is None else left - len(jobs)
+
+
+def history(world: Surroundings, job_id: str, *, after: int = 0) -> Plan[Listed[HistoryEvent]]:
+    """What happened to a job, oldest first."""
+    events: list[HistoryEvent] = []
+    more = True
+    while more:
+        path = f"/jobs/{_quoted(job_id)}/history"
+        request = Ask(method="GET", path=path, query={"after": str(after)})
+        reply = yield from ask(world, request, job_id=job_id)
+        said = body_of(world.url, reply)
+        page = read_as(world.url, lambda it: [HistoryEvent.read(event) for event in it], said)
+        events += page
+        more = bool(page) and _leads_on(reply)
+        after = page[-1].event_id if page else after
+    return events
+
+
+def tasks(world: Surroundings, job_id: str) -> Plan[Listed[TaskInfo]]:
+    """The tasks of a job."""
+    request = Ask(method="GET", path=f"/jobs/{_quoted(job_id)}/tasks")
+    reply = yield from ask(world, request, job_id=job_id)
+    return _all(world, TaskInfo.read, "tasks", reply)
+
+
+def cancel(world: Surroundings, job_id: str, reason: str | None) -> Plan[Job]:
+    """The job, cancelled."""
+    body = b"" if reason is None else encode({"reason": reason})
+    request = Ask(method="POST", path=f"/jobs/{_quoted(job_id)}/cancel", body=body)
+    reply = yield from ask(world, request, job_id=job_id)
+    return read_as(world.url, lambda it: Job.read(it["job"]), body_of(world.url, reply))
+
+
+def blueprints(world: Surroundings) -> Plan[Listed[BlueprintInfo]]:
+    """What is served."""
+    reply = yield from ask(world, Ask(method="GET", path="/blueprints"))
+    return _all(world, BlueprintInfo.read, "blueprints", reply)
+
+
+def blueprint(world: Surroundings, name: str) -> Plan[Json]:
+    """States and edges of one."""
+    reply = yield from ask(world, Ask(method="GET", path=f"/blueprints/{_quoted(name)}"))
+    found: Json = body_of(world.url, reply)
+    return found
+
+
+def graph(world: Surroundings, name: str) -> Plan[str]:
+    """The graph of one in DOT."""
+    reply = yield from ask(world, Ask(method="GET", path=f"/blueprints/{_quoted(name)}/graph"))
+    return reply.body.decode()
+
+
+def workers(world: Surroundings) -> Plan[Listed[WorkerInfo]]:
+    """Workers by id."""
+    reply = yield from ask(world, Ask(method="GET", path="/workers"))
+    return _all(world, WorkerInfo.read, "workers", reply)
+
+
+def reload_access(world: Surroundings) -> Plan[Json]:
+    """What a reload has changed."""
+    request = Ask(method="POST", path="/admin/reload-workers", body=b"")
+    reply = yield from ask(world, request)
+    changed: Json = body_of(world.url, reply)
+    return changed
+
+
+def _all(
+    world: Surroundings, read: Callable[[Json], Any], member: str, reply: Reply
+) -> Listed[Any]:
+    said = body_of(world.url, reply)
+    return read_as(world.url, lambda it: [read(each) for each in it[member]], said)
+
+
+def _leads_on(reply: Reply) -> bool:
+    return re.search(r'rel="?next"?', reply.headers.get("link", "")) is not None
+
+
+def _told(name: str, moment: datetime) -> str:
+    if moment.tzinfo is None:
+        fault = "is a time without a zone; give one such as datetime.now(UTC)"
+        raise InvalidMessage((Problem(f"?{name}", fault),))
+    return moment.isoformat()
+
+
+def _submission(new: NewJobs, initial_data: Json) -> Json:
+    try:
+        said: Json = {"initial_data": copy_json(initial_data, "initial_data")}
+    except NotJson as exc:
+        raise InvalidMessage((Problem("$.initial_data", str(exc)),)) from None
+    if new.labels:
+        said["labels"] = dict(new.labels)
+    if new.max_transitions is not None:
+        said["max_transitions"] = new.max_transitions
+    return said
+
+
+def _chunks(encoded: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """*encoded*, in order, cut into what one submission may hold."""
+    chunk: list[bytes] = []
+    size = 0
+    for one in encoded:
+        full = len(chunk) == MOST_JOBS_PER_SUBMISSION
+        if full or (chunk and size + len(one) > _MOST_BYTES_PER_SUBMISSION):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(one)
+        size += len(one) + 1
+    if chunk:
+        yield chunk
