@@ -163,7 +163,7 @@ def _poll(world: Surroundings, job_id: str, place: _Place) -> Plan[None]:
     while True:
         # The job first: what is in the history of an ended job is all there is.
         job = yield from _requests.get(
-            world, job_id, wait_seconds=0 if revision < 0 else _LOOK_SECONDS, after=revision
+            world, job_id, wait_seconds=0 if revision < 0 else _LOOK_SECONDS, after=max(0, revision)
         )
         if job.revision > revision:
             events = yield from _requests.history(world, job_id, after=place.last)

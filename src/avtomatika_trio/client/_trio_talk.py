@@ -1,6 +1,7 @@
 """Plans carried out with Trio: it sends, sleeps and reads, and decides nothing."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -102,10 +103,17 @@ class Talk:
         await self._part()
 
     async def _part(self) -> None:
-        stream, self._stream, self._chunks = self._stream, None, None
-        if stream is not None:
-            with trio.move_on_after(_PART_SECONDS, shield=True):
-                await stream.aclose()
+        stream, chunks = self._stream, self._chunks
+        self._stream = self._chunks = None
+        if stream is None or chunks is None:
+            return
+        with trio.move_on_after(_PART_SECONDS, shield=True):
+            await stream.aclose()
+            # httpx reads through generators in generators, of which only those that have come
+            # to their end are cleaned up: they do as soon as they see that it is closed.
+            with suppress(httpx.HTTPError, httpx.StreamError):
+                async for _ in chunks:
+                    pass
 
     async def _send(self, ask: Ask) -> Reply | Fault:
         await self._part()

@@ -1,0 +1,208 @@
+"""When requests are sent again: the policy, and both clients that keep to it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from tests.client.orchestrators import KINDS, Hands, InProcess, job_json, open_client
+from tests.orchestrator.clients import make_context
+
+from avtomatika_trio.client._plans import Fault, Reply
+from avtomatika_trio.client._retry import Repeat, back_off, may_repeat, next_pause, retry_after
+from avtomatika_trio.errors import (
+    IdempotencyKeyReused,
+    OrchestratorUnavailable,
+    RateLimited,
+    Refused,
+)
+
+Heard = httpx.Response | Exception
+OK = httpx.Response(202, json={"job_id": "j"})
+
+
+class Script:
+    """Answers one after the other, the last one for ever."""
+
+    def __init__(self, *answers: Heard) -> None:
+        self.answers = list(answers)
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+
+@pytest.fixture(params=KINDS)
+def played(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Opens a client of a script."""
+
+    def open_(script: Script, hands: Hands, **options: Any) -> Any:
+        return open_client(request.param, httpx.MockTransport(script), hands=hands, **options)
+
+    return open_
+
+
+def problem(status: int, code: str, **headers: str) -> httpx.Response:
+    return httpx.Response(status, json={"code": code, "detail": code}, headers=headers)
+
+
+# The policy.
+
+
+def test_pauses_double_up_to_a_limit_and_half_of_each_is_chance() -> None:
+    assert [back_off(tries, 1.0) for tries in range(1, 8)] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert back_off(1, 0.0) == 0.1
+    assert back_off(10_000, 0.0) == 2.5
+
+
+def test_there_is_no_pause_that_takes_longer_than_is_left() -> None:
+    assert next_pause(1, 1.0, asked_seconds=None, left_seconds=0.2) == 0.2
+    assert next_pause(1, 1.0, asked_seconds=None, left_seconds=0.1) is None
+    assert next_pause(1, 1.0, asked_seconds=7, left_seconds=8) == 7
+    assert next_pause(1, 1.0, asked_seconds=9, left_seconds=8) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("3", 3.0),
+        ("Sun, 29 Nov 2026 06:00:10 GMT", 10.0),
+        ("Sun, 29 Nov 2026 05:00:00 GMT", 0.0),
+        ("soon", None),
+        ("-1", None),
+        ("", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(said: str, seconds: float | None) -> None:
+    headers = {"retry-after": said, "date": "Sun, 29 Nov 2026 06:00:00 GMT"}
+    assert retry_after(headers) == seconds
+
+
+def test_what_may_be_sent_again() -> None:
+    arrived, unsent = (Fault(reason="r", sent=sent) for sent in (True, False))
+    heard: list[Fault | Reply] = [
+        unsent,
+        arrived,
+        *(Reply(status=status) for status in (429, 503, 502, 504, 500, 404)),
+    ]
+
+    def those(repeat: Repeat) -> list[bool]:
+        return [may_repeat(repeat, each) for each in heard]
+
+    assert those(Repeat.NEVER) == [False] * 8
+    assert those(Repeat.ALWAYS) == [True] * 6 + [False] * 2
+    assert those(Repeat.IF_NOT_DONE) == [True, False, True, True] + [False] * 4
+
+
+# Both clients.
+
+
+def test_a_question_is_asked_again_until_it_is_answered(played: Callable[..., Any]) -> None:
+    hands = Hands()
+    script = Script(
+        httpx.ReadError("reset"),
+        problem(429, "rate_limited", **{"retry-after": "7"}),
+        httpx.Response(502),
+        httpx.Response(200, json=job_json("finished")),
+    )
+    with played(script, hands) as client:
+        assert client.get("j").succeeded
+    assert hands.now == pytest.approx(0.2 + 7 + 0.8)
+
+
+def test_it_gives_up_in_time(played: Callable[..., Any]) -> None:
+    hands = Hands()
+    script = Script(httpx.ReadError("reset"))
+    with (
+        played(script, hands, retry_seconds=4) as client,
+        pytest.raises(OrchestratorUnavailable, match="reset"),
+    ):
+        client.workers()
+    assert hands.now == pytest.approx(0.2 + 0.4 + 0.8 + 1.6)
+
+
+def test_zero_is_never(played: Callable[..., Any]) -> None:
+    hands = Hands()
+    script = Script(httpx.ConnectError("refused"))
+    with (
+        played(script, hands, retry_seconds=0) as client,
+        pytest.raises(OrchestratorUnavailable),
+    ):
+        client.submit("walk")
+    assert (len(script.requests), hands.now) == (1, 0)
+
+
+def test_a_quota_that_ends_next_month_is_told_at_once(played: Callable[..., Any]) -> None:
+    hands = Hands()
+    script = Script(problem(429, "quota_exceeded", **{"retry-after": "86400"}))
+    with played(script, hands) as client, pytest.raises(RateLimited) as caught:
+        client.submit("walk")
+    assert (caught.value.retry_after_seconds, hands.now) == (86400, 0)
+
+
+def test_a_refusal_is_not_asked_again(played: Callable[..., Any]) -> None:
+    script = Script(problem(500, "internal_error"))
+    with played(script, Hands()) as client, pytest.raises(Refused):
+        client.workers()
+    assert len(script.requests) == 1
+
+
+def test_a_submission_that_may_have_arrived_is_not_sent_again(played: Callable[..., Any]) -> None:
+    script = Script(httpx.ReadError("reset"), OK)
+    with played(script, Hands()) as client, pytest.raises(OrchestratorUnavailable):
+        client.submit("walk")
+    assert len(script.requests) == 1
+
+
+def test_a_submission_that_was_put_off_is_sent_again_with_its_key(
+    played: Callable[..., Any],
+) -> None:
+    script = Script(
+        httpx.ConnectError("refused"),
+        httpx.Response(503),
+        problem(409, "idempotency_key_in_use", **{"retry-after": "1"}),
+        OK,
+    )
+    with played(script, Hands(), new_key=iter("abc").__next__) as client:
+        assert client.submit("walk") == "j"
+    assert [it.headers["idempotency-key"] for it in script.requests] == ["a"] * 4
+    assert len({it.content for it in script.requests}) == 1
+
+
+def test_with_a_key_of_the_caller_a_lost_answer_is_asked_for_again(
+    played: Callable[..., Any],
+) -> None:
+    script = Script(httpx.ReadError("reset"), httpx.Response(504), OK)
+    with played(script, Hands()) as client:
+        assert client.submit("walk", idempotency_key="order-7") == "j"
+    assert [it.headers["idempotency-key"] for it in script.requests] == ["order-7"] * 3
+
+
+def test_a_key_of_another_submission_is_an_error_of_its_own(played: Callable[..., Any]) -> None:
+    script = Script(problem(422, "idempotency_key_reused"))
+    with played(script, Hands()) as client, pytest.raises(IdempotencyKeyReused):
+        client.submit("walk", idempotency_key="order-7")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_request_of_many_has_a_key_of_its_own_that_follows_from_the_callers(
+    kind: str,
+) -> None:
+    transport = InProcess(make_context())
+    with open_client(kind, transport) as client:
+        data = [{"n": n} for n in range(1001)]
+        client.submit_many("walk", data, idempotency_key="batch", traceparent="00-a-b-01")
+    assert [it.headers["idempotency-key"] for it in transport.requests] == ["batch", "batch-2"]
+    assert {it.headers["traceparent"] for it in transport.requests} == {"00-a-b-01"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_keys_that_are_generated_are_never_the_same(kind: str) -> None:
+    transport = InProcess(make_context())
+    with open_client(kind, transport) as client:
+        ids = {client.submit("walk") for _ in range(2)}
+    assert len(ids) == len({it.headers["idempotency-key"] for it in transport.requests}) == 2
