@@ -1,0 +1,116 @@
+"""Over real sockets: the examples of the docs, and streams that are left."""
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from tests.client.test_follow import end, event, told
+from tests.orchestrator.clients import TOKEN, make_context
+
+from avtomatika_trio import Blueprint
+from avtomatika_trio.client import AsyncClient, Client
+from avtomatika_trio.errors import ConfigError
+from avtomatika_trio.orchestrator._app import create_app
+from avtomatika_trio.orchestrator._engine import run_engine
+from avtomatika_trio.orchestrator._registry import Blueprints
+from avtomatika_trio.orchestrator._server import ServerSettings, serve
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "use-the-client.md"
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@asynccontextmanager
+async def serving(app: Any, *beside: Callable[[], Awaitable[None]]) -> AsyncIterator[str]:
+    """The URL of a server of *app*."""
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        settings = ServerSettings(port=0, grace_seconds=0.5)
+        [url] = await nursery.start(partial(serve, app, settings, shutdown=stop.wait))
+        for loop in beside:
+            nursery.start_soon(loop)
+        yield url
+        stop.set()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+async def test_the_examples_of_the_docs_run(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    films = Blueprint("films")
+
+    @films.handler(is_start=True)
+    async def start(actions: Any) -> None:
+        actions.go_to("done")
+
+    @films.handler(is_end=True)
+    async def done(path: str) -> dict[str, str]:
+        return {"path": path}
+
+    context = attrs.evolve(make_context(), blueprints=Blueprints([films]))
+    code = compile(EXAMPLES[number], str(PAGE), "exec")
+    async with serving(create_app(context), partial(run_engine, context)) as url:
+        monkeypatch.setenv("AVTOMATIKA_URL", url)
+        monkeypatch.setenv("AVTOMATIKA_CLIENT_TOKEN", TOKEN)
+        await trio.to_thread.run_sync(exec, code, {})
+    said = capsys.readouterr().out
+    assert ("finished {'path': '/films/" in said) == (number < 2)
+    assert len(said.splitlines()) >= (1, 4, 3)[number]
+
+
+async def stream_on(scope: Any, receive: Any, send: Any) -> None:
+    """Two events, and the end if it is asked after them; the job `silent` has no end."""
+    if scope["type"] != "http":
+        return
+    headers = [(b"content-type", b"text/event-stream")]
+    after = int(dict(scope["headers"])[b"last-event-id"])
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    body = end() if after else event(1) + event(2)
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    if scope["path"].endswith("/silent/events"):
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    else:
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def test_a_stream_is_left_or_read_to_its_end_in_trio() -> None:
+    async with serving(stream_on) as url, AsyncClient(url, TOKEN) as client:
+        async with client.follow("j") as items:
+            assert told([await anext(items)]) == [1]
+        async with client.follow("silent") as items:
+            assert told([await anext(items)]) == [1]
+        assert told([item async for item in client.follow("j")]) == [1, 2, "finished"]
+        with trio.CancelScope() as scope:
+            async for item in client.follow("silent"):
+                if told([item]) == [2]:
+                    scope.cancel()
+        assert scope.cancelled_caught
+
+
+async def test_a_stream_is_left_or_read_to_its_end_without_trio() -> None:
+    def talk(url: str) -> None:
+        with Client(url, TOKEN) as client:
+            assert told([next(client.follow("silent"))]) == [1]
+            assert told(client.follow("j")) == [1, 2, "finished"]
+
+    async with serving(stream_on) as url:
+        await trio.to_thread.run_sync(talk, url)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_files_of_tls_that_cannot_be_used_are_told(kind: Any, tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.pem")
+    for files, told_of in (
+        ({"ca_file": missing}, "ca_file"),
+        ({"cert_file": missing}, "cert_file"),
+        ({"key_file": missing}, "give the certificate too"),
+    ):
+        with pytest.raises(ConfigError, match=told_of):
+            kind("https://orchestrator:8080", TOKEN, **files)
