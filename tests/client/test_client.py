@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -103,6 +104,23 @@ def test_jobs_are_listed_by_status_and_blueprint(client: Any) -> None:
     client.cancel(walked)
     assert [job.id for job in client.list(statuses=["cancelled", "failed"])] == [walked]
     assert [job.id for job in client.list(blueprint="resize")] == [resized]
+
+
+def test_labels_and_times_filter_a_list(answering: Open) -> None:
+    asked: list[dict[str, str]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(dict(request.url.params))
+        return httpx.Response(200, json={"jobs": [job_json()], "next_cursor": None})
+
+    since = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    with answering(answer) as client:
+        found = list(client.list(labels={"shop": "north"}, created_after=since, most=5))
+        with pytest.raises(InvalidMessage, match="without a zone"):
+            list(client.list(created_before=since.replace(tzinfo=None)))
+    assert [job.raw for job in found] == [job_json()]
+    filters = {"label.shop": "north", "created_after": "2026-01-31T12:00:00+00:00", "limit": "5"}
+    assert asked == [filters]
 
 
 def test_a_long_history_is_read_page_by_page(answering: Open) -> None:
