@@ -119,17 +119,43 @@ def _cancel(client: "Client", options: Namespace) -> int:
 
 
 def _watch(client: "Client", options: Namespace) -> int:
-    """Print each change: a line for people, or the job as it is; `json` is its end alone."""
-    said = ""
-    job: _Job = {}
-    for job in _follow(client, options.job_id, options.timeout):
-        line = json.dumps(job) if options.output == "jsonl" else _change(job)
-        if line != said and options.output != "json":
-            print_line(line)
-        said = line
+    """Draw the job on a terminal; elsewhere print each change.
+
+    That is a line for people, or the job as it is; `json` is its end alone.
+    """
+    changes = _follow(client, options.job_id, options.timeout)
+    try:
+        job = _drawn(client, changes) if options.output == "table" else None
+        if job is None:
+            job = _told(options.output, changes)
+    except KeyboardInterrupt:
+        again = f"avtomatika job watch {options.job_id}"
+        note(f"detached; job {options.job_id} goes on; watch it again: {again}")
+        return Exit.INTERRUPTED
     if options.output != "jsonl":
         _print_job(options.output, job)
     return _outcome(job)
+
+
+def _drawn(client: "Client", changes: Iterator[_Job]) -> _Job | None:
+    """The job after its last change, all of them drawn; None where that cannot be done."""
+    if not sys.stdout.isatty():
+        return None  # and the library that draws need not be loaded
+    from avtomatika_trio.cli._watch_screen import can_draw, draw
+
+    return draw(client, changes) if can_draw() else None
+
+
+def _told(output: str, changes: Iterator[_Job]) -> _Job:
+    """The job after its last change, each of them told in a line."""
+    said = ""
+    job: _Job = {}
+    for job in changes:
+        line = json.dumps(job) if output == "jsonl" else _change(job)
+        if line != said and output != "json":
+            print_line(line)
+        said = line
+    return job
 
 
 def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_Job]:
