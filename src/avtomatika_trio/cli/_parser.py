@@ -52,6 +52,7 @@ def create_parser() -> argparse.ArgumentParser:
     _add_token(commands)
     _add_storage(commands)
     _add_check(commands)
+    _add_completion(commands)
     _add_demo(commands)
     return parser
 
@@ -119,6 +120,11 @@ def _add_worker(commands: _Commands) -> None:
     run.add_argument("--health-port", metavar="PORT", help="of the health check (WORKER_PORT)")
     _add_config(run)
     _add_log_level(run)
+    listing = _add(
+        verbs, "list", "list the workers that an orchestrator knows; needs the role operator"
+    )
+    _add_connection(listing)
+    _add_output(listing, "table", "json", "jsonl")
     _add_worker_status(verbs)
     _add_worker_spool(verbs)
 
@@ -273,6 +279,26 @@ def _add_check(commands: _Commands) -> None:
     check = _add(commands, "check", "show every setting, where it comes from, and what is wrong")
     _add_config(check)
     _add_output(check, "table", "json")
+
+
+_COMPLETION = """\
+for this shell alone:
+  bash  source <(avtomatika completion bash)
+  zsh   source <(avtomatika completion zsh)     after `autoload -U compinit; compinit`
+  fish  avtomatika completion fish | source
+
+for every one to come:
+  bash  avtomatika completion bash > ~/.local/share/bash-completion/completions/avtomatika
+  zsh   avtomatika completion zsh > "${fpath[1]}/_avtomatika"
+  fish  avtomatika completion fish > ~/.config/fish/completions/avtomatika.fish
+"""
+
+
+def _add_completion(commands: _Commands) -> None:
+    completion = _add(commands, "completion", "print what makes a shell complete `avtomatika`")
+    completion.formatter_class = argparse.RawDescriptionHelpFormatter
+    completion.epilog = _COMPLETION
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
 
 
 def _add_demo(commands: _Commands) -> None:
