@@ -7,6 +7,8 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 from avtomatika_trio._core.graph import to_dot, to_json
+from avtomatika_trio._core.graph_svg import to_svg
+from avtomatika_trio._core.graph_text import to_text
 from avtomatika_trio.cli._connect import open_client
 from avtomatika_trio.cli._exits import CommandError, Exit
 from avtomatika_trio.cli._imports import load_checked
@@ -72,17 +74,27 @@ def _list(options: Namespace) -> int:
 def _graph(options: Namespace) -> int:
     if options.blueprints is not None:
         blueprint = _named(_from_source(options.blueprints), options.name)
-        if options.output == "json":
-            print_json(to_json(blueprint))
-        else:
+        if options.output == "dot":
             print_line(to_dot(blueprint).removesuffix("\n"))
+        else:
+            _print_graph(options.output, to_json(blueprint))
         return Exit.OK
     with open_client(options) as client:
-        if options.output == "json":
-            print_json(client.blueprint(options.name))
-        else:
+        if options.output == "dot":
             print_line(client.graph(options.name).removesuffix("\n"))
+        else:
+            _print_graph(options.output, client.blueprint(options.name))
     return Exit.OK
+
+
+def _print_graph(output: str, graph: Any) -> None:
+    match output:
+        case "svg":
+            print_line(to_svg(graph).removesuffix("\n"))
+        case "ascii":
+            print_line(to_text(graph).removesuffix("\n"))
+        case _:
+            print_json(graph)
 
 
 def _from_source(source: str) -> "Blueprints":

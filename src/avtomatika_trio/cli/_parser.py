@@ -232,7 +232,7 @@ def _add_blueprint(commands: _Commands) -> None:
     verbs = _add_verbs(commands, "blueprint", "look at blueprints")
     listing = _add(verbs, "list", "list the blueprints of an orchestrator, or of a source")
     check = _add(verbs, "check", "check blueprints, without an orchestrator")
-    graph = _add(verbs, "graph", "print a blueprint as a graph, in DOT or JSON")
+    graph = _add(verbs, "graph", "print a blueprint as a graph: DOT, SVG, text or JSON")
     check.add_argument("source", metavar="SOURCE", help="a folder, file or module of blueprints")
     graph.add_argument("name", metavar="NAME", help="the blueprint's name")
     for parser in (listing, graph):
@@ -244,7 +244,15 @@ def _add_blueprint(commands: _Commands) -> None:
         _add_connection(parser)
     _add_output(listing, "table", "json", "jsonl")
     _add_output(check, "table", "json")
-    _add_output(graph, "dot", "json")
+    graph.add_argument(
+        "--format",
+        "-o",
+        "--output",
+        dest="output",
+        choices=("dot", "svg", "ascii", "json"),
+        default="dot",
+        help="the format (default: dot); svg needs no Graphviz",
+    )
 
 
 def _add_storage(commands: _Commands) -> None:
