@@ -6,11 +6,13 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from avtomatika_trio._core.job import FINAL, JobStatus
-from avtomatika_trio.cli._connect import open_client
+from avtomatika_trio.cli._connect import ask_by_name, open_client
 from avtomatika_trio.cli._exits import CommandError, Exit
 from avtomatika_trio.cli._output import (
     listing,
@@ -20,7 +22,7 @@ from avtomatika_trio.cli._output import (
     print_records,
     printable,
 )
-from avtomatika_trio.errors import OrchestratorUnavailable
+from avtomatika_trio.errors import OrchestratorUnavailable, Refused
 
 if TYPE_CHECKING:
     from avtomatika_trio.client import Client
@@ -75,7 +77,8 @@ def run(options: Namespace) -> int:
 
 
 def _submit(client: "Client", options: Namespace) -> int:
-    job_id = client.submit(options.blueprint, options.data)
+    submit = partial(client.submit, options.blueprint, options.data)
+    job_id = ask_by_name(client, options.blueprint, submit)
     if options.wait:
         note(f"job {job_id}")
         *_, job = _follow(client, job_id, options.timeout)
@@ -114,7 +117,14 @@ def _history(client: "Client", options: Namespace) -> int:
 
 
 def _cancel(client: "Client", options: Namespace) -> int:
-    _print_job(options.output, client.cancel(options.job_id, options.reason))
+    try:
+        job = client.cancel(options.job_id, options.reason)
+    except Refused as exc:
+        if exc.status != HTTPStatus.CONFLICT:
+            raise
+        remedy = f"`avtomatika job get {options.job_id}` shows how it ended"
+        raise Refused(exc.url, exc.status, f"{exc.detail}; {remedy}") from exc
+    _print_job(options.output, job)
     return Exit.OK
 
 
