@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from avtomatika_trio._core.job import FINAL, JobStatus
 from avtomatika_trio.cli._connect import ask_by_name, open_client
 from avtomatika_trio.cli._exits import CommandError, Exit
+from avtomatika_trio.cli._narrowing import given
 from avtomatika_trio.cli._output import (
     listing,
     note,
@@ -77,7 +78,8 @@ def run(options: Namespace) -> int:
 
 
 def _submit(client: "Client", options: Namespace) -> int:
-    submit = partial(client.submit, options.blueprint, options.data)
+    more = given(options, "labels", "idempotency_key")
+    submit = partial(client.submit, options.blueprint, options.data, **more)
     job_id = ask_by_name(client, options.blueprint, submit)
     if options.wait:
         note(f"job {job_id}")
@@ -99,7 +101,9 @@ def _get(client: "Client", options: Namespace) -> int:
 
 def _list(client: "Client", options: Namespace) -> int:
     statuses = () if options.status is None else (options.status,)
-    jobs = list(client.list(statuses=statuses, blueprint=options.blueprint, most=options.limit))
+    more = given(options, "labels", "created_after", "created_before")
+    found = client.list(statuses=statuses, blueprint=options.blueprint, most=options.limit, **more)
+    jobs = list(found)
     print_records(options.output, jobs, _LIST_COLUMNS)
     if len(jobs) == options.limit:
         note(f"the newest {options.limit}; there may be more, see --limit")
