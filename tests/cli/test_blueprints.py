@@ -129,7 +129,9 @@ def test_a_graph_needs_no_orchestrator(run: Run, folder: Path) -> None:
 def test_an_unknown_blueprint_is_not_found_and_the_others_are_named(run: Run, folder: Path) -> None:
     ran = run("blueprint", "graph", "godo", "--blueprints", "blueprints")
     assert ran.code == Exit.NOT_FOUND
-    assert ran.err == "avtomatika: there is no blueprint 'godo'; there are: good\n"
+    assert ran.err == (
+        "avtomatika: there is no blueprint 'godo'; there are: good; did you mean 'good'?\n"
+    )
 
 
 def test_an_orchestrator_lists_its_blueprints_as_a_source_does(ask_for: Run) -> None:
@@ -166,3 +168,25 @@ def test_a_file_that_is_no_python_is_told_so(run: Run, tmp_path: Path) -> None:
     assert ran.err == (
         "avtomatika: notes.txt: is no Python file; give a *.py file, a folder or a module\n"
     )
+
+
+@pytest.mark.parametrize("form", ["svg", "ascii", "json"])
+def test_an_orchestrator_and_a_source_give_the_same_picture(ask_for: Run, form: str) -> None:
+    asked = ask_for("blueprint", "graph", "quick", "--format", form)
+    source = ask_for(
+        *("blueprint", "graph", "quick", "--format", form),
+        *("--blueprints", "tests.cli.commands"),
+    )
+    assert (asked.code, source.code) == (Exit.OK, Exit.OK)
+    assert "begin" in asked.out
+    assert [line for line in asked.out.splitlines() if '"line"' not in line] == [
+        line for line in source.out.splitlines() if '"line"' not in line
+    ]
+
+
+def test_a_graph_as_text_and_as_svg(run: Run, folder: Path) -> None:
+    source = ("blueprint", "graph", "good", "--blueprints", "blueprints")
+    assert run(*source, "--format", "ascii").out == (
+        "good\n* start  (start)\n    --success, resize--> done\n# done  (end: finished)\n"
+    )
+    assert run(*source, "-o", "svg").out.startswith('<svg xmlns="http://www.w3.org/2000/svg"')

@@ -44,7 +44,8 @@ def test_without_any_token_nothing_is_asked(run: Run, nobody: str) -> None:
     assert ran.code == Exit.AUTH
     assert ran.err == (
         f"avtomatika: there is no client token for {nobody}: give --token, or set CLIENT_TOKEN;"
-        " there is no avtomatika.tokens and no .avtomatika/avtomatika.tokens either\n"
+        " there is no avtomatika.tokens and no .avtomatika/avtomatika.tokens either;"
+        " who runs it can make one: avtomatika token create NAME --client\n"
     )
 
 
@@ -52,7 +53,10 @@ def test_generated_tokens_stay_on_this_machine(run: Run, tmp_path: Path) -> None
     make_tokens(tmp_path / "avtomatika.tokens")
     ran = run("job", "list", "--url", "http://192.0.2.1:8080")
     assert ran.code == Exit.AUTH
-    assert ran.err.endswith("generated tokens are for orchestrators on this machine only\n")
+    assert ran.err.endswith(
+        "generated tokens are for orchestrators on this machine only;"
+        " who runs it can make one: avtomatika token create NAME --client\n"
+    )
 
 
 @pytest.mark.parametrize("variable", ["CLIENT_TOKEN", "AVTOMATIKA_CLIENT_TOKEN"])

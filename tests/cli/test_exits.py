@@ -41,6 +41,14 @@ URL = "http://h:1"
                 " --token, or CLIENT_TOKEN"
             ),
         ),
+        (
+            Refused(URL, 403, "this needs the role operator"),
+            4,
+            (
+                "http://h:1 refused (403): this needs the role operator; give the token of a"
+                " client that may, or have its roles changed there"
+            ),
+        ),
         (Refused(URL, 404, "no such blueprint"), 3, "http://h:1 refused (404): no such blueprint"),
         (Refused(URL, 409, "ended"), 5, "http://h:1 refused (409): ended"),
         (Refused(URL, 413, "large"), 2, "http://h:1 refused (413): large"),

@@ -94,7 +94,7 @@ def test_an_unknown_blueprint_is_not_found(ask_for: Run, url: str) -> None:
     assert ran.code == Exit.NOT_FOUND
     assert ran.err == (
         f"avtomatika: {url} refused (404): there is no blueprint 'quikc';"
-        " known here: quick, waits\n"
+        " known here: quick, waits; did you mean 'quick'?\n"
     )
 
 
@@ -179,5 +179,8 @@ def test_cancelling_twice_is_a_conflict(ask_for: Run, url: str) -> None:
     assert (ran.code, ran.json["status"]) == (Exit.OK, "cancelled")
     again = ask_for("job", "cancel", job_id)
     assert again.code == Exit.CONFLICT
-    assert again.err == f"avtomatika: {url} refused (409): job '{job_id}' is cancelled already\n"
+    assert again.err == (
+        f"avtomatika: {url} refused (409): job '{job_id}' is cancelled already;"
+        f" `avtomatika job get {job_id}` shows how it ended\n"
+    )
     assert ask_for("job", "watch", job_id).code == Exit.FAILED

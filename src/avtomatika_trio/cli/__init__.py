@@ -53,12 +53,8 @@ def _command(options: Namespace) -> Callable[[Namespace], int]:
     match options.command:
         case "serve":
             from avtomatika_trio.cli._serve import run
-        case "worker" if options.verb == "spool":
-            from avtomatika_trio.cli._worker_spool import run
-        case "worker" if options.verb == "status":
-            from avtomatika_trio.cli._worker_status import run
         case "worker":
-            from avtomatika_trio.cli._worker import run
+            return _worker_command(options)
         case "job":
             from avtomatika_trio.cli._jobs import run
         case "blueprint":
@@ -67,10 +63,25 @@ def _command(options: Namespace) -> Callable[[Namespace], int]:
             from avtomatika_trio.cli._token import run
         case "storage":
             from avtomatika_trio.cli._storage import run
+        case "completion":
+            from avtomatika_trio.cli._completion import run
         case "check":
             from avtomatika_trio.cli._check import run
         case _:
             from avtomatika_trio.cli._demo import run
+    return run
+
+
+def _worker_command(options: Namespace) -> Callable[[Namespace], int]:
+    match options.verb:
+        case "list":
+            from avtomatika_trio.cli._worker_list import run
+        case "spool":
+            from avtomatika_trio.cli._worker_spool import run
+        case "status":
+            from avtomatika_trio.cli._worker_status import run
+        case _:
+            from avtomatika_trio.cli._worker import run
     return run
 
 

@@ -256,7 +256,8 @@ def open_archive(path: Path) -> Iterator[Archive]:
     try:
         file = path.open("rb")
     except FileNotFoundError:
-        raise CommandError(Exit.NOT_FOUND, f"there is no file {path}") from None
+        remedy = "name one that `avtomatika storage backup` has written"
+        raise CommandError(Exit.NOT_FOUND, f"there is no file {path}; {remedy}") from None
     except OSError as exc:
         raise CommandError(Exit.FAILED, f"{path} cannot be read: {exc.strerror}") from exc
     with file:

@@ -3,11 +3,15 @@
 With a source nothing but the source is needed; without one an orchestrator is asked.
 """
 
+import difflib
 from argparse import Namespace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from avtomatika_trio._core.graph import to_dot, to_json
-from avtomatika_trio.cli._connect import open_client
+from avtomatika_trio._core.graph_svg import to_svg
+from avtomatika_trio._core.graph_text import to_text
+from avtomatika_trio.cli._connect import ask_by_name, open_client
 from avtomatika_trio.cli._exits import CommandError, Exit
 from avtomatika_trio.cli._imports import load_checked
 from avtomatika_trio.cli._output import (
@@ -72,17 +76,29 @@ def _list(options: Namespace) -> int:
 def _graph(options: Namespace) -> int:
     if options.blueprints is not None:
         blueprint = _named(_from_source(options.blueprints), options.name)
-        if options.output == "json":
-            print_json(to_json(blueprint))
-        else:
+        if options.output == "dot":
             print_line(to_dot(blueprint).removesuffix("\n"))
+        else:
+            _print_graph(options.output, to_json(blueprint))
         return Exit.OK
     with open_client(options) as client:
-        if options.output == "json":
-            print_json(client.blueprint(options.name))
+        if options.output == "dot":
+            dot = ask_by_name(client, options.name, partial(client.graph, options.name))
+            print_line(dot.removesuffix("\n"))
         else:
-            print_line(client.graph(options.name).removesuffix("\n"))
+            ask = partial(client.blueprint, options.name)
+            _print_graph(options.output, ask_by_name(client, options.name, ask))
     return Exit.OK
+
+
+def _print_graph(output: str, graph: Any) -> None:
+    match output:
+        case "svg":
+            print_line(to_svg(graph).removesuffix("\n"))
+        case "ascii":
+            print_line(to_text(graph).removesuffix("\n"))
+        case _:
+            print_json(graph)
 
 
 def _from_source(source: str) -> "Blueprints":
@@ -95,8 +111,11 @@ def _from_source(source: str) -> "Blueprints":
 def _named(blueprints: "Blueprints", name: str) -> "Blueprint":
     blueprint = blueprints.get(name)
     if blueprint is None:
-        known = ", ".join(each.name for each in blueprints)
-        raise CommandError(Exit.NOT_FOUND, f"there is no blueprint {name!r}; there are: {known}")
+        names = [each.name for each in blueprints]
+        fault = f"there is no blueprint {name!r}; there are: {', '.join(names)}"
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "; take one of these"
+        raise CommandError(Exit.NOT_FOUND, fault + hint)
     return blueprint
 
 

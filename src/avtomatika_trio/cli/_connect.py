@@ -1,10 +1,12 @@
 """From the options of a command to a client: which orchestrator, and which token."""
 
 import contextlib
+import difflib
 import os
 from argparse import Namespace
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from avtomatika_trio._config import (
@@ -14,10 +16,13 @@ from avtomatika_trio._config import (
 )
 from avtomatika_trio.cli._exits import CommandError, Exit
 from avtomatika_trio.cli._places import settings_file, token_files
+from avtomatika_trio.errors import OrchestratorUnavailable, Refused
 from avtomatika_trio.orchestrator._tokens import Tokens, read_tokens
 
 if TYPE_CHECKING:
     from avtomatika_trio.client import Client
+
+T = TypeVar("T")
 
 URL_VARIABLE = "AVTOMATIKA_URL"
 TOKEN_VARIABLE = "AVTOMATIKA_CLIENT_TOKEN"  # noqa: S105 - the name of a variable
@@ -37,22 +42,54 @@ def open_client(options: Namespace) -> "Iterator[Client]":
     settings = load_orchestrator_settings(
         environ=os.environ, file=settings_file(options), overrides={"client_token": token}
     ).settings
-    url = _url(options, settings)
+    url, source = _url(options, settings)
     ca_file = None if settings.tls_ca is None else str(settings.tls_ca)
     # A command is told at once what is wrong; who wants to wait says so.
     with Client(url, token=_token(url, settings), ca_file=ca_file, retry_seconds=0) as client:
-        yield client
+        try:
+            yield client
+        except OrchestratorUnavailable as exc:
+            start = "`avtomatika serve --blueprints SOURCE` starts one"
+            raise OrchestratorUnavailable(exc.url, f"{exc.reason}; {source}; {start}") from exc
 
 
-def _url(options: Namespace, settings: OrchestratorSettings) -> str:
-    """The orchestrator: as told, else the one that `serve` would start here."""
+def ask_by_name(client: "Client", name: str, ask: Callable[[], T]) -> T:
+    """What *ask* returns; if *client* knows no blueprint *name*, its error tells the nearest.
+
+    Raises:
+        Refused: as *ask*.
+    """
+    try:
+        return ask()
+    except Refused as exc:
+        if exc.status != HTTPStatus.NOT_FOUND:
+            raise
+        remedy = nearest_or_list(name, [each.name for each in client.blueprints()])
+        raise Refused(exc.url, exc.status, f"{exc.detail}; {remedy}") from exc
+
+
+def nearest_or_list(name: str, known: Iterable[str]) -> str:
+    """What one who asked for blueprint *name* should do: take the nearest, or look."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return "`avtomatika blueprint list` shows those there are"
+
+
+def _url(options: Namespace, settings: OrchestratorSettings) -> tuple[str, str]:
+    """The orchestrator, and where its address is from.
+
+    It is as told, else the one that `serve` would start here.
+    """
     given = {"--url": options.url, URL_VARIABLE: os.environ.get(URL_VARIABLE)}
     for source, url in given.items():
         if url is not None:
-            return checked_url(source, url)
+            return checked_url(source, url), f"the address is from {source}"
     host = settings.host if is_loopback(settings.host) else "127.0.0.1"
     url = url_of(host, settings.port)
-    return url.replace("http:", "https:", 1) if settings.tls_enabled else url
+    if settings.tls_enabled:
+        url = url.replace("http:", "https:", 1)
+    return url, "nobody named an address, so it is that of `serve` here (API_HOST, API_PORT)"
 
 
 def url_of(host: str, port: int) -> str:
@@ -90,7 +127,8 @@ def _token(url: str, settings: OrchestratorSettings) -> str:
         looked = "generated tokens are for orchestrators on this machine only"
     raise CommandError(
         Exit.AUTH,
-        f"there is no client token for {url}: give --token, or set CLIENT_TOKEN; {looked}",
+        f"there is no client token for {url}: give --token, or set CLIENT_TOKEN; {looked};"
+        " who runs it can make one: avtomatika token create NAME --client",
     )
 
 

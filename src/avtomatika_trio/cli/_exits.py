@@ -70,7 +70,9 @@ def explained(error: AvtomatikaError) -> CommandError:
             return CommandError(Exit.FAILED, f"{url} cannot be reached: {reason}; {remedy}")
         case Refused(url, status, detail):
             code = _BY_HTTP_STATUS.get(status, Exit.FAILED)
-            if code is Exit.AUTH:
+            if status == HTTPStatus.FORBIDDEN:
+                detail += "; give the token of a client that may, or have its roles changed there"
+            elif code is Exit.AUTH:
                 detail += "; give the token it was started with: --token, or CLIENT_TOKEN"
             return CommandError(code, f"{url} refused ({status}): {detail}")
         case _:

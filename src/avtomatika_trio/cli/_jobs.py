@@ -6,12 +6,15 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from avtomatika_trio._core.job import FINAL, JobStatus
-from avtomatika_trio.cli._connect import open_client
+from avtomatika_trio.cli._connect import ask_by_name, open_client
 from avtomatika_trio.cli._exits import CommandError, Exit
+from avtomatika_trio.cli._narrowing import given
 from avtomatika_trio.cli._output import (
     listing,
     note,
@@ -20,7 +23,7 @@ from avtomatika_trio.cli._output import (
     print_records,
     printable,
 )
-from avtomatika_trio.errors import OrchestratorUnavailable
+from avtomatika_trio.errors import OrchestratorUnavailable, Refused
 
 if TYPE_CHECKING:
     from avtomatika_trio.client import Client
@@ -75,7 +78,9 @@ def run(options: Namespace) -> int:
 
 
 def _submit(client: "Client", options: Namespace) -> int:
-    job_id = client.submit(options.blueprint, options.data)
+    more = given(options, "labels", "idempotency_key")
+    submit = partial(client.submit, options.blueprint, options.data, **more)
+    job_id = ask_by_name(client, options.blueprint, submit)
     if options.wait:
         note(f"job {job_id}")
         *_, job = _follow(client, job_id, options.timeout)
@@ -96,8 +101,9 @@ def _get(client: "Client", options: Namespace) -> int:
 
 def _list(client: "Client", options: Namespace) -> int:
     statuses = () if options.status is None else (options.status,)
-    listed = client.list(statuses=statuses, blueprint=options.blueprint, most=options.limit)
-    jobs = [job.raw for job in listed]
+    more = given(options, "labels", "created_after", "created_before")
+    found = client.list(statuses=statuses, blueprint=options.blueprint, most=options.limit, **more)
+    jobs = [job.raw for job in found]
     print_records(options.output, jobs, _LIST_COLUMNS)
     if len(jobs) == options.limit:
         note(f"the newest {options.limit}; there may be more, see --limit")
@@ -115,22 +121,55 @@ def _history(client: "Client", options: Namespace) -> int:
 
 
 def _cancel(client: "Client", options: Namespace) -> int:
-    _print_job(options.output, client.cancel(options.job_id, options.reason).raw)
+    try:
+        job = client.cancel(options.job_id, options.reason)
+    except Refused as exc:
+        if exc.status != HTTPStatus.CONFLICT:
+            raise
+        remedy = f"`avtomatika job get {options.job_id}` shows how it ended"
+        raise Refused(exc.url, exc.status, f"{exc.detail}; {remedy}") from exc
+    _print_job(options.output, job.raw)
     return Exit.OK
 
 
 def _watch(client: "Client", options: Namespace) -> int:
-    """Print each change: a line for people, or the job as it is; `json` is its end alone."""
-    said = ""
-    job: _Job = {}
-    for job in _follow(client, options.job_id, options.timeout):
-        line = json.dumps(job) if options.output == "jsonl" else _change(job)
-        if line != said and options.output != "json":
-            print_line(line)
-        said = line
+    """Draw the job on a terminal; elsewhere print each change.
+
+    That is a line for people, or the job as it is; `json` is its end alone.
+    """
+    changes = _follow(client, options.job_id, options.timeout)
+    try:
+        job = _drawn(client, changes) if options.output == "table" else None
+        if job is None:
+            job = _told(options.output, changes)
+    except KeyboardInterrupt:
+        again = f"avtomatika job watch {options.job_id}"
+        note(f"detached; job {options.job_id} goes on; watch it again: {again}")
+        return Exit.INTERRUPTED
     if options.output != "jsonl":
         _print_job(options.output, job)
     return _outcome(job)
+
+
+def _drawn(client: "Client", changes: Iterator[_Job]) -> _Job | None:
+    """The job after its last change, all of them drawn; None where that cannot be done."""
+    if not sys.stdout.isatty():
+        return None  # and the library that draws need not be loaded
+    from avtomatika_trio.cli._watch_screen import can_draw, draw
+
+    return draw(client, changes) if can_draw() else None
+
+
+def _told(output: str, changes: Iterator[_Job]) -> _Job:
+    """The job after its last change, each of them told in a line."""
+    said = ""
+    job: _Job = {}
+    for job in changes:
+        line = json.dumps(job) if output == "jsonl" else _change(job)
+        if line != said and output != "json":
+            print_line(line)
+        said = line
+    return job
 
 
 def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_Job]:

@@ -6,13 +6,26 @@ in the module of its name.
 
 import argparse
 import difflib
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from avtomatika_trio._core.job import JobStatus
+from avtomatika_trio.cli._narrowing import point_in_time
 from avtomatika_trio.cli._output import print_line
+from avtomatika_trio.cli._parser_parts import (
+    Commands as _Commands,
+    add as _add,
+    add_config as _add_config,
+    add_connection as _add_connection,
+    add_labels as _add_labels,
+    add_log_level as _add_log_level,
+    add_output as _add_output,
+    add_timeout as _add_timeout,
+    add_verbs as _add_verbs,
+    seconds as _seconds,
+    whole as _whole,
+)
 
 _EXITS = """\
 exit codes:
@@ -52,23 +65,9 @@ def create_parser() -> argparse.ArgumentParser:
     _add_token(commands)
     _add_storage(commands)
     _add_check(commands)
+    _add_completion(commands)
     _add_demo(commands)
     return parser
-
-
-_Commands = Any  # argparse's own type of it is private
-
-
-def _add(commands: _Commands, name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-    )
-    parser.set_defaults(parser=parser)
-    return parser
-
-
-def _add_verbs(commands: _Commands, name: str, text: str) -> _Commands:
-    return _add(commands, name, text).add_subparsers(dest="verb", metavar="VERB", required=True)
 
 
 def _add_serve(commands: _Commands) -> None:
@@ -119,6 +118,11 @@ def _add_worker(commands: _Commands) -> None:
     run.add_argument("--health-port", metavar="PORT", help="of the health check (WORKER_PORT)")
     _add_config(run)
     _add_log_level(run)
+    listing = _add(
+        verbs, "list", "list the workers that an orchestrator knows; needs the role operator"
+    )
+    _add_connection(listing)
+    _add_output(listing, "table", "json", "jsonl")
     _add_worker_status(verbs)
     _add_worker_spool(verbs)
 
@@ -160,6 +164,12 @@ def _add_job(commands: _Commands) -> None:
         default="{}",
         help="the initial data, a JSON object: as text, from a file or from stdin",
     )
+    _add_labels(submit, "mark the job with it; give it several times for several")
+    submit.add_argument(
+        "--idempotency-key",
+        metavar="KEY",
+        help="submit once, however often this is said with the same key; prints the same id",
+    )
     submit.add_argument("--wait", action="store_true", help="wait for its end; exit with that")
     _add_timeout(submit)
 
@@ -181,6 +191,14 @@ def _add_job(commands: _Commands) -> None:
         "--status", choices=[status.value for status in JobStatus], help="only with this status"
     )
     listing.add_argument("--blueprint", metavar="NAME", help="only of this blueprint")
+    _add_labels(listing, "only with this label; give it several times for all of several")
+    for side in ("after", "before"):
+        listing.add_argument(
+            f"--created-{side}",
+            type=point_in_time,
+            metavar="TIME",
+            help=f"only submitted {side} this, such as 2026-01-31T12:00:00Z or 2026-01-31",
+        )
     listing.add_argument(
         "--limit", type=_whole, default=20, metavar="N", help="at most so many (default: 20)"
     )
@@ -226,7 +244,7 @@ def _add_blueprint(commands: _Commands) -> None:
     verbs = _add_verbs(commands, "blueprint", "look at blueprints")
     listing = _add(verbs, "list", "list the blueprints of an orchestrator, or of a source")
     check = _add(verbs, "check", "check blueprints, without an orchestrator")
-    graph = _add(verbs, "graph", "print a blueprint as a graph, in DOT or JSON")
+    graph = _add(verbs, "graph", "print a blueprint as a graph: DOT, SVG, text or JSON")
     check.add_argument("source", metavar="SOURCE", help="a folder, file or module of blueprints")
     graph.add_argument("name", metavar="NAME", help="the blueprint's name")
     for parser in (listing, graph):
@@ -238,7 +256,15 @@ def _add_blueprint(commands: _Commands) -> None:
         _add_connection(parser)
     _add_output(listing, "table", "json", "jsonl")
     _add_output(check, "table", "json")
-    _add_output(graph, "dot", "json")
+    graph.add_argument(
+        "--format",
+        "-o",
+        "--output",
+        dest="output",
+        choices=("dot", "svg", "ascii", "json"),
+        default="dot",
+        help="the format (default: dot); svg needs no Graphviz",
+    )
 
 
 def _add_storage(commands: _Commands) -> None:
@@ -275,6 +301,26 @@ def _add_check(commands: _Commands) -> None:
     _add_output(check, "table", "json")
 
 
+_COMPLETION = """\
+for this shell alone:
+  bash  source <(avtomatika completion bash)
+  zsh   source <(avtomatika completion zsh)     after `autoload -U compinit; compinit`
+  fish  avtomatika completion fish | source
+
+for every one to come:
+  bash  avtomatika completion bash > ~/.local/share/bash-completion/completions/avtomatika
+  zsh   avtomatika completion zsh > "${fpath[1]}/_avtomatika"
+  fish  avtomatika completion fish > ~/.config/fish/completions/avtomatika.fish
+"""
+
+
+def _add_completion(commands: _Commands) -> None:
+    completion = _add(commands, "completion", "print what makes a shell complete `avtomatika`")
+    completion.formatter_class = argparse.RawDescriptionHelpFormatter
+    completion.epilog = _COMPLETION
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
+
+
 def _add_demo(commands: _Commands) -> None:
     demo = _add(commands, "demo", "run a real job on two workers: an audit of Python's library")
     demo.add_argument(
@@ -284,64 +330,6 @@ def _add_demo(commands: _Commands) -> None:
     demo.add_argument(
         "--root", metavar="DIR", help="Python source to audit instead of the standard library"
     )
-
-
-def _add_connection(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--url", help="the orchestrator (AVTOMATIKA_URL; default: http://127.0.0.1:8080)"
-    )
-    parser.add_argument(
-        "--token",
-        "--client-token",
-        help="the client token (CLIENT_TOKEN; default: from avtomatika.tokens)",
-    )
-    _add_config(parser)
-
-
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config", metavar="FILE", help="the settings file (default: avtomatika.toml)"
-    )
-
-
-def _add_log_level(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING ... (LOG_LEVEL)")
-
-
-def _add_output(parser: argparse.ArgumentParser, *formats: str, text: str | None = None) -> None:
-    parser.add_argument(
-        "-o",
-        "--output",
-        choices=formats,
-        default=formats[0],
-        help=text or f"the format (default: {formats[0]})",
-    )
-
-
-def _add_timeout(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--timeout",
-        type=_seconds,
-        default=math.inf,
-        metavar="SECONDS",
-        help="how long to wait for its end; then exit with 124 (default: no limit)",
-    )
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds; give one like 60")
-    return value
-
-
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,0 +1,96 @@
+"""What the parsers of several commands have in common: options, and the types of their values."""
+
+import argparse
+import math
+from typing import Any
+
+from avtomatika_trio.cli._narrowing import label
+
+Commands = Any
+"""Where commands are added; argparse's own type of it is private."""
+
+
+def add(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+    """A command below *commands*; what it parses has its parser as `parser`."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+    )
+    parser.set_defaults(parser=parser)
+    return parser
+
+
+def add_verbs(commands: Commands, name: str, text: str) -> Commands:
+    """A command that has verbs below it; returns where they are added."""
+    return add(commands, name, text).add_subparsers(dest="verb", metavar="VERB", required=True)
+
+
+def add_connection(parser: argparse.ArgumentParser) -> None:
+    """Which orchestrator, and with which token."""
+    parser.add_argument(
+        "--url", help="the orchestrator (AVTOMATIKA_URL; default: http://127.0.0.1:8080)"
+    )
+    parser.add_argument(
+        "--token",
+        "--client-token",
+        help="the client token (CLIENT_TOKEN; default: from avtomatika.tokens)",
+    )
+    add_config(parser)
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Which settings file."""
+    parser.add_argument(
+        "--config", metavar="FILE", help="the settings file (default: avtomatika.toml)"
+    )
+
+
+def add_log_level(parser: argparse.ArgumentParser) -> None:
+    """How much is logged."""
+    parser.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING ... (LOG_LEVEL)")
+
+
+def add_output(parser: argparse.ArgumentParser, *formats: str, text: str | None = None) -> None:
+    """The format of what goes to stdout; the first of *formats* is the default."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=formats,
+        default=formats[0],
+        help=text or f"the format (default: {formats[0]})",
+    )
+
+
+def add_labels(parser: argparse.ArgumentParser, text: str) -> None:
+    """`--label`, as often as one likes; *text* is its help."""
+    parser.add_argument(
+        "--label", dest="labels", type=label, action="append", metavar="KEY=VALUE", help=text
+    )
+
+
+def add_timeout(parser: argparse.ArgumentParser) -> None:
+    """How long to wait for the end of a job, in seconds."""
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        default=math.inf,
+        metavar="SECONDS",
+        help="how long to wait for its end; then exit with 124 (default: no limit)",
+    )
+
+
+def seconds(text: str) -> float:
+    """A length of time: a finite number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds; give one like 60")
+    return value
+
+
+def whole(text: str) -> int:
+    """A whole number above 0."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

@@ -1,0 +1,143 @@
+"""What somebody who watches a job knows of it, kept up to date with its history.
+
+Rows of history are added as they come, so that a job of 10,000 branches is read once and not
+with every look.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+Json = Mapping[str, Any]
+
+#: What ends an attempt; `task_finished` does too.
+_ATTEMPT_ENDS = frozenset(
+    f"attempt_{end}" for end in ("lost", "unclaimed", "returned", "failed", "timed_out")
+)
+_RUNS = frozenset({"attempt_leased", "attempt_retaken"})
+
+
+@attrs.define(kw_only=True)
+class Passage:
+    """A state that the job is in, or has been in; times are Unix seconds."""
+
+    state: str
+    entered_at: float
+    left_at: float | None = None
+
+    def seconds(self, now: float) -> float:
+        """How long the job has been there."""
+        return max(0.0, (now if self.left_at is None else self.left_at) - self.entered_at)
+
+
+@attrs.frozen(kw_only=True)
+class Running:
+    """An attempt that a worker has."""
+
+    task_id: str
+    attempt: int
+    worker_id: str
+    leased_at: float
+
+
+@attrs.define(kw_only=True)
+class FanOut:
+    """The branches of the latest parallel dispatch."""
+
+    state: str
+    total: int
+    done: int = 0
+
+
+@attrs.define
+class Watching:
+    """All that is known of one job; see `add`."""
+
+    passages: list[Passage] = attrs.field(factory=list)
+    running: dict[str, Running] = attrs.field(factory=dict)
+    """By task."""
+    skills: dict[str, str] = attrs.field(factory=dict)
+    """By task, as far as they are known."""
+    fan_out: FanOut | None = None
+    last_event: int = 0
+    """The number of the last event that was added."""
+    last_at: float = 0.0
+
+    def add(self, events: Iterable[Json]) -> None:
+        """Take note of *events*: rows of the history after `last_event`, oldest first."""
+        for event in events:
+            self.last_event = event["event_id"]
+            self.last_at = unix_seconds(event["timestamp"])
+            self._add_state(event)
+            self._add_task(event)
+
+    def _add_state(self, event: Json) -> None:
+        kind = event["event_type"]
+        if event["task_id"] is None:
+            self._enter(event["state"])
+        if kind == "branches_dispatched":
+            total = (event["details"] or {}).get("branches", 0)
+            self.fan_out = FanOut(state=event["state"], total=total) if total else None
+            if total:
+                return  # it goes on to the next state once they are done
+        if event["next_state"] is not None:
+            self._enter(event["next_state"], again=True)
+        if kind.startswith("job_") and kind != "job_created":
+            self.passages[-1].left_at = self.last_at
+            self.running.clear()
+
+    def _enter(self, state: str, *, again: bool = False) -> None:
+        """The job is in *state*; *again* if it may have gone there from *state* itself."""
+        if self.passages:
+            if self.passages[-1].state == state and not again:
+                return
+            self.passages[-1].left_at = self.last_at
+        # What a state has asked for ends with it, though not every task is told of.
+        self.running.clear()
+        self.fan_out = None
+        self.passages.append(Passage(state=state, entered_at=self.last_at))
+
+    def _add_task(self, event: Json) -> None:
+        kind, task_id = event["event_type"], event["task_id"]
+        if task_id is None:
+            return
+        skill = (event["details"] or {}).get("skill")
+        if skill is not None:
+            self.skills[task_id] = skill
+        if kind in _RUNS:
+            self.running[task_id] = Running(
+                task_id=task_id,
+                attempt=event["attempt"],
+                worker_id=event["worker_id"],
+                leased_at=self.last_at,
+            )
+        elif kind == "task_finished" or kind in _ATTEMPT_ENDS:
+            self.running.pop(task_id, None)
+        if kind == "task_finished":
+            self.skills.pop(task_id, None)
+            if self.fan_out is not None and event["state"] == self.fan_out.state:
+                self.fan_out.done = min(self.fan_out.done + 1, self.fan_out.total)
+
+    @property
+    def lacks_skills(self) -> bool:
+        """Whether something runs of which nobody has told the skill; branches are so."""
+        return any(task_id not in self.skills for task_id in self.running)
+
+
+def unix_seconds(text: str) -> float:
+    """Of a point in time in RFC 3339."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: `0.3 s`, `42 s`, `3:07`, `2:00:05`."""
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
