@@ -19,6 +19,7 @@ from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio._core.graph import to_dot, to_json
 from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.json_values import NotJson, copy_json
+from avtomatika_trio._core.submission import Submission as Remembered
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION, Submission
 from avtomatika_trio.errors import InvalidMessage, Problem, QuotaExceeded
 from avtomatika_trio.orchestrator import _answers as answers
@@ -36,6 +37,7 @@ from avtomatika_trio.orchestrator._client_request import (
 )
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem
+from avtomatika_trio.orchestrator._idempotency import REPLAYED, Asked, KeysInUse, asked_once
 from avtomatika_trio.orchestrator._job_commits import cancel, submit
 from avtomatika_trio.orchestrator._registry import PREFIXES, endpoints_of, prefixes_of
 from avtomatika_trio.orchestrator._routes_admin import AdminRoutes, audit_row
@@ -110,27 +112,37 @@ class _Routes:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.storage = context.storage
+        self.keys = KeysInUse()
 
     async def submit(self, client: Client, name: str) -> Answer:
         blueprint = self._blueprint(name)
         body = await read_body()
         listed = body.startswith(b"[")
         said = read_as(body, list[Submission]) if listed else [read_as(body, Submission)]
-        new = self._new_jobs(client, blueprint, said, listed=listed)
+        asked = asked_once(client.id, blueprint.name, body)
+        new = self._new_jobs(client, blueprint, said, listed=listed, asked=asked)
+        ids, headers = tuple(order.id for order in new), {}
         if new:
-            await self._commit_new(client, new)
-        accepted = [{"job_id": order.id, "status": "accepted"} for order in new]
+            with self.keys.hold(asked):
+                once = None if asked is None else asked.answered_by(ids)
+                before = await self._commit_new(client, new, once)
+            if asked is not None and before is not None:
+                asked.check(before)
+                ids, headers = before.job_ids, REPLAYED
+        accepted = [{"job_id": job_id, "status": "accepted"} for job_id in ids]
         if listed:
-            return json_answer({"jobs": accepted}, HTTPStatus.ACCEPTED)
-        location = {"location": f"{PREFIXES[0]}/jobs/{new[0].id}"}
-        return json_answer(accepted[0], HTTPStatus.ACCEPTED, location)
+            return json_answer({"jobs": accepted}, HTTPStatus.ACCEPTED, headers)
+        headers = {**headers, "location": f"{PREFIXES[0]}/jobs/{ids[0]}"}
+        return json_answer(accepted[0], HTTPStatus.ACCEPTED, headers)
 
-    async def _commit_new(self, client: Client, new: list[steps.NewJob]) -> None:
+    async def _commit_new(
+        self, client: Client, new: list[steps.NewJob], once: Remembered | None
+    ) -> Remembered | None:
         """Store *new*, and count them against the client's quota."""
         section = client.section
         allowed = None if section is None else section.monthly_attempts
         try:
-            await submit(self.context, new, allowed)
+            return await submit(self.context, new, allowed, once)
         except QuotaExceeded as exc:
             detail = f"{exc}, and these are {len(new)} (monthly_attempts of {client.id!r})"
             headers = {"retry-after": str(self.context.seconds_left_in_month())}
@@ -139,7 +151,13 @@ class _Routes:
             ) from None
 
     def _new_jobs(
-        self, client: Client, blueprint: Blueprint, said: list[Submission], *, listed: bool
+        self,
+        client: Client,
+        blueprint: Blueprint,
+        said: list[Submission],
+        *,
+        listed: bool,
+        asked: Asked | None,
     ) -> list[steps.NewJob]:
         if len(said) > MOST_JOBS_PER_SUBMISSION:
             text = f"at most {MOST_JOBS_PER_SUBMISSION} jobs in one submission, not {len(said)}"
@@ -151,7 +169,10 @@ class _Routes:
         if problems:
             raise InvalidMessage(tuple(problems[:_MOST_PROBLEMS]))
         start = blueprint.start
-        partition = self.context.chance.in_any_order(self.storage.partitions)[0]
+        if asked is None:
+            partition = self.context.chance.in_any_order(self.storage.partitions)[0]
+        else:
+            partition = self.storage.home_of(asked.id)
         return [
             steps.NewJob(
                 id=self.context.chance.job_id(partition),

@@ -20,6 +20,7 @@ from avtomatika_trio._core.ledger import (
     Timer,
     TimerKind,
 )
+from avtomatika_trio._core.submission import Submission
 from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._records import (
@@ -61,6 +62,7 @@ _KEYS: Mapping[type[Any], Callable[[Keys, Any], str]] = {
     AccessSet: lambda keys, _: keys.access,
     Usage: lambda keys, it: keys.usage(it.client, it.month),
     IssuedToken: lambda keys, it: keys.token(it.hash),
+    Submission: lambda keys, it: keys.submission(it.id),
 }
 
 _decoders: dict[type[Any], Any] = {
@@ -134,6 +136,8 @@ def _places_of(record: StoredRecord, places: Places) -> Sequence[str]:
         case Timer():
             return (places.partition_of(record.subject),)
         case Instance():
+            return (places.home_of(record.id),)
+        case Submission():
             return (places.home_of(record.id),)
         case _:
             return places.partitions[:1]
@@ -214,6 +218,9 @@ class _Export:
         async with aclosing(self._sorted(keys.ending_tokens)) as pages:
             async for page in pages:
                 yield await self._stored([keys.token(it) for it, _ in page], IssuedToken)
+        async with aclosing(self._sorted(keys.ending_submissions)) as pages:
+            async for page in pages:
+                yield await self._stored([keys.submission(it) for it, _ in page], Submission)
 
     # Jobs.
 

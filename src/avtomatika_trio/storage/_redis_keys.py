@@ -93,6 +93,9 @@ class Keys:
     def token(self, token_hash: str) -> str:
         return self._key("token", token_hash)
 
+    def submission(self, submission_id: str) -> str:
+        return self._key("submission", submission_id)
+
     # Indexes.
 
     def jobs(self, status: JobStatus, client: str | None = None) -> str:
@@ -174,6 +177,11 @@ class Keys:
     def ending_tokens(self) -> str:
         """ZSET by `expires_at`: hashes of issued tokens."""
         return self._key("ending-tokens")
+
+    @property
+    def ending_submissions(self) -> str:
+        """ZSET by `expires_at`: ids of submissions with a key."""
+        return self._key("ending-submissions")
 
     def history(self, job_id: str) -> str:
         """STREAM: the history of a job; the ids are `<number>-0`."""

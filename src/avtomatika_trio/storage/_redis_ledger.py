@@ -23,6 +23,7 @@ from avtomatika_trio._core.ledger import (
     queue_order,
 )
 from avtomatika_trio._core.partitions import forgotten
+from avtomatika_trio._core.submission import Submission
 from avtomatika_trio._core.task import Attempt, AttemptStatus, Lane, Task, TaskStatus
 from avtomatika_trio.errors import StaleRevision, StorageUnavailable
 from avtomatika_trio.storage._redis_keys import (
@@ -339,6 +340,23 @@ class RedisLedger(Notes, Ledger):
     def expired_tokens(self, *, most: int) -> Sequence[IssuedToken]:
         due = self._due(self.keys.ending_tokens, most)
         found = self._get_all([self.keys.token(it) for it, _ in due], IssuedToken)
+        return [it for it in found if it.expires_at <= self._now]
+
+    def submission(self, submission_id: str) -> Submission | None:
+        return self._get(self.keys.submission(submission_id), Submission)
+
+    def put_submission(self, submission: Submission) -> None:
+        self._put(self.keys.submission(submission.id), submission, Submission)
+        self._score(self.keys.ending_submissions, submission.id, submission.expires_at)
+
+    def drop_submission(self, submission_id: str) -> None:
+        if self.submission(submission_id) is not None:
+            self.written[self.keys.submission(submission_id)] = None
+            self._score(self.keys.ending_submissions, submission_id, None)
+
+    def expired_submissions(self, *, most: int) -> Sequence[Submission]:
+        due = self._due(self.keys.ending_submissions, most)
+        found = self._get_all([self.keys.submission(it) for it, _ in due], Submission)
         return [it for it in found if it.expires_at <= self._now]
 
     def note_for_audit(self, row: AuditRow) -> None:

@@ -18,6 +18,7 @@ from avtomatika_trio._core.ledger import (
     Timer,
     TimerKind,
 )
+from avtomatika_trio._core.submission import Submission
 from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._records import (
@@ -119,6 +120,7 @@ _TABLES: tuple[_Table, ...] = (
         lambda client, month, jobs: Usage(client=client, month=month, jobs=jobs),
     ),
     _Table("issued_tokens", "rowid", "body", _decoder(IssuedToken)),
+    _Table("submissions", "rowid", "body", _decoder(Submission)),
 )
 
 

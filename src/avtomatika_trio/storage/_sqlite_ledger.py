@@ -29,12 +29,13 @@ from avtomatika_trio.errors import StaleRevision
 from avtomatika_trio.storage._signals import News
 from avtomatika_trio.storage._sqlite_forget import delete_job
 from avtomatika_trio.storage._sqlite_rows import attempt_row, job_row, task_row
+from avtomatika_trio.storage._sqlite_submissions import SubmissionRows
 from avtomatika_trio.storage._sqlite_table import Table, encode, upsert
 
 decode_token = msgspec.json.Decoder(IssuedToken).decode
 
 
-class SqliteLedger(Ledger):
+class SqliteLedger(SubmissionRows, Ledger):
     """See `Ledger`.  One object serves all operations of a connection, one after the other."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
