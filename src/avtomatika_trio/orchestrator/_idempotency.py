@@ -52,8 +52,7 @@ class Asked:
                 f"within the last {hours} hours this {HEADER} came with another body or for another"
                 " blueprint; draw a new key for each submission"
             )
-            status = HTTPStatus.UNPROCESSABLE_ENTITY
-            raise HttpProblem(status, "idempotency_key_reused", detail)
+            raise HttpProblem(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
 
 
 def asked_once(client: str, blueprint: str, body: bytes) -> Asked | None:
@@ -99,8 +98,8 @@ class KeysInUse:
         if asked.id in self._ids:
             detail = f"the first request with this {HEADER} is not answered yet; try again"
             headers = {"retry-after": "1"}
-            code = "idempotency_key_in_use"
-            raise HttpProblem(HTTPStatus.CONFLICT, code, detail, headers=headers)
+            status = HTTPStatus.CONFLICT
+            raise HttpProblem(status, "idempotency_key_in_use", detail, headers=headers)
         self._ids.add(asked.id)
         try:
             yield

@@ -17,7 +17,7 @@ from avtomatika_trio._core import steps
 from avtomatika_trio._core.access import Role
 from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio._core.graph import to_dot, to_json
-from avtomatika_trio._core.job import Job, JobStatus
+from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._core.submission import Submission as Remembered
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION, Submission
@@ -32,17 +32,16 @@ from avtomatika_trio.orchestrator._client_request import (
     read_as,
     read_body,
     seconds,
-    sees_all,
     whole_number,
 )
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem
 from avtomatika_trio.orchestrator._idempotency import REPLAYED, Asked, KeysInUse, asked_once
 from avtomatika_trio.orchestrator._job_commits import cancel, submit
+from avtomatika_trio.orchestrator._job_filters import read_job_query
 from avtomatika_trio.orchestrator._registry import PREFIXES, endpoints_of, prefixes_of
 from avtomatika_trio.orchestrator._routes_admin import AdminRoutes, audit_row
 from avtomatika_trio.orchestrator._routes_files import FileRoutes
-from avtomatika_trio.storage._base import JobQuery
 
 #: How long a client may wait for a change; proxies commonly cut at 60 s (nginx's default).
 MOST_WAIT_SECONDS = 60.0
@@ -50,9 +49,6 @@ MOST_WAIT_SECONDS = 60.0
 _MOST_PER_PAGE = 1000
 _MOST_PROBLEMS = 20
 _MOST_REASON_CHARACTERS = 1000
-
-#: How the original calls a status, where that differs.
-_STATUS_ALIASES = {"waiting_for_parallel_tasks": JobStatus.WAITING_FOR_PARALLEL}
 
 
 @attrs.frozen(kw_only=True)
@@ -188,14 +184,7 @@ class _Routes:
 
     async def list_jobs(self, client: Client) -> Answer:
         limit = whole_number("limit", 100, least=1, most=_MOST_PER_PAGE)
-        cursor = request.args.get("cursor")
-        query = JobQuery(
-            client=_whose(client),
-            statuses=_statuses(request.args.get("status")),
-            blueprint=request.args.get("blueprint"),
-            before=None if cursor is None else answers.read_cursor(cursor),
-            limit=limit + 1,
-        )
+        query = read_job_query(client, limit + 1)
         found = await self.storage.jobs(query)
         page = found[:limit]
         next_cursor = answers.cursor_after(page[-1]) if len(found) > limit else None
@@ -294,21 +283,6 @@ class _Routes:
         return json_answer({"workers": answers.workers(instances, leases)})
 
 
-def _whose(client: Client) -> str | None:
-    """Whose jobs are listed: its own; an operator may name another client, or `*`.
-
-    Raises:
-        HttpProblem: it may not.
-    """
-    named = request.args.get("client")
-    if named in (None, client.id):
-        return None if named is None and client.section is None else client.id
-    if not sees_all(client):
-        detail = "?client is for operators; others see their own jobs"
-        raise HttpProblem(HTTPStatus.FORBIDDEN, "role_missing", detail)
-    return None if named == "*" else named
-
-
 def _is_news(job: Job, after: int) -> bool:
     """Whether one who knows revision *after* (-1: who wants the end) need not wait."""
     return job.status.is_final if after < 0 else job.revision > after
@@ -324,18 +298,6 @@ def _faults(said: Submission, path: str, max_transitions: int) -> Iterable[Probl
         copy_json(said.initial_data, "initial_data")
     except NotJson as exc:
         yield Problem(f"{path}.initial_data", str(exc))
-
-
-def _statuses(text: str | None) -> frozenset[JobStatus]:
-    found: set[JobStatus] = set()
-    for name in [] if text is None else text.split(","):
-        try:
-            found.add(_STATUS_ALIASES.get(name) or JobStatus(name))
-        except ValueError:
-            choices = ", ".join(JobStatus)
-            fault = f"there is no status {name[:40]!r}; there are: {choices}"
-            raise InvalidMessage((Problem("?status", fault),)) from None
-    return frozenset(found)
 
 
 def _link_to_next(**changes: str) -> dict[str, str]:

@@ -91,7 +91,9 @@ class RestoringRedisLedger(RedisLedger):
         if old is not None:  # perhaps it was another client's
             self._score(self.keys.jobs(old.status), job.id, None)
             self._score(self.keys.jobs(old.status, old.client), job.id, None)
+            self._index_labels(old, is_there=False)
         self._index_job(None, job)
+        self._index_labels(job, is_there=True)
         self.news.job_written(job)
 
     def store_row(self, numbered: NumberedRow) -> None:

@@ -102,6 +102,11 @@ class Keys:
         """ZSET by `created_at`: ids of jobs."""
         return self._key("jobs", status.value, *(() if client is None else (client,)))
 
+    def labelled(self, name: str, value: str, client: str | None = None) -> str:
+        """ZSET by `created_at`: ids of jobs with a label."""
+        parts = (name, value) if client is None else (name, value, client)
+        return self._key("label", _BETWEEN.join(parts))
+
     def ready(self, blueprint: str) -> str:
         """ZSET in the order of becoming ready: ids of jobs of a blueprint that can be claimed."""
         return self._key("ready", blueprint)

@@ -57,6 +57,8 @@ class RedisLedger(Notes, Ledger):
         self.written[key] = job
         self.job_before.setdefault(job.id, old)
         self._index_job(old, job)
+        if job.revision == 1:
+            self._index_labels(job, is_there=True)
         self.news.job_written(job)
 
     def _index_job(self, old: Job | None, job: Job | None) -> None:
@@ -68,12 +70,20 @@ class RedisLedger(Notes, Ledger):
                 self._score(self.keys.jobs(one.status), one.id, score)
                 self._score(self.keys.jobs(one.status, one.client), one.id, score)
 
+    def _index_labels(self, job: Job, *, is_there: bool) -> None:
+        """A job keeps the labels that it was made with."""
+        score = job.created_at if is_there else None
+        for label in job.labels.items():
+            self._score(self.keys.labelled(*label), job.id, score)
+            self._score(self.keys.labelled(*label, job.client), job.id, score)
+
     def forget_job(self, job_id: str) -> None:
         job = self.job(job_id)
         if job is None:
             return
         self.job_before.setdefault(job_id, job)
         self._index_job(job, None)
+        self._index_labels(job, is_there=False)
         for kind in TimerKind:
             self.drop_timer(kind, job_id)
         self._forget_job(job_id)

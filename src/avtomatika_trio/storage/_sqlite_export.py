@@ -44,6 +44,8 @@ class RestoringSqliteLedger(SqliteLedger):
     def store_job(self, job: Job) -> None:
         self.wrote = True
         self._jobs.put(job, job.id)
+        self._connection.execute("DELETE FROM job_labels WHERE job_id=?", (job.id,))
+        self._put_labels(job)
         self.news.job_written(job)
 
     def store_row(self, numbered: NumberedRow) -> None:

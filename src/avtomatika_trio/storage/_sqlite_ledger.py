@@ -28,7 +28,7 @@ from avtomatika_trio._core.task import Attempt, Lane, Task
 from avtomatika_trio.errors import StaleRevision
 from avtomatika_trio.storage._signals import News
 from avtomatika_trio.storage._sqlite_forget import delete_job
-from avtomatika_trio.storage._sqlite_rows import attempt_row, job_row, task_row
+from avtomatika_trio.storage._sqlite_rows import attempt_row, job_row, label_rows, task_row
 from avtomatika_trio.storage._sqlite_submissions import SubmissionRows
 from avtomatika_trio.storage._sqlite_table import Table, encode, upsert
 
@@ -186,9 +186,15 @@ class SqliteLedger(SubmissionRows, Ledger):
             raise StaleRevision(job.id, job.revision - 1, found)
         self.wrote = True
         self._jobs.put(job, job.id)
+        if old is None and job.labels:
+            self._put_labels(job)
         if job.status.is_final:
             self._ended.append((job.id,))
         self.news.job_written(job)
+
+    def _put_labels(self, job: Job) -> None:
+        statement = upsert("job_labels", "job_id name", "value created_at")
+        self._connection.executemany(statement, label_rows(job))
 
     def forget_job(self, job_id: str) -> None:
         job = self._jobs.get(job_id)
