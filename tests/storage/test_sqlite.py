@@ -105,6 +105,7 @@ async def test_a_file_of_an_older_version_is_completed(path: Path) -> None:
         await storage.commit(put(*timers))
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
+            "DROP TABLE submissions; DROP TABLE job_labels;"
             "DROP INDEX timers_due; DROP INDEX files_due; DROP INDEX forgets_due;"
             "CREATE INDEX timers_due ON timers (due_at); PRAGMA user_version=2;"
         )
@@ -121,6 +122,7 @@ async def test_a_file_from_before_jobs_were_forgotten_is_completed(path: Path) -
         await storage.commit(put(*timers))
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
+            "DROP TABLE submissions; DROP TABLE job_labels;"
             "DROP INDEX timers_due; DROP INDEX forgets_due; CREATE INDEX timers_due"
             " ON timers (due_at, kind, subject) WHERE kind!='files'; PRAGMA user_version=3;"
         )
