@@ -39,6 +39,14 @@ from avtomatika_trio.orchestrator._http import HttpProblem
 from avtomatika_trio.orchestrator._idempotency import REPLAYED, Asked, KeysInUse, asked_once
 from avtomatika_trio.orchestrator._job_commits import cancel, submit
 from avtomatika_trio.orchestrator._job_filters import read_job_query
+from avtomatika_trio.orchestrator._job_views import (
+    DETAILS,
+    SUMMARY,
+    etag_of,
+    is_known,
+    wanted_fields,
+    with_fields,
+)
 from avtomatika_trio.orchestrator._registry import PREFIXES, endpoints_of, prefixes_of
 from avtomatika_trio.orchestrator._routes_admin import AdminRoutes, audit_row
 from avtomatika_trio.orchestrator._routes_files import FileRoutes
@@ -185,21 +193,26 @@ class _Routes:
     async def list_jobs(self, client: Client) -> Answer:
         limit = whole_number("limit", 100, least=1, most=_MOST_PER_PAGE)
         query = read_job_query(client, limit + 1)
+        fields = wanted_fields(SUMMARY)
         found = await self.storage.jobs(query)
         page = found[:limit]
         next_cursor = answers.cursor_after(page[-1]) if len(found) > limit else None
         link = {} if next_cursor is None else _link_to_next(cursor=next_cursor)
-        jobs = [answers.job_summary(job) for job in page]
+        jobs = [with_fields(answers.job_summary(job), fields) for job in page]
         return json_answer({"jobs": jobs, "next_cursor": next_cursor}, headers=link)
 
     async def get_job(self, client: Client, job_id: str) -> Answer:
         wait = seconds("wait", most=MOST_WAIT_SECONDS)
         after = whole_number("after", -1)
+        fields = wanted_fields(DETAILS)
         job = await owned_job(self.context, client, job_id)
         if wait and not _is_news(job, after):
             job = await self._next_news(client, job, after, wait)
         progress = () if job.status.is_final else await self.storage.progress(job.id)
-        return json_answer(answers.job_details(job, progress))
+        etag = {"etag": etag_of(job, progress, fields)}
+        if is_known(etag["etag"]):
+            return b"", HTTPStatus.NOT_MODIFIED, etag
+        return json_answer(with_fields(answers.job_details(job, progress), fields), headers=etag)
 
     async def _next_news(self, client: Client, job: Job, after: int, wait: float) -> Job:
         """The job once there is news of it; as it stands when the time or the service ends."""
