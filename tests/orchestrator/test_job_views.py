@@ -1,8 +1,11 @@
 """Clients that want to see some members of a job, or only what is new."""
 
 import pytest
-from tests.orchestrator.clients import make_context, open_client
+import trio
+from tests.orchestrator.clients import Worker, make_context, open_client
+from trio.testing import MockClock
 
+from avtomatika_trio.orchestrator._engine import run_engine
 from avtomatika_trio.orchestrator._job_views import DETAILS, SUMMARY
 
 JOB = "/api/v1/jobs/resize"
@@ -54,6 +57,23 @@ async def test_what_the_client_has_is_not_sent_again() -> None:
         changed = await client.get(path, headers={"If-None-Match": etag})
     assert changed.status_code == 200
     assert changed.headers["etag"] != etag
+
+
+async def test_progress_is_news(autojump_clock: MockClock) -> None:
+    context = make_context()
+    async with open_client(context) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(run_engine, context)
+        worker = Worker(client)
+        await worker.register("scale")
+        path = "/api/v1/jobs/" + (await client.post(JOB)).json()["job_id"]
+        await trio.sleep(1)
+        [task] = await worker.take()
+        etag = (await client.get(path)).headers["etag"]
+        await worker.report_progress(task, 0.5)
+        news = await client.get(path, headers={"If-None-Match": etag})
+        nursery.cancel_scope.cancel()
+    assert news.status_code == 200
+    assert [it["progress"] for it in news.json()["progress"]] == [0.5]
 
 
 async def test_nobody_learns_of_others_jobs_by_their_tags() -> None:
