@@ -77,7 +77,7 @@ class TestCheck:
         fill(A)
         ran = run("storage", "check", "--storage", A)
         assert ran.code == Exit.OK
-        assert "sqlite, schema 4" in ran.out
+        assert "sqlite, schema 5" in ran.out
         assert "violations  none" in ran.out
         told = run("storage", "check", "--storage", A, "--json").json
         assert told["kind"] == "sqlite"
@@ -129,7 +129,7 @@ class TestBackup:
         lines = gzip.decompress(FILE.read_bytes()).splitlines()
         header, trailer = json.loads(lines[0]), json.loads(lines[-1])
         assert header["format"] == "avtomatika-archive"
-        assert (header["version"], header["schema"], header["storage"]) == (1, 4, "sqlite")
+        assert (header["version"], header["schema"], header["storage"]) == (1, 5, "sqlite")
         assert header["cluster_id"] == held(A)[0]
         assert header["made_at"] > START
         assert json.loads(lines[1])[0] == "facts"

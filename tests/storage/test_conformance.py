@@ -14,6 +14,7 @@ from avtomatika_trio.testing.conformance import (
     ArchivePromises,
     CommitPromises,
     DurabilityPromises,
+    FilterPromises,
     ForgettingPromises,
     IndexPromises,
     NewsPromises,
@@ -103,6 +104,10 @@ async def storage(
 
 
 class TestCommits(CommitPromises):
+    pass
+
+
+class TestFilters(FilterPromises):
     pass
 
 

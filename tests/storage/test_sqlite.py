@@ -22,6 +22,7 @@ from avtomatika_trio.errors import ConfigError, StaleRevision, StorageUnavailabl
 from avtomatika_trio.storage import JobQuery, _sqlite_reads as reads, open_storage
 from avtomatika_trio.storage._sqlite_ledger import SqliteLedger
 from avtomatika_trio.storage._sqlite_schema import SCHEMA_VERSION, connect, prepare
+from avtomatika_trio.testing._promises_access import a_submission
 from avtomatika_trio.testing._promises_commit import EVERYTHING
 from avtomatika_trio.testing._samples import START, a_job, a_row, a_task, an_attempt, put
 
@@ -104,6 +105,7 @@ async def test_a_file_of_an_older_version_is_completed(path: Path) -> None:
         await storage.commit(put(*timers))
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
+            "DROP TABLE submissions; DROP TABLE job_labels;"
             "DROP INDEX timers_due; DROP INDEX files_due; DROP INDEX forgets_due;"
             "CREATE INDEX timers_due ON timers (due_at); PRAGMA user_version=2;"
         )
@@ -120,6 +122,7 @@ async def test_a_file_from_before_jobs_were_forgotten_is_completed(path: Path) -
         await storage.commit(put(*timers))
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
+            "DROP TABLE submissions; DROP TABLE job_labels;"
             "DROP INDEX timers_due; DROP INDEX forgets_due; CREATE INDEX timers_due"
             " ON timers (due_at, kind, subject) WHERE kind!='files'; PRAGMA user_version=3;"
         )
@@ -127,6 +130,22 @@ async def test_a_file_from_before_jobs_were_forgotten_is_completed(path: Path) -
         assert await storage.commit(lambda ledger: ledger.due_files(most=9)) == timers[:1]
         assert await storage.commit(lambda ledger: ledger.due_forgets(most=9)) == timers[1:2]
         assert await storage.commit(lambda ledger: ledger.due_timers(most=9)) == timers[2:]
+
+
+async def test_a_file_from_before_there_were_labels_and_keys_is_completed(path: Path) -> None:
+    """Version 4 had no tables for them."""
+    async with open_storage(f"sqlite:{path}") as storage:
+        await storage.commit(put(a_job("old")))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "DROP TABLE submissions; DROP TABLE job_labels; PRAGMA user_version=4;"
+        )
+    said = a_submission("s", 0)
+    async with open_storage(f"sqlite:{path}") as storage:
+        assert await storage.job("old") is not None
+        assert await storage.commit(lambda ledger: ledger.submission("s")) is None
+        await storage.commit(lambda ledger: ledger.put_submission(said))
+        assert await storage.commit(lambda ledger: ledger.expired_submissions(most=9)) == [said]
 
 
 async def test_another_programs_database_is_left_alone(path: Path) -> None:

@@ -17,6 +17,7 @@ import attrs
 
 from avtomatika_trio._core.access import AccessSet, AuditRow, IssuedToken, Usage
 from avtomatika_trio._core.job import Job
+from avtomatika_trio._core.submission import Submission
 from avtomatika_trio._core.task import Attempt, Lane, Task
 
 
@@ -294,6 +295,20 @@ class Ledger(Protocol):
 
     def expired_tokens(self, *, most: int) -> Sequence[IssuedToken]:
         """Issued tokens whose time is over, earliest first."""
+        ...
+
+    def submission(self, submission_id: str) -> Submission | None:
+        """What was made of a request with a key of its client's."""
+        ...
+
+    def put_submission(self, submission: Submission) -> None: ...
+
+    def drop_submission(self, submission_id: str) -> None:
+        """Forget one; one that nobody knows is no error."""
+        ...
+
+    def expired_submissions(self, *, most: int) -> Sequence[Submission]:
+        """Those whose time is over, earliest first."""
         ...
 
     def note_for_audit(self, row: AuditRow) -> None:

@@ -17,19 +17,30 @@ from avtomatika_trio._core.admission import give_back_spent, spend
 from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio._core.rules import Rules
+from avtomatika_trio._core.submission import Submission
+from avtomatika_trio._core.submissions import find_submission, submit_once
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._context import Context
 
 logger = logging.getLogger(__name__)
 
 
-async def submit(context: Context, new: Sequence[steps.NewJob], allowed: int | None) -> None:
+async def submit(
+    context: Context,
+    new: Sequence[steps.NewJob],
+    allowed: int | None,
+    once: Submission | None = None,
+) -> Submission | None:
     """Store *new*, jobs of one client and one partition.
 
     Args:
         context: Where.
         new: At least one.
         allowed: How many that client may submit in a month; None = any number.
+        once: What to remember, in the same commit, of a submission with a key.
+
+    Returns:
+        What was made before with that key: then nothing is stored or counted now.
 
     Raises:
         QuotaExceeded: they are more; nothing is stored or counted.
@@ -38,29 +49,52 @@ async def submit(context: Context, new: Sequence[steps.NewJob], allowed: int | N
     storage = context.storage
     partition = storage.partition_of(new[0].id)
     if allowed is None:
-        await storage.commit(partial(steps.submit, new=new), partition)
-        return
+        return await storage.commit(partial(_submit, new=new, once=once), partition)
     client, month = new[0].client, context.month()
     count = partial(spend, client=client, month=month, jobs=len(new), allowed=allowed)
     if partition == storage.partitions[0]:
-        await storage.commit(partial(_submit_and_count, new=new, count=count), partition)
-        return
+        together = partial(_submit, new=new, once=once, count=count)
+        return await storage.commit(together, partition)
+    if once is not None:  # so that one who has used up the quota is answered again
+        find = partial(find_submission, submission_id=once.id)
+        before = await storage.commit(find, partition)
+        if before is not None:
+            return before
     with trio.CancelScope(shield=True):
         await storage.commit(count)
+        back = partial(give_back_spent, client=client, month=month, jobs=len(new))
         try:
-            await storage.commit(partial(steps.submit, new=new), partition)
+            before = await storage.commit(partial(_submit, new=new, once=once), partition)
         except StorageUnavailable:
-            back = partial(give_back_spent, client=client, month=month, jobs=len(new))
-            try:
-                await storage.commit(back)
-            except StorageUnavailable as exc:
-                logger.warning("%d jobs of %s stay counted: %s", len(new), client, exc)
+            await _give_back(context, back, client, len(new))
             raise
+        if before is not None:  # another orchestrator was faster
+            await _give_back(context, back, client, len(new))
+    return before
 
 
-def _submit_and_count(ledger: Ledger, new: Sequence[steps.NewJob], count: "partial[None]") -> None:
-    count(ledger)
+async def _give_back(context: Context, back: "partial[None]", client: str, jobs: int) -> None:
+    try:
+        await context.storage.commit(back)
+    except StorageUnavailable as exc:
+        logger.warning("%d jobs of %s stay counted: %s", jobs, client, exc)
+
+
+def _submit(
+    ledger: Ledger,
+    new: Sequence[steps.NewJob],
+    once: Submission | None,
+    count: "partial[None] | None" = None,
+) -> Submission | None:
+    before = None if once is None else find_submission(ledger, once.id)
+    if before is not None:
+        return before
+    if count is not None:
+        count(ledger)
+    if once is not None:
+        return submit_once(ledger, once, new)
     steps.submit(ledger, new)
+    return None
 
 
 async def cancel(

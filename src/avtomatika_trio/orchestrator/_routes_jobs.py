@@ -17,8 +17,9 @@ from avtomatika_trio._core import steps
 from avtomatika_trio._core.access import Role
 from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio._core.graph import to_dot, to_json
-from avtomatika_trio._core.job import Job, JobStatus
+from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.json_values import NotJson, copy_json
+from avtomatika_trio._core.submission import Submission as Remembered
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION, Submission
 from avtomatika_trio.errors import InvalidMessage, Problem, QuotaExceeded
 from avtomatika_trio.orchestrator import _answers as answers
@@ -31,16 +32,24 @@ from avtomatika_trio.orchestrator._client_request import (
     read_as,
     read_body,
     seconds,
-    sees_all,
     whole_number,
 )
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem
+from avtomatika_trio.orchestrator._idempotency import REPLAYED, Asked, KeysInUse, asked_once
 from avtomatika_trio.orchestrator._job_commits import cancel, submit
+from avtomatika_trio.orchestrator._job_filters import read_job_query
+from avtomatika_trio.orchestrator._job_views import (
+    DETAILS,
+    SUMMARY,
+    etag_of,
+    is_known,
+    wanted_fields,
+    with_fields,
+)
 from avtomatika_trio.orchestrator._registry import PREFIXES, endpoints_of, prefixes_of
 from avtomatika_trio.orchestrator._routes_admin import AdminRoutes, audit_row
 from avtomatika_trio.orchestrator._routes_files import FileRoutes
-from avtomatika_trio.storage._base import JobQuery
 
 #: How long a client may wait for a change; proxies commonly cut at 60 s (nginx's default).
 MOST_WAIT_SECONDS = 60.0
@@ -48,9 +57,6 @@ MOST_WAIT_SECONDS = 60.0
 _MOST_PER_PAGE = 1000
 _MOST_PROBLEMS = 20
 _MOST_REASON_CHARACTERS = 1000
-
-#: How the original calls a status, where that differs.
-_STATUS_ALIASES = {"waiting_for_parallel_tasks": JobStatus.WAITING_FOR_PARALLEL}
 
 
 @attrs.frozen(kw_only=True)
@@ -110,27 +116,37 @@ class _Routes:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.storage = context.storage
+        self.keys = KeysInUse()
 
     async def submit(self, client: Client, name: str) -> Answer:
         blueprint = self._blueprint(name)
         body = await read_body()
         listed = body.startswith(b"[")
         said = read_as(body, list[Submission]) if listed else [read_as(body, Submission)]
-        new = self._new_jobs(client, blueprint, said, listed=listed)
+        asked = asked_once(client.id, blueprint.name, body)
+        new = self._new_jobs(client, blueprint, said, listed=listed, asked=asked)
+        ids, headers = tuple(order.id for order in new), {}
         if new:
-            await self._commit_new(client, new)
-        accepted = [{"job_id": order.id, "status": "accepted"} for order in new]
+            with self.keys.hold(asked):
+                once = None if asked is None else asked.answered_by(ids)
+                before = await self._commit_new(client, new, once)
+            if asked is not None and before is not None:
+                asked.check(before)
+                ids, headers = before.job_ids, REPLAYED
+        accepted = [{"job_id": job_id, "status": "accepted"} for job_id in ids]
         if listed:
-            return json_answer({"jobs": accepted}, HTTPStatus.ACCEPTED)
-        location = {"location": f"{PREFIXES[0]}/jobs/{new[0].id}"}
-        return json_answer(accepted[0], HTTPStatus.ACCEPTED, location)
+            return json_answer({"jobs": accepted}, HTTPStatus.ACCEPTED, headers)
+        headers = {**headers, "location": f"{PREFIXES[0]}/jobs/{ids[0]}"}
+        return json_answer(accepted[0], HTTPStatus.ACCEPTED, headers)
 
-    async def _commit_new(self, client: Client, new: list[steps.NewJob]) -> None:
+    async def _commit_new(
+        self, client: Client, new: list[steps.NewJob], once: Remembered | None
+    ) -> Remembered | None:
         """Store *new*, and count them against the client's quota."""
         section = client.section
         allowed = None if section is None else section.monthly_attempts
         try:
-            await submit(self.context, new, allowed)
+            return await submit(self.context, new, allowed, once)
         except QuotaExceeded as exc:
             detail = f"{exc}, and these are {len(new)} (monthly_attempts of {client.id!r})"
             headers = {"retry-after": str(self.context.seconds_left_in_month())}
@@ -139,7 +155,13 @@ class _Routes:
             ) from None
 
     def _new_jobs(
-        self, client: Client, blueprint: Blueprint, said: list[Submission], *, listed: bool
+        self,
+        client: Client,
+        blueprint: Blueprint,
+        said: list[Submission],
+        *,
+        listed: bool,
+        asked: Asked | None,
     ) -> list[steps.NewJob]:
         if len(said) > MOST_JOBS_PER_SUBMISSION:
             text = f"at most {MOST_JOBS_PER_SUBMISSION} jobs in one submission, not {len(said)}"
@@ -151,7 +173,10 @@ class _Routes:
         if problems:
             raise InvalidMessage(tuple(problems[:_MOST_PROBLEMS]))
         start = blueprint.start
-        partition = self.context.chance.in_any_order(self.storage.partitions)[0]
+        if asked is None:
+            partition = self.context.chance.in_any_order(self.storage.partitions)[0]
+        else:
+            partition = self.storage.home_of(asked.id)
         return [
             steps.NewJob(
                 id=self.context.chance.job_id(partition),
@@ -167,29 +192,27 @@ class _Routes:
 
     async def list_jobs(self, client: Client) -> Answer:
         limit = whole_number("limit", 100, least=1, most=_MOST_PER_PAGE)
-        cursor = request.args.get("cursor")
-        query = JobQuery(
-            client=_whose(client),
-            statuses=_statuses(request.args.get("status")),
-            blueprint=request.args.get("blueprint"),
-            before=None if cursor is None else answers.read_cursor(cursor),
-            limit=limit + 1,
-        )
+        query = read_job_query(client, limit + 1)
+        fields = wanted_fields(SUMMARY)
         found = await self.storage.jobs(query)
         page = found[:limit]
         next_cursor = answers.cursor_after(page[-1]) if len(found) > limit else None
         link = {} if next_cursor is None else _link_to_next(cursor=next_cursor)
-        jobs = [answers.job_summary(job) for job in page]
+        jobs = [with_fields(answers.job_summary(job), fields) for job in page]
         return json_answer({"jobs": jobs, "next_cursor": next_cursor}, headers=link)
 
     async def get_job(self, client: Client, job_id: str) -> Answer:
         wait = seconds("wait", most=MOST_WAIT_SECONDS)
         after = whole_number("after", -1)
+        fields = wanted_fields(DETAILS)
         job = await owned_job(self.context, client, job_id)
         if wait and not _is_news(job, after):
             job = await self._next_news(client, job, after, wait)
         progress = () if job.status.is_final else await self.storage.progress(job.id)
-        return json_answer(answers.job_details(job, progress))
+        etag = {"etag": etag_of(job, progress, fields)}
+        if is_known(etag["etag"]):
+            return b"", HTTPStatus.NOT_MODIFIED, etag
+        return json_answer(with_fields(answers.job_details(job, progress), fields), headers=etag)
 
     async def _next_news(self, client: Client, job: Job, after: int, wait: float) -> Job:
         """The job once there is news of it; as it stands when the time or the service ends."""
@@ -273,21 +296,6 @@ class _Routes:
         return json_answer({"workers": answers.workers(instances, leases)})
 
 
-def _whose(client: Client) -> str | None:
-    """Whose jobs are listed: its own; an operator may name another client, or `*`.
-
-    Raises:
-        HttpProblem: it may not.
-    """
-    named = request.args.get("client")
-    if named in (None, client.id):
-        return None if named is None and client.section is None else client.id
-    if not sees_all(client):
-        detail = "?client is for operators; others see their own jobs"
-        raise HttpProblem(HTTPStatus.FORBIDDEN, "role_missing", detail)
-    return None if named == "*" else named
-
-
 def _is_news(job: Job, after: int) -> bool:
     """Whether one who knows revision *after* (-1: who wants the end) need not wait."""
     return job.status.is_final if after < 0 else job.revision > after
@@ -303,18 +311,6 @@ def _faults(said: Submission, path: str, max_transitions: int) -> Iterable[Probl
         copy_json(said.initial_data, "initial_data")
     except NotJson as exc:
         yield Problem(f"{path}.initial_data", str(exc))
-
-
-def _statuses(text: str | None) -> frozenset[JobStatus]:
-    found: set[JobStatus] = set()
-    for name in [] if text is None else text.split(","):
-        try:
-            found.add(_STATUS_ALIASES.get(name) or JobStatus(name))
-        except ValueError:
-            choices = ", ".join(JobStatus)
-            fault = f"there is no status {name[:40]!r}; there are: {choices}"
-            raise InvalidMessage((Problem("?status", fault),)) from None
-    return frozenset(found)
 
 
 def _link_to_next(**changes: str) -> dict[str, str]:

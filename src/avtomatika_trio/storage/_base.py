@@ -38,7 +38,32 @@ class JobQuery:
     blueprint: str | None = None
     before: tuple[float, str] | None = None
     """`(created_at, id)` of the last job of the page before; None = from the newest."""
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+    """Only those that have all of these."""
+    created_after: float | None = None
+    """Only those created at this time or later."""
+    created_before: float | None = None
+    """Only those created earlier than this."""
     limit: int = 100
+
+    @property
+    def end(self) -> tuple[float, str] | None:
+        """`(created_at, id)` that every job wanted is below; None = there is no such bound."""
+        if self.created_before is None:
+            return self.before
+        bound = (self.created_before, "")
+        return bound if self.before is None else min(bound, self.before)
+
+    def fits(self, job: Job) -> bool:
+        """Whether *job* is wanted."""
+        return (
+            self.client in (None, job.client)
+            and (not self.statuses or job.status in self.statuses)
+            and self.blueprint in (None, job.blueprint)
+            and self.labels.items() <= job.labels.items()
+            and (self.created_after is None or job.created_at >= self.created_after)
+            and (self.end is None or (job.created_at, job.id) < self.end)
+        )
 
 
 class Waiter(Protocol):

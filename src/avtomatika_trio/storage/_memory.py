@@ -85,7 +85,7 @@ class MemoryStorage(Partitioned, Signalling):
 
     async def jobs(self, query: JobQuery) -> Sequence[Job]:
         await trio.lowlevel.checkpoint()
-        wanted = [job for job in self._all_jobs() if _matches(job, query)]
+        wanted = [job for job in self._all_jobs() if query.fits(job)]
         wanted.sort(key=lambda job: (job.created_at, job.id), reverse=True)
         return wanted[: query.limit]
 
@@ -197,12 +197,3 @@ class MemoryStorage(Partitioned, Signalling):
     def _check_not_divided(self) -> None:
         if len(self.partitions) > 1:
             raise NotImplementedError("a storage in memory that is divided is for tests alone")
-
-
-def _matches(job: Job, query: JobQuery) -> bool:
-    return (
-        query.client in (None, job.client)
-        and (not query.statuses or job.status in query.statuses)
-        and query.blueprint in (None, job.blueprint)
-        and (query.before is None or (job.created_at, job.id) < query.before)
-    )

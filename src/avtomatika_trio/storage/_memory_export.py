@@ -26,4 +26,5 @@ def all_records(records: Records) -> Sequence[StoredRecord]:
         *(NumberedAuditRow(number=number, row=row) for number, row in records.audit.items()),
         *(it for _, it in sorted(records.usages.items())),
         *records.tokens.values(),
+        *records.submissions.values(),
     ]

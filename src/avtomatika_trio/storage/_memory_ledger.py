@@ -20,6 +20,7 @@ from avtomatika_trio._core.ledger import (
     queue_order,
 )
 from avtomatika_trio._core.partitions import as_of, forgotten, home_of
+from avtomatika_trio._core.submission import Submission
 from avtomatika_trio._core.task import Attempt, AttemptStatus, Lane, Task, TaskStatus
 from avtomatika_trio.errors import StaleRevision
 from avtomatika_trio.storage._records import NumberedAuditRow, NumberedRow
@@ -59,6 +60,8 @@ class Records:
     usages: dict[tuple[str, str], Usage] = attrs.field(factory=dict)
     tokens: dict[str, IssuedToken] = attrs.field(factory=dict)
     ending_tokens: list[tuple[float, str]] = attrs.field(factory=list)
+    submissions: dict[str, Submission] = attrs.field(factory=dict)
+    ending_submissions: list[tuple[float, str]] = attrs.field(factory=list)
     audit: dict[int, AuditRow] = attrs.field(factory=dict)
     """By number, ascending."""
 
@@ -300,6 +303,24 @@ class MemoryLedger(Ledger):
     def expired_tokens(self, *, most: int) -> Sequence[IssuedToken]:
         ended = [it for at, it in self._r.ending_tokens[:most] if at <= self._now]
         return [self._r.tokens[it] for it in ended]
+
+    def submission(self, submission_id: str) -> Submission | None:
+        return self._r.submissions.get(submission_id)
+
+    def put_submission(self, submission: Submission) -> None:
+        self.drop_submission(submission.id)
+        self._set(self._r.submissions, submission.id, submission)
+        self._sort(self._r.ending_submissions, (submission.expires_at, submission.id))
+
+    def drop_submission(self, submission_id: str) -> None:
+        old = self._r.submissions.get(submission_id)
+        if old is not None:
+            self._set(self._r.submissions, submission_id, None)
+            self._unsort(self._r.ending_submissions, (old.expires_at, old.id))
+
+    def expired_submissions(self, *, most: int) -> Sequence[Submission]:
+        ended = [it for at, it in self._r.ending_submissions[:most] if at <= self._now]
+        return [self._r.submissions[it] for it in ended]
 
     def note_for_audit(self, row: AuditRow) -> None:
         self._set(self._r.audit, _next(self._r.audit), row)

@@ -20,6 +20,7 @@ from avtomatika_trio._core.ledger import (
     Service,
     Timer,
 )
+from avtomatika_trio._core.submission import Submission
 from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio._wire.codec import decode
 from avtomatika_trio.errors import InvalidMessage, Problem
@@ -72,6 +73,7 @@ StoredRecord = (
     | AccessSet
     | Usage
     | IssuedToken
+    | Submission
     | NumberedAuditRow
 )
 
@@ -90,6 +92,7 @@ KINDS: dict[str, type[StoredRecord]] = {
     "access": AccessSet,
     "usage": Usage,
     "issued_token": IssuedToken,
+    "submission": Submission,
     "audit": NumberedAuditRow,
 }
 

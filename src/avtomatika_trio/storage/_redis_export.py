@@ -20,6 +20,7 @@ from avtomatika_trio._core.ledger import (
     Timer,
     TimerKind,
 )
+from avtomatika_trio._core.submission import Submission
 from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._records import (
@@ -61,6 +62,7 @@ _KEYS: Mapping[type[Any], Callable[[Keys, Any], str]] = {
     AccessSet: lambda keys, _: keys.access,
     Usage: lambda keys, it: keys.usage(it.client, it.month),
     IssuedToken: lambda keys, it: keys.token(it.hash),
+    Submission: lambda keys, it: keys.submission(it.id),
 }
 
 _decoders: dict[type[Any], Any] = {
@@ -89,7 +91,9 @@ class RestoringRedisLedger(RedisLedger):
         if old is not None:  # perhaps it was another client's
             self._score(self.keys.jobs(old.status), job.id, None)
             self._score(self.keys.jobs(old.status, old.client), job.id, None)
+            self._index_labels(old, is_there=False)
         self._index_job(None, job)
+        self._index_labels(job, is_there=True)
         self.news.job_written(job)
 
     def store_row(self, numbered: NumberedRow) -> None:
@@ -134,6 +138,8 @@ def _places_of(record: StoredRecord, places: Places) -> Sequence[str]:
         case Timer():
             return (places.partition_of(record.subject),)
         case Instance():
+            return (places.home_of(record.id),)
+        case Submission():
             return (places.home_of(record.id),)
         case _:
             return places.partitions[:1]
@@ -214,6 +220,9 @@ class _Export:
         async with aclosing(self._sorted(keys.ending_tokens)) as pages:
             async for page in pages:
                 yield await self._stored([keys.token(it) for it, _ in page], IssuedToken)
+        async with aclosing(self._sorted(keys.ending_submissions)) as pages:
+            async for page in pages:
+                yield await self._stored([keys.submission(it) for it, _ in page], Submission)
 
     # Jobs.
 

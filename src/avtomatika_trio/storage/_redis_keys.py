@@ -93,11 +93,19 @@ class Keys:
     def token(self, token_hash: str) -> str:
         return self._key("token", token_hash)
 
+    def submission(self, submission_id: str) -> str:
+        return self._key("submission", submission_id)
+
     # Indexes.
 
     def jobs(self, status: JobStatus, client: str | None = None) -> str:
         """ZSET by `created_at`: ids of jobs."""
         return self._key("jobs", status.value, *(() if client is None else (client,)))
+
+    def labelled(self, name: str, value: str, client: str | None = None) -> str:
+        """ZSET by `created_at`: ids of jobs with a label."""
+        parts = (name, value) if client is None else (name, value, client)
+        return self._key("label", _BETWEEN.join(parts))
 
     def ready(self, blueprint: str) -> str:
         """ZSET in the order of becoming ready: ids of jobs of a blueprint that can be claimed."""
@@ -174,6 +182,11 @@ class Keys:
     def ending_tokens(self) -> str:
         """ZSET by `expires_at`: hashes of issued tokens."""
         return self._key("ending-tokens")
+
+    @property
+    def ending_submissions(self) -> str:
+        """ZSET by `expires_at`: ids of submissions with a key."""
+        return self._key("ending-submissions")
 
     def history(self, job_id: str) -> str:
         """STREAM: the history of a job; the ids are `<number>-0`."""

@@ -23,6 +23,7 @@ from avtomatika_trio._core.ledger import (
     queue_order,
 )
 from avtomatika_trio._core.partitions import forgotten
+from avtomatika_trio._core.submission import Submission
 from avtomatika_trio._core.task import Attempt, AttemptStatus, Lane, Task, TaskStatus
 from avtomatika_trio.errors import StaleRevision, StorageUnavailable
 from avtomatika_trio.storage._redis_keys import (
@@ -56,6 +57,8 @@ class RedisLedger(Notes, Ledger):
         self.written[key] = job
         self.job_before.setdefault(job.id, old)
         self._index_job(old, job)
+        if job.revision == 1:
+            self._index_labels(job, is_there=True)
         self.news.job_written(job)
 
     def _index_job(self, old: Job | None, job: Job | None) -> None:
@@ -67,12 +70,20 @@ class RedisLedger(Notes, Ledger):
                 self._score(self.keys.jobs(one.status), one.id, score)
                 self._score(self.keys.jobs(one.status, one.client), one.id, score)
 
+    def _index_labels(self, job: Job, *, is_there: bool) -> None:
+        """A job keeps the labels that it was made with."""
+        score = job.created_at if is_there else None
+        for label in job.labels.items():
+            self._score(self.keys.labelled(*label), job.id, score)
+            self._score(self.keys.labelled(*label, job.client), job.id, score)
+
     def forget_job(self, job_id: str) -> None:
         job = self.job(job_id)
         if job is None:
             return
         self.job_before.setdefault(job_id, job)
         self._index_job(job, None)
+        self._index_labels(job, is_there=False)
         for kind in TimerKind:
             self.drop_timer(kind, job_id)
         self._forget_job(job_id)
@@ -339,6 +350,23 @@ class RedisLedger(Notes, Ledger):
     def expired_tokens(self, *, most: int) -> Sequence[IssuedToken]:
         due = self._due(self.keys.ending_tokens, most)
         found = self._get_all([self.keys.token(it) for it, _ in due], IssuedToken)
+        return [it for it in found if it.expires_at <= self._now]
+
+    def submission(self, submission_id: str) -> Submission | None:
+        return self._get(self.keys.submission(submission_id), Submission)
+
+    def put_submission(self, submission: Submission) -> None:
+        self._put(self.keys.submission(submission.id), submission, Submission)
+        self._score(self.keys.ending_submissions, submission.id, submission.expires_at)
+
+    def drop_submission(self, submission_id: str) -> None:
+        if self.submission(submission_id) is not None:
+            self.written[self.keys.submission(submission_id)] = None
+            self._score(self.keys.ending_submissions, submission_id, None)
+
+    def expired_submissions(self, *, most: int) -> Sequence[Submission]:
+        due = self._due(self.keys.ending_submissions, most)
+        found = self._get_all([self.keys.submission(it) for it, _ in due], Submission)
         return [it for it in found if it.expires_at <= self._now]
 
     def note_for_audit(self, row: AuditRow) -> None:

@@ -8,6 +8,7 @@ import msgspec
 from avtomatika_trio._core.access import AccessSet, AuditRow, IssuedToken, Usage
 from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.ledger import FanOut, HistoryRow, Instance, Progress, Service
+from avtomatika_trio._core.submission import Submission
 from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio.storage._redis_keys import Keys
 from avtomatika_trio.storage._redis_known import ABSENT, Entry, Known
@@ -18,7 +19,18 @@ R = TypeVar("R")
 
 _decoders: dict[type[Any], Any] = {
     cls: msgspec.json.Decoder(cls).decode
-    for cls in (Job, Task, Attempt, FanOut, Instance, Service, AccessSet, Usage, IssuedToken)
+    for cls in (
+        Job,
+        Task,
+        Attempt,
+        FanOut,
+        Instance,
+        Service,
+        AccessSet,
+        Usage,
+        IssuedToken,
+        Submission,
+    )
 }
 
 _OF_A_JOB = (Task, Attempt, FanOut)

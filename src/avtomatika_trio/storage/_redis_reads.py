@@ -72,16 +72,17 @@ class RedisReads:
         return await self._record(keys, keys.job(job_id), Job)
 
     async def jobs(self, query: JobQuery) -> Sequence[Job]:
-        """Each status of each partition is an index of its own; they are merged, newest first."""
+        """Each status, or the rarest label, of each partition is an index; they are merged."""
         found: list[Job] = []
-        before = query.before
+        before = query.end
+        label = await self._rarest_label(query)
         while len(found) < query.limit:
-            page = await self._page(query, before)
+            page = await self._page(query, label, before)
             if not page:
                 break
             stored = await self._jobs_by_id([job_id for _, job_id in page])
             jobs = (stored.get(job_id) for _, job_id in page)
-            found += [job for job in jobs if job is not None and _matches(job, query)]
+            found += [job for job in jobs if job is not None and query.fits(job)]
             before = page[-1]
         return found[: query.limit]
 
@@ -97,25 +98,40 @@ class RedisReads:
         return found
 
     async def _page(
-        self, query: JobQuery, before: tuple[float, str] | None
+        self, query: JobQuery, label: tuple[str, str] | None, before: tuple[float, str] | None
     ) -> list[tuple[float, str]]:
-        """Ids of the next jobs of the statuses and the client that are asked for."""
+        """Ids of the next jobs of the label, or of the statuses, and of the client."""
+        lowest = "-inf" if query.created_after is None else repr(query.created_after)
         statuses = sorted(query.statuses) or list(JobStatus)
         found: list[tuple[float, str]] = []
         for keys in self._places.keys.values():
-            for status in statuses:
-                name = keys.jobs(status, query.client)
-                found += await self._indexed(keys, name, before, query.limit)
+            names = [keys.jobs(status, query.client) for status in statuses]
+            if label is not None:
+                names = [keys.labelled(*label, query.client)]
+            for name in names:
+                found += await self._indexed(keys, name, lowest, before, query.limit)
         return heapq.nlargest(query.limit, found)
 
+    async def _rarest_label(self, query: JobQuery) -> tuple[str, str] | None:
+        """Of the labels that are asked for the one that the fewest jobs have."""
+        labels = sorted(query.labels.items())
+        if len(labels) < 2:
+            return labels[0] if labels else None
+        counts = [0] * len(labels)
+        for keys in self._places.keys.values():
+            looks = (("ZCARD", keys.labelled(*label, query.client)) for label in labels)
+            found = await self.ask(keys, *looks)
+            counts = [count + more for count, more in zip(counts, found, strict=True)]
+        return labels[counts.index(min(counts))]
+
     async def _indexed(
-        self, at: Keys, key: str, before: tuple[float, str] | None, most: int
+        self, at: Keys, key: str, lowest: str, before: tuple[float, str] | None, most: int
     ) -> list[tuple[float, str]]:
         highest = "+inf" if before is None else repr(before[0])
         found: list[tuple[float, str]] = []
         offset = 0
         while True:
-            command = ("ZREVRANGEBYSCORE", key, highest, "-inf", "WITHSCORES")
+            command = ("ZREVRANGEBYSCORE", key, highest, lowest, "WITHSCORES")
             [reply] = await self.ask(at, (*command, "LIMIT", offset, most + 1))
             pairs = [(float(n), it.decode()) for it, n in zip(reply[::2], reply[1::2], strict=True)]
             found += [pair for pair in pairs if before is None or pair < before]
@@ -216,11 +232,3 @@ def _decoded(value: bytes | None, cls: type[R]) -> R | None:
         return None
     record: R = _decoders[cls](value[TOKEN_BYTES:])
     return record
-
-
-def _matches(job: Job, query: JobQuery) -> bool:
-    return (
-        query.client in (None, job.client)
-        and (not query.statuses or job.status in query.statuses)
-        and query.blueprint in (None, job.blueprint)
-    )

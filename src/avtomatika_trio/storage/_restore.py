@@ -13,6 +13,7 @@ from avtomatika_trio._core.ledger import (
     Service,
     Timer,
 )
+from avtomatika_trio._core.submission import Submission
 from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio.storage._records import (
     NumberedAuditRow,
@@ -82,4 +83,5 @@ _PLACES: Mapping[type[Any], tuple[Callable[[Ledger, Any], Any], Callable[[Ledger
         lambda at, it: at.issued_token(it.hash),
         lambda at, it: at.put_issued_token(it),
     ),
+    Submission: (lambda at, it: at.submission(it.id), lambda at, it: at.put_submission(it)),
 }

@@ -18,6 +18,7 @@ from avtomatika_trio._core.ledger import (
     Timer,
     TimerKind,
 )
+from avtomatika_trio._core.submission import Submission
 from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._records import (
@@ -43,6 +44,8 @@ class RestoringSqliteLedger(SqliteLedger):
     def store_job(self, job: Job) -> None:
         self.wrote = True
         self._jobs.put(job, job.id)
+        self._connection.execute("DELETE FROM job_labels WHERE job_id=?", (job.id,))
+        self._put_labels(job)
         self.news.job_written(job)
 
     def store_row(self, numbered: NumberedRow) -> None:
@@ -119,6 +122,7 @@ _TABLES: tuple[_Table, ...] = (
         lambda client, month, jobs: Usage(client=client, month=month, jobs=jobs),
     ),
     _Table("issued_tokens", "rowid", "body", _decoder(IssuedToken)),
+    _Table("submissions", "rowid", "body", _decoder(Submission)),
 )
 
 

@@ -18,6 +18,7 @@ _DELETIONS = (
     "DELETE FROM fan_outs WHERE job_id=?",
     "DELETE FROM progress WHERE job_id=?",
     "DELETE FROM history WHERE job_id=?",
+    "DELETE FROM job_labels WHERE job_id=?",
     "DELETE FROM jobs WHERE id=?",
 )
 

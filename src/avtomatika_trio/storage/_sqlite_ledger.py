@@ -28,13 +28,14 @@ from avtomatika_trio._core.task import Attempt, Lane, Task
 from avtomatika_trio.errors import StaleRevision
 from avtomatika_trio.storage._signals import News
 from avtomatika_trio.storage._sqlite_forget import delete_job
-from avtomatika_trio.storage._sqlite_rows import attempt_row, job_row, task_row
+from avtomatika_trio.storage._sqlite_rows import attempt_row, job_row, label_rows, task_row
+from avtomatika_trio.storage._sqlite_submissions import SubmissionRows
 from avtomatika_trio.storage._sqlite_table import Table, encode, upsert
 
 decode_token = msgspec.json.Decoder(IssuedToken).decode
 
 
-class SqliteLedger(Ledger):
+class SqliteLedger(SubmissionRows, Ledger):
     """See `Ledger`.  One object serves all operations of a connection, one after the other."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -185,9 +186,15 @@ class SqliteLedger(Ledger):
             raise StaleRevision(job.id, job.revision - 1, found)
         self.wrote = True
         self._jobs.put(job, job.id)
+        if old is None and job.labels:
+            self._put_labels(job)
         if job.status.is_final:
             self._ended.append((job.id,))
         self.news.job_written(job)
+
+    def _put_labels(self, job: Job) -> None:
+        statement = upsert("job_labels", "job_id name", "value created_at")
+        self._connection.executemany(statement, label_rows(job))
 
     def forget_job(self, job_id: str) -> None:
         job = self._jobs.get(job_id)

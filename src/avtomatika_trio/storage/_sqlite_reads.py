@@ -52,6 +52,8 @@ def ready_jobs(connection: sqlite3.Connection) -> Iterable[tuple[str, str, int]]
 
 def jobs(connection: sqlite3.Connection, query: JobQuery) -> Sequence[Job]:
     """Each status is looked up by itself: SQLite would sort all the jobs of several statuses."""
+    if query.labels:
+        return [_job(body) for _, _, body in _jobs_with_labels(connection, query)]
     rows: list[tuple[float, str, bytes]] = []
     wanted: Sequence[JobStatus | None] = sorted(query.statuses) or [None]
     for status in wanted:
@@ -64,25 +66,60 @@ def jobs(connection: sqlite3.Connection, query: JobQuery) -> Sequence[Job]:
 def _jobs_of_status(
     connection: sqlite3.Connection, query: JobQuery, status: JobStatus | None
 ) -> list[tuple[float, str, bytes]]:
-    clauses: list[str] = []
-    arguments: list[object] = []
-    for column, value in (
-        ("client", query.client),
-        ("blueprint", query.blueprint),
-        ("status", status),
-    ):
-        if value is not None:
-            clauses.append(f"{column}=?")
-            arguments.append(value)
-    if query.before is not None:
-        clauses.append("(created_at, id) < (?, ?)")
-        arguments += query.before
+    clauses, arguments = _clauses(query, "created_at", "id")
+    if status is not None:
+        clauses.append("status=?")
+        arguments.append(status)
     where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
     text = (
-        f"SELECT created_at, id, body FROM jobs {where}"  # noqa: S608 - only the names above
+        f"SELECT created_at, id, body FROM jobs {where}"  # noqa: S608 - only names from here
         " ORDER BY created_at DESC, id DESC LIMIT ?"
     )
     return connection.execute(text, [*arguments, query.limit]).fetchall()
+
+
+def _jobs_with_labels(
+    connection: sqlite3.Connection, query: JobQuery
+) -> list[tuple[float, str, bytes]]:
+    """By the index of one of the labels, which has jobs in the order that they are wanted in."""
+    clauses, arguments = _clauses(query, "one.created_at", "one.job_id")
+    first, *others = query.labels.items()
+    clauses.append("one.name=? AND one.value=?")
+    arguments += first
+    for other in others:
+        clauses.append(
+            "EXISTS (SELECT 1 FROM job_labels AS other"
+            " WHERE other.job_id=one.job_id AND other.name=? AND other.value=?)"
+        )
+        arguments += other
+    if query.statuses:
+        clauses.append(f"status IN ({', '.join('?' * len(query.statuses))})")
+        arguments += query.statuses
+    text = (
+        "SELECT one.created_at, one.job_id, body"  # noqa: S608 - only names from here
+        " FROM job_labels AS one INDEXED BY jobs_by_label"
+        f" CROSS JOIN jobs ON jobs.id=one.job_id WHERE {' AND '.join(clauses)}"
+        " ORDER BY one.created_at DESC, one.job_id DESC LIMIT ?"
+    )
+    return connection.execute(text, [*arguments, query.limit]).fetchall()
+
+
+def _clauses(query: JobQuery, created_at: str, job_id: str) -> tuple[list[str], list[object]]:
+    """What is wanted, but for statuses and labels; for jobs with such columns."""
+    clauses: list[str] = []
+    arguments: list[object] = []
+    for clause, value in (
+        ("client=?", query.client),
+        ("blueprint=?", query.blueprint),
+        (f"{created_at}>=?", query.created_after),
+    ):
+        if value is not None:
+            clauses.append(clause)
+            arguments.append(value)
+    if query.end is not None:
+        clauses.append(f"({created_at}, {job_id}) < (?, ?)")
+        arguments += query.end
+    return clauses, arguments
 
 
 def job_counts(connection: sqlite3.Connection) -> Mapping[JobStatus, int]:

@@ -20,6 +20,10 @@ def job_row(job: Job) -> tuple[Any, ...]:
     )
 
 
+def label_rows(job: Job) -> list[tuple[Any, ...]]:
+    return [(job.id, name, value, job.created_at) for name, value in job.labels.items()]
+
+
 def task_row(task: Task) -> tuple[Any, ...]:
     return (
         task.id,

@@ -9,7 +9,7 @@ from pathlib import Path
 from avtomatika_trio.errors import StorageUnavailable
 
 #: Kept in `PRAGMA user_version`; grows with every change of the tables.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 #: `PRAGMA application_id`: "AvTr", so that other SQLite files are recognised as not ours.
 APPLICATION_ID = 0x41765472
@@ -133,8 +133,27 @@ CREATE INDEX timers_due ON timers (due_at, kind, subject) WHERE kind!='files' AN
 CREATE INDEX forgets_due ON timers (due_at, subject) WHERE kind='forget';
 """
 
+#: What version 5 has beyond version 4.  Jobs of before have no labels.
+_TABLES_OF_5 = """
+CREATE TABLE submissions (
+    id TEXT PRIMARY KEY,
+    expires_at REAL NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE INDEX submissions_by_end ON submissions (expires_at, id);
+
+CREATE TABLE job_labels (
+    job_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    PRIMARY KEY (job_id, name)
+) WITHOUT ROWID;
+CREATE INDEX jobs_by_label ON job_labels (name, value, created_at, job_id);
+"""
+
 #: For each version, what makes the next one of it.
-_STEPS = (_TABLES, _TABLES_OF_2, _TABLES_OF_3, _TABLES_OF_4)
+_STEPS = (_TABLES, _TABLES_OF_2, _TABLES_OF_3, _TABLES_OF_4, _TABLES_OF_5)
 
 
 def connect(path: Path) -> sqlite3.Connection:

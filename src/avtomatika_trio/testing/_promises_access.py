@@ -12,6 +12,7 @@ from avtomatika_trio._core.access import (
     WorkerCredential,
 )
 from avtomatika_trio._core.ledger import Ledger
+from avtomatika_trio._core.submission import Submission
 from avtomatika_trio.storage._base import Storage
 from avtomatika_trio.testing._samples import START
 from avtomatika_trio.testing._suite import SetClock, and_break, broken
@@ -33,6 +34,11 @@ def an_issued_token(token_hash: str, expires_at: float = START + 10) -> IssuedTo
         credential="h1",
         expires_at=expires_at,
     )
+
+
+def a_submission(name: str, expires_at: float = START + 10) -> Submission:
+    """Of client `c1`, which has made a job `j` with it."""
+    return Submission(id=name, client="c1", request="asked", job_ids=("j",), expires_at=expires_at)
 
 
 class AccessPromises:
@@ -107,6 +113,35 @@ class AccessPromises:
         assert await storage.commit(lambda ledger: ledger.issued_token("t")) is not None
         await storage.commit(drop)
         assert await storage.commit(lambda ledger: ledger.issued_token("t")) is None
+
+    async def test_submissions_end_in_order(self, storage: Storage, clock: SetClock) -> None:
+        def submit(ledger: Ledger) -> None:
+            for name, at in (("late", 9.0), ("early", 5.0), ("later", 20.0), ("moved", 1.0)):
+                ledger.put_submission(a_submission(name, START + at))
+            ledger.put_submission(a_submission("moved", START + 30))
+
+        await storage.commit(submit)
+        clock.time = START + 9
+        ended = await storage.commit(lambda ledger: ledger.expired_submissions(most=5))
+        assert [it.id for it in ended] == ["early", "late"]
+        first = await storage.commit(lambda ledger: ledger.expired_submissions(most=1))
+        assert [it.id for it in first] == ["early"]
+
+    async def test_a_dropped_submission_is_gone(self, storage: Storage) -> None:
+        stored = a_submission("s")
+        await broken(storage, and_break(lambda ledger: ledger.put_submission(stored)))
+        assert await storage.commit(lambda ledger: ledger.submission("s")) is None
+        await storage.commit(lambda ledger: ledger.put_submission(stored))
+        assert await storage.commit(lambda ledger: ledger.submission("s")) == stored
+
+        def drop(ledger: Ledger) -> None:
+            ledger.drop_submission("s")
+            ledger.drop_submission("nobody's")
+
+        await broken(storage, and_break(drop))
+        assert await storage.commit(lambda ledger: ledger.submission("s")) == stored
+        await storage.commit(drop)
+        assert await storage.commit(lambda ledger: ledger.submission("s")) is None
 
     async def test_the_audit_is_numbered_in_commit_order(self, storage: Storage) -> None:
         rows = [

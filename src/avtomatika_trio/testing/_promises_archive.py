@@ -23,7 +23,7 @@ from avtomatika_trio.storage._records import (
     decode_record,
     encode_record,
 )
-from avtomatika_trio.testing._promises_access import ACCESS, an_issued_token
+from avtomatika_trio.testing._promises_access import ACCESS, a_submission, an_issued_token
 from avtomatika_trio.testing._promises_commit import EVERYTHING, everything
 from avtomatika_trio.testing._samples import (
     START,
@@ -93,6 +93,7 @@ async def live(storage: Storage) -> None:
         ledger.put_access(ACCESS)
         ledger.put_usage(Usage(client="c", month="2026-01", jobs=7))
         ledger.put_issued_token(an_issued_token("t"))
+        ledger.put_submission(a_submission("s"))
         for at in range(3):
             ledger.note_for_audit(AuditRow(at=START + at, who="root", action="a", origin=""))
 
@@ -160,6 +161,7 @@ async def _reads(storage: Storage) -> list[object]:
                 ledger.access(),
                 ledger.usage("c", "2026-01"),
                 ledger.issued_token("t"),
+                ledger.submission("s"),
                 _leased(ledger),
                 [it for name in _JOBS for it in ledger.open_tasks(name)],
             )

@@ -26,6 +26,7 @@ from avtomatika_trio.testing._promises_commit import (
 from avtomatika_trio.testing._promises_durability import (
     DurabilityPromises,
 )
+from avtomatika_trio.testing._promises_filters import FilterPromises
 from avtomatika_trio.testing._promises_forgetting import ForgettingPromises
 from avtomatika_trio.testing._promises_indexes import (
     IndexPromises,
@@ -44,6 +45,7 @@ __all__ = [
     "ClaimPromises",
     "CommitPromises",
     "DurabilityPromises",
+    "FilterPromises",
     "ForgettingPromises",
     "IndexPromises",
     "NewsPromises",

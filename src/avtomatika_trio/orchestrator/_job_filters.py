@@ -1,0 +1,128 @@
+"""Which jobs a client wants listed, read from the query strictly."""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from difflib import get_close_matches
+from http import HTTPStatus
+
+from quart import request
+
+from avtomatika_trio._core.job import JobStatus
+from avtomatika_trio.errors import InvalidMessage, Problem
+from avtomatika_trio.orchestrator._access import Client
+from avtomatika_trio.orchestrator._answers import read_cursor
+from avtomatika_trio.orchestrator._client_request import sees_all
+from avtomatika_trio.orchestrator._http import HttpProblem
+from avtomatika_trio.storage._base import JobQuery
+
+_LABEL = "label."
+
+_ARGUMENTS = (
+    "status",
+    "blueprint",
+    "client",
+    "created_after",
+    "created_before",
+    "cursor",
+    "fields",
+    "limit",
+)
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+#: How the original calls a status, where that differs.
+_STATUS_ALIASES = {"waiting_for_parallel_tasks": JobStatus.WAITING_FOR_PARALLEL}
+
+
+def read_job_query(client: Client, limit: int) -> JobQuery:
+    """Which jobs *client* asks for.
+
+    Args:
+        client: Who asks.
+        limit: How many to look for.
+
+    Raises:
+        InvalidMessage: an argument is malformed, or unknown.
+        HttpProblem: 403, they are others' jobs.
+    """
+    _check_names(request.args)
+    cursor = request.args.get("cursor")
+    return JobQuery(
+        client=_whose(client),
+        statuses=_statuses(request.args.get("status")),
+        blueprint=request.args.get("blueprint"),
+        before=None if cursor is None else read_cursor(cursor),
+        labels=_labels(),
+        created_after=_time("created_after"),
+        created_before=_time("created_before"),
+        limit=limit,
+    )
+
+
+def _check_names(names: Iterable[str]) -> None:
+    problems: list[Problem] = []
+    for name in names:
+        if name in _ARGUMENTS or (name.startswith(_LABEL) and name != _LABEL):
+            continue
+        close = get_close_matches(name[:80], _ARGUMENTS, n=1)
+        hint = f"did you mean {close[0]}? There are" if close else "there are"
+        text = f"is unknown; {hint}: {', '.join(_ARGUMENTS)}, {_LABEL}NAME"
+        problems.append(Problem(f"?{name[:80]}", text))
+    if problems:
+        raise InvalidMessage(tuple(problems[:20]))
+
+
+def _labels() -> dict[str, str]:
+    """All of them must be there, so one name cannot have two values."""
+    found: dict[str, str] = {}
+    for name, values in request.args.lists():
+        if not name.startswith(_LABEL):
+            continue
+        if len(values) > 1:
+            text = "is given more than once, and a job has one value of a label; give it once"
+            raise InvalidMessage((Problem(f"?{name[:80]}", text),))
+        found[name.removeprefix(_LABEL)] = values[0]
+    return found
+
+
+def _time(name: str) -> float | None:
+    text = request.args.get(name)
+    if text is None:
+        return None
+    try:
+        # Other forms of ISO 8601 have no offset, or are no times: they become one that is refused.
+        return datetime.fromisoformat(text.upper() if _TIME.fullmatch(text) else "").timestamp()
+    except (ValueError, OverflowError):
+        fault = (
+            f"must be a time with its offset as in 2026-01-31T12:00:00Z, not {text[:40]!r}"
+            " (in a query + is written as %2B)"
+        )
+        raise InvalidMessage((Problem(f"?{name}", fault),)) from None
+
+
+def _whose(client: Client) -> str | None:
+    """Whose jobs are listed: its own; an operator may name another client, or `*`.
+
+    Raises:
+        HttpProblem: it may not.
+    """
+    named = request.args.get("client")
+    if named in (None, client.id):
+        return None if named is None and client.section is None else client.id
+    if not sees_all(client):
+        detail = "?client is for operators; others see their own jobs"
+        raise HttpProblem(HTTPStatus.FORBIDDEN, "role_missing", detail)
+    return None if named == "*" else named
+
+
+def _statuses(text: str | None) -> frozenset[JobStatus]:
+    found: set[JobStatus] = set()
+    for name in [] if text is None else text.split(","):
+        try:
+            found.add(_STATUS_ALIASES.get(name) or JobStatus(name))
+        except ValueError:
+            choices = ", ".join(JobStatus)
+            fault = f"there is no status {name[:40]!r}; there are: {choices}"
+            raise InvalidMessage((Problem("?status", fault),)) from None
+    return frozenset(found)
