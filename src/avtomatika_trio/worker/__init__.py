@@ -16,7 +16,8 @@ from avtomatika_trio.errors import (
     PermanentError as PermanentError,
     TransientError as TransientError,
 )
+from avtomatika_trio.worker._middlewares import TaskContext as TaskContext
 from avtomatika_trio.worker._task_files import TaskFiles as TaskFiles
 from avtomatika_trio.worker._worker import Worker as Worker
 
-__all__ = ["InvalidInput", "PermanentError", "TaskFiles", "TransientError", "Worker"]
+__all__ = ["InvalidInput", "PermanentError", "TaskContext", "TaskFiles", "TransientError", "Worker"]
