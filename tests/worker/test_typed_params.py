@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import functools
 import subprocess
 import sys
@@ -205,13 +205,13 @@ async def test_instances_are_written_wherever_they_are(autojump_clock: MockClock
 
 async def test_what_is_in_an_instance_may_be_more_than_json(autojump_clock: MockClock) -> None:
     class Shot(msgspec.Struct, rename="camel", tag="shot"):
-        taken_at: datetime.date
+        taken_at: dt.date
         tags: set[str]
         by_size: dict[int, Corner]
         place: Path
 
     async def handler() -> Shot:
-        return Shot(datetime.date(2026, 1, 2), {"a"}, {3: Corner(1)}, Path("/a/b"))
+        return Shot(dt.date(2026, 1, 2), {"a"}, {3: Corner(1)}, Path("/a/b"))
 
     handler.__annotations__["return"] = Shot
     result = await outcome(handler)

@@ -62,6 +62,8 @@ def run(options: Namespace) -> int:
     report = check(WorkerSettings, environ=os.environ, file=settings_file(options), overrides={})
     for warning in report.warnings:
         note(f"warning: {warning}")
+    if settings.skills_dir is not None:
+        worker.load_skills(settings.skills_dir)
     _announce(worker, settings)
     return trio.run(_work, worker)
 

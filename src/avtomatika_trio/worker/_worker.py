@@ -7,6 +7,7 @@ import signal
 import uuid
 from collections.abc import Callable, Collection
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import attrs
@@ -23,7 +24,9 @@ from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import AvtomatikaError, ConfigError
 from avtomatika_trio.worker._middlewares import Middleware, Middlewares
 from avtomatika_trio.worker._service import run_service
+from avtomatika_trio.worker._skill_blueprint import SkillBlueprint
 from avtomatika_trio.worker._skills import INJECTED, Handler, Skill, create_skill, place_of
+from avtomatika_trio.worker._skills_folder import load_skills
 from avtomatika_trio.worker._spool import open_spool
 from avtomatika_trio.worker._spool_folder import default_worker_id
 from avtomatika_trio.worker._surroundings import Surroundings
@@ -71,6 +74,7 @@ class Worker:
         self._override(overrides)
         self._skills: dict[str, Skill] = {}
         self._middlewares = Middlewares()
+        self._folders: set[Path] = set()
         self._stop: trio.Event | None = None
         self._stop_asked = False
 
@@ -165,6 +169,31 @@ class Worker:
         """The older name of `skill`; *task_type* is its `type`."""
         return self.skill(name, type=task_type, **named)
 
+    def include(self, blueprint: SkillBlueprint) -> None:
+        """Register every skill of *blueprint*.
+
+        Raises:
+            ConfigError: as `skill`.
+        """
+        for function, named in blueprint:
+            self.skill(**named)(function)
+
+    include_blueprint = include
+    """The older name of `include`."""
+
+    def load_skills(self, folder: Path) -> None:
+        """Load every `*.py` of *folder*, which is what `WORKER_SKILLS_DIR` does at the start.
+
+        The skills of each `SkillBlueprint` in them are registered, and `setup(worker)` of a
+        file is called.  A folder is loaded once.
+
+        Raises:
+            ConfigError: there is none, or a file is broken; it is named, with the line.
+        """
+        if folder.resolve() not in self._folders:
+            load_skills(folder, self)
+            self._folders.add(folder.resolve())
+
     def add_middleware(self, function: Middleware, *, provides: Collection[str] = ()) -> None:
         """Do something around every handler: `async def function(context, call_next)`.
 
@@ -249,6 +278,8 @@ class Worker:
         Raises:
             As `serve`.
         """
+        if settings.skills_dir is not None:
+            self.load_skills(settings.skills_dir)
         if not self._skills:
             raise ConfigError(("the worker has no skill; register one with @worker.skill",))
         if self._stop is not None:
