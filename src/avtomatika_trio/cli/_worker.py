@@ -56,6 +56,10 @@ def run(options: Namespace) -> int:
         ConfigError: a setting is wrong.
         SpoolError: the folder of its results cannot be used.
     """
+    if options.reload:
+        from avtomatika_trio.cli import _reload
+
+        return _reload.run(options)
     worker = import_worker(options.worker)
     settings = _settle(worker, options)
     start_logging(settings.log_level)
