@@ -180,6 +180,25 @@ async def test_its_errors_are_as_those_of_the_handler(
     assert (await outcome(worker)).error.code == code
 
 
+async def test_one_that_forgets_to_return_is_logged(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def forgetful(context: TaskContext, call_next: Next) -> Any:
+        await call_next()
+
+    worker = Worker()
+    worker.add_middleware(forgetful)
+
+    @worker.skill("it")
+    async def it() -> int:
+        return 1
+
+    result = await outcome(worker)
+    # None does not fit the annotation either, so nothing is lost in silence.
+    assert result.error.code == "CONTRACT_VIOLATION_ERROR"
+    assert "'forgetful' returns None" in caplog.text
+
+
 async def test_it_is_cancelled_with_its_handler(autojump_clock: MockClock) -> None:
     worker, seen = Worker(), []
 

@@ -136,6 +136,33 @@ async def test_params_are_made_into_what_they_are_annotated_with(
         assert (params.width, params.corners[0].y, params.note) == (3, 2, None)
 
 
+@attrs.frozen
+class Sheet:
+    source: Path
+    taken: dt.date
+    copies: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+    corner: ModelCorner | None = None
+
+
+async def test_members_may_be_paths_dates_and_models(autojump_clock: MockClock) -> None:
+    handler, got = taking(Sheet)
+    raw = {"source": "/a/b", "taken": "2026-01-02", "corner": {"x": 1}}
+    result = await outcome(handler, raw)
+    assert result.status == "success", result.error
+    assert got == [Sheet(Path("/a/b"), dt.date(2026, 1, 2), 1, ModelCorner(x=1))]
+
+
+async def test_what_a_class_itself_refuses_is_told(autojump_clock: MockClock) -> None:
+    handler, _ = taking(Sheet)
+    result = await outcome(handler, {"source": "/a/b", "taken": "2026-01-02", "copies": 0})
+    assert result.error.code == "INVALID_INPUT_ERROR"
+    assert "'copies' must be >= 1" in result.error.message
+    result = await outcome(
+        handler, {"source": 1, "taken": "never", "corner": {"x": "1", "y": "odd"}}
+    )
+    assert problems_of(result) == ["$.corner.x", "$.corner.y", "$.source", "$.taken"]
+
+
 @pytest.mark.parametrize("kind", CLASSES)
 async def test_every_problem_of_params_is_told_with_its_path(
     autojump_clock: MockClock, kind: Any

@@ -1,12 +1,15 @@
 """Middlewares: what is done around every handler, and what handlers are given by it."""
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from avtomatika_trio.errors import ConfigError, PermanentError
+
+logger = logging.getLogger(__name__)
 
 Middleware = Callable[..., Awaitable[Any]]
 """`async def middleware(context, call_next)`."""
@@ -101,9 +104,20 @@ async def call_through(
     if not functions:
         return await handle()
     outermost, *inner = functions
+    given: Any = None
 
     async def call_next(_context: TaskContext | None = None) -> Any:
         """What is further in; the context may be handed on, and is the same anyway."""
-        return await call_through(inner, context, handle)
+        nonlocal given
+        given = await call_through(inner, context, handle)
+        return given
 
-    return await outermost(context, call_next)
+    returned = await outermost(context, call_next)
+    if returned is None and given is not None:
+        logger.warning(
+            "the middleware %r returns None in the place of what the handler of %s returned;"
+            " end it with `return await call_next()`",
+            getattr(outermost, "__name__", outermost),
+            context.skill,
+        )
+    return returned

@@ -65,7 +65,7 @@ class Shape:
         try:
             return _convert(raw, self.annotation)
         except msgspec.ValidationError as exc:
-            told = tuple(_problems(raw, self.annotation, "$")) or (as_problem("$", exc),)
+            told = _all_problems(raw, self.annotation) or (as_problem("$", exc),)
         except Exception as exc:  # noqa: BLE001 - the border to foreign code: hooks of the class
             told = (Problem("$", f"{type(exc).__name__}: {exc}"),)
         raise Misfit(told)
@@ -164,6 +164,13 @@ _convert = partial(msgspec.convert, dec_hook=_from_json, str_keys=True)
 # Every problem, not only the first: as the codec does it, for more kinds of classes.
 
 
+def _all_problems(raw: Any, kind: Any) -> tuple[Problem, ...]:
+    try:
+        return tuple(_problems(raw, kind, "$"))
+    except Exception:  # noqa: BLE001 - classes that only msgspec can read: the first one is told
+        return ()
+
+
 def _problems(raw: Any, kind: Any, path: str) -> list[Problem]:
     options = _options(kind)
     for option in options:
@@ -177,9 +184,10 @@ def _problems(raw: Any, kind: Any, path: str) -> list[Problem]:
     records = [it for it in options if _fields(it) is not None]
     if len(records) == 1 and isinstance(raw, dict):
         return _of_record(raw, records[0], path) or _problem(raw, kind, path)
-    if len(options) == 1 and _is_pydantic(options[0]):
+    models = [it for it in options if _is_pydantic(it)]
+    if len(models) == 1 and isinstance(raw, dict):
         try:
-            _validate_model(options[0], raw)
+            _validate_model(models[0], raw)
         except Misfit as exc:
             return [Problem(path + it.path.removeprefix("$"), it.message) for it in exc.problems]
     return _problem(raw, kind, path)
