@@ -161,6 +161,16 @@ async def test_a_broken_file_stops_the_start_and_is_named(
     assert "avtomatika_skills.broken" not in {*sys.modules} - {*before}
 
 
+@pytest.mark.parametrize("text", ["\nimport not_there\n", "\nx = (\n"])
+def test_the_line_is_told_in_a_folder_that_is_named_relatively(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    write(tmp_path / "skills", broken=text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^skills/broken\.py:2: cannot be loaded"):
+        Worker().load_skills(Path("skills"))
+
+
 def test_a_setup_that_is_async_is_refused(tmp_path: Path) -> None:
     write(tmp_path, a="async def setup(worker): ...\n")
     with pytest.raises(ConfigError, match="write it as `def`"):

@@ -86,11 +86,12 @@ def _set_up(module: ModuleType, worker: "Worker") -> None:
 def _broken(file: Path, exc: BaseException) -> ConfigError:
     logger.debug("%s cannot be loaded", file, exc_info=exc)
     line: int | None = None
-    if isinstance(exc, SyntaxError) and exc.filename == str(file):
+    names = {str(file), str(file.absolute())}  # Python makes it absolute
+    if isinstance(exc, SyntaxError) and exc.filename in names:
         line, text = exc.lineno, f"{type(exc).__name__}: {exc.msg}"
     else:
         for frame in traceback.extract_tb(exc.__traceback__):
-            if frame.filename == str(file):
+            if frame.filename in names:
                 line = frame.lineno
         text = str(exc) if isinstance(exc, ConfigError) else f"{type(exc).__name__}: {exc}"
     place = str(file) if line is None else f"{file}:{line}"
