@@ -107,6 +107,7 @@ WORKER_VALUES: list[tuple[str, str, object]] = [
     ("payload_max_bytes", "10GiB", 10 * 1024**3),
     ("blob_cache_dir", "/srv/cache", Path("/srv/cache")),
     ("blob_cache_max_bytes", "20GiB", 20 * 1024**3),
+    ("skills_dir", "/srv/skills", Path("/srv/skills")),
     ("worker_id", "gpu-1", "gpu-1"),
     (
         "orchestrators",

@@ -203,12 +203,13 @@ class Worker:
         self.instance = f"{worker_id}-run-1"
         self.polls = 0
 
-    async def register(self, *skills: str) -> None:
-        """Say what it can do."""
+    async def register(self, *skills: str, **more: Any) -> None:
+        """Say what it can do, and *more*."""
         said = {
             "worker_id": self.worker_id,
             "instance": self.instance,
             "supported_skills": [{"name": skill} for skill in skills],
+            **more,
         }
         await self._send("POST", "/_worker/workers/register", said)
 

@@ -477,6 +477,15 @@ async def test_progress_history_and_attempts_of_a_task_are_told(
     assert by_worker[0]["attempt"] == 1
 
 
+async def test_what_a_worker_announced_of_its_skills_is_told(autojump_clock: MockClock) -> None:
+    skill = {"name": "scale", "version": "2", "input_schema": {"type": "object"}}
+    async with open_orchestrator() as client:
+        worker = Worker(client)
+        await worker.register("scale", supported_skills=[{**skill, "description": None}])
+        [workers] = (await client.get("/api/v1/workers")).json()["workers"]
+    assert workers["instances"][0]["announced"] == [skill]
+
+
 async def test_history_comes_in_pages_linked_to_each_other(autojump_clock: MockClock) -> None:
     async with open_orchestrator() as client:
         job_id = await submit(client)

@@ -76,6 +76,12 @@ class WorkerSettings(FileSettings):
         doc="How much that cache may take; what was not used for longest goes first.",
     )
 
+    skills_dir: Path | None = setting(
+        FOLDER,
+        "WORKER_SKILLS_DIR",
+        default=None,
+        doc="A folder whose `*.py` files are loaded at the start, for the skills in them.",
+    )
     worker_id: str | None = setting(
         WORKER_ID,
         "WORKER_ID",

@@ -55,7 +55,7 @@ def decode(body: bytes, cls: type[T], *, closed: bool = False) -> T:
     try:
         return msgspec.convert(raw, cls)
     except msgspec.ValidationError as exc:
-        raise InvalidMessage((_as_problem("$", exc),)) from None
+        raise InvalidMessage((as_problem("$", exc),)) from None
 
 
 def decode_any(body: bytes) -> Any:
@@ -131,13 +131,14 @@ def _convert_problem(raw: Any, cls: Any, path: str) -> list[Problem]:
     try:
         msgspec.convert(raw, cls)
     except msgspec.ValidationError as exc:
-        return [_as_problem(path, exc)]
+        return [as_problem(path, exc)]
     except RecursionError:
         return [Problem(path, "is nested too deeply")]
     return []
 
 
-def _as_problem(path: str, exc: msgspec.ValidationError) -> Problem:
+def as_problem(path: str, exc: msgspec.ValidationError) -> Problem:
+    """What *exc* says of the value at *path*, and where below it."""
     text, _, inner = str(exc).partition(" - at `$")
     return Problem(path + inner.removesuffix("`"), text)
 

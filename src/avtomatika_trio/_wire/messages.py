@@ -50,6 +50,7 @@ class SkillInfo:
     version: str | None = None
     input_schema: dict[str, Any] | None = None
     output_schema: dict[str, Any] | None = None
+    events_schema: dict[str, Any] | None = None
     output_statuses: list[str] | None = None
 
 

@@ -95,6 +95,11 @@ def _add_worker(commands: _Commands) -> None:
     run.add_argument(
         "worker", metavar="MODULE:ATTR", help="the Worker: its module and its name there"
     )
+    run.add_argument(
+        "--reload",
+        action="store_true",
+        help="start it again when a *.py file beside it changes; for development",
+    )
     run.add_argument("--id", "--worker-id", dest="worker_id", help="its name (WORKER_ID)")
     run.add_argument(
         "--orchestrator-url",

@@ -56,12 +56,18 @@ def run(options: Namespace) -> int:
         ConfigError: a setting is wrong.
         SpoolError: the folder of its results cannot be used.
     """
+    if options.reload:
+        from avtomatika_trio.cli import _reload
+
+        return _reload.run(options)
     worker = import_worker(options.worker)
     settings = _settle(worker, options)
     start_logging(settings.log_level)
     report = check(WorkerSettings, environ=os.environ, file=settings_file(options), overrides={})
     for warning in report.warnings:
         note(f"warning: {warning}")
+    if settings.skills_dir is not None:
+        worker.load_skills(settings.skills_dir)
     _announce(worker, settings)
     return trio.run(_work, worker)
 

@@ -138,6 +138,7 @@ def workers(instances: Sequence[Instance], leases: Mapping[str, int]) -> list[di
                 "kind": instance.kind,
                 "status": instance.status,
                 "skills": list(instance.skills),
+                "announced": _announced(instance),
                 "registered_at": rfc3339(instance.registered_at),
                 "seen_at": rfc3339(instance.seen_at),
                 "leases": leases.get(instance.id, 0),
@@ -147,6 +148,16 @@ def workers(instances: Sequence[Instance], leases: Mapping[str, int]) -> list[di
             }
         )
     return [{"worker_id": id_, "instances": by_worker[id_]} for id_ in sorted(by_worker)]
+
+
+def _announced(instance: Instance) -> list[dict[str, Any]]:
+    """What *instance* said of the skills that it may do: descriptions, versions, schemas."""
+    said = instance.registration.get("supported_skills") or ()
+    return [
+        {name: it for name, it in skill.items() if it is not None}
+        for skill in said
+        if skill["name"] in instance.skills
+    ]
 
 
 @attrs.frozen(kw_only=True)

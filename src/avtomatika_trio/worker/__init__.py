@@ -16,7 +16,17 @@ from avtomatika_trio.errors import (
     PermanentError as PermanentError,
     TransientError as TransientError,
 )
+from avtomatika_trio.worker._middlewares import TaskContext as TaskContext
+from avtomatika_trio.worker._skill_blueprint import SkillBlueprint as SkillBlueprint
 from avtomatika_trio.worker._task_files import TaskFiles as TaskFiles
 from avtomatika_trio.worker._worker import Worker as Worker
 
-__all__ = ["InvalidInput", "PermanentError", "TaskFiles", "TransientError", "Worker"]
+__all__ = [
+    "InvalidInput",
+    "PermanentError",
+    "SkillBlueprint",
+    "TaskContext",
+    "TaskFiles",
+    "TransientError",
+    "Worker",
+]

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import trio
 
+from avtomatika_trio._core.json_values import NotJson
 from avtomatika_trio._wire.messages import TaskPayload
 from avtomatika_trio.errors import (
     BlobDenied,
@@ -17,21 +18,25 @@ from avtomatika_trio.errors import (
     BlobMissing,
     BlobRefused,
     HandlerError,
+    InvalidInput,
 )
 from avtomatika_trio.worker._attempt_files import AttemptFiles
 from avtomatika_trio.worker._home import Home
+from avtomatika_trio.worker._middlewares import TaskContext, call_through
 from avtomatika_trio.worker._outcome import (
     INVALID_INPUT,
     PERMANENT,
     TRANSIENT,
     Outcome,
     failed,
+    not_json,
     outcome_of_error,
     outcome_of_return,
     unwrapped,
 )
 from avtomatika_trio.worker._requests import Terms
 from avtomatika_trio.worker._seal import RefusedTask
+from avtomatika_trio.worker._shapes import Misfit, is_record, plain
 from avtomatika_trio.worker._skills import Skill
 from avtomatika_trio.worker._task_files import TaskFiles
 
@@ -129,7 +134,7 @@ async def _with_files(attempt: Attempt, skill: Skill, threads: trio.CapacityLimi
             await files.make()
     except Exception as exc:  # noqa: BLE001 - whatever names and disks do: one attempt fails
         return _of_files(attempt, exc, _CODES)
-    outcome = await _call(attempt, skill, _arguments(attempt, skill, params), threads)
+    outcome = await _call(attempt, skill, params, threads)
     if attempt.ending is not None:
         return outcome  # nobody wants it
     try:
@@ -181,22 +186,28 @@ def _arguments(attempt: Attempt, skill: Skill, params: dict[str, Any]) -> dict[s
         "priority": task.priority,
         "tracing_context": task.tracing_context,
     }
-    return {name: values[name] for name in skill.wants}
+    return {name: values[source] for name, source in skill.arguments.items()}
 
 
 async def _call(
-    attempt: Attempt, skill: Skill, arguments: dict[str, Any], threads: trio.CapacityLimiter
+    attempt: Attempt, skill: Skill, params: dict[str, Any], threads: trio.CapacityLimiter
 ) -> Outcome:
     """The border to foreign code, and the only place where any error is caught."""
+    task = attempt.task
+    context = TaskContext(
+        skill=skill.name,
+        params=params,
+        job_id=task.job_id,
+        task_id=task.task_id,
+        attempt=task.attempt,
+        idempotency_key=task.idempotency_key or task.task_id,
+        tracing_context=task.tracing_context,
+        provides=frozenset(skill.middlewares.provides),
+    )
     try:
-        if skill.is_async:
-            value = await skill.function(**arguments)
-        else:
-            work = partial(_in_thread, attempt, partial(skill.function, **arguments))
-            # Set before the thread exists: from here on it can only be left to itself.
-            attempt.thread_runs = True
-            value = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=threads)
-        value = attempt.files.as_texts(value)
+        handle = partial(_handle, attempt, skill, context, threads)
+        returned = await call_through(tuple(skill.middlewares.functions), context, handle)
+        value = attempt.files.as_texts(plain(returned))
     except (trio.Cancelled, KeyboardInterrupt, GeneratorExit):
         # A thread that was left to itself may use them on.
         attempt.files.is_left = attempt.thread_runs
@@ -204,9 +215,30 @@ async def _call(
     except BaseExceptionGroup as group:
         _let_out(group)
         return _failure(attempt, unwrapped(group))
+    except NotJson as exc:
+        return not_json(exc)
     except BaseException as exc:  # noqa: BLE001 - the border: also a handler's SystemExit
         return _failure(attempt, exc)
-    return outcome_of_return(value)
+    return outcome_of_return(value, skill.returns, is_data=is_record(returned))
+
+
+async def _handle(
+    attempt: Attempt, skill: Skill, context: TaskContext, threads: trio.CapacityLimiter
+) -> Any:
+    """Make the params what the handler wants them to be, and call it."""
+    arguments = _arguments(attempt, skill, context.params)
+    if skill.params is not None:
+        try:
+            arguments["params"] = skill.params.build(context.params)
+        except Misfit as exc:
+            raise InvalidInput(f"the params do not fit: {exc}", exc.details) from exc
+    arguments |= context.for_handler(skill.provided, skill.optional, everything=skill.takes_all)
+    if skill.is_async:
+        return await skill.function(**arguments)
+    work = partial(_in_thread, attempt, partial(skill.function, **arguments))
+    # Set before the thread exists: from here on it can only be left to itself.
+    attempt.thread_runs = True
+    return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=threads)
 
 
 def _in_thread(attempt: Attempt, work: partial[Any]) -> Any:

@@ -8,6 +8,10 @@ Returned:
   the blueprint lists, `failure` with an error, `cancelled` to give the task back.
 * any other dict - success, with that dict as data; also when one of its keys is `status`.
 * any other JSON value - success, with that value as data.
+* an instance of a dataclass, an attrs class, a msgspec.Struct or a pydantic model, also within
+  dicts and lists - as the dict of its fields; alone it is always data, never a result.
+* data that does not fit the annotation of what is returned - a failure
+  `CONTRACT_VIOLATION_ERROR` that names the places.  A result as it is is not looked at.
 * anything else (a set, NaN, bytes, an object) - a failure `PERMANENT_ERROR` that names the
   place and the remedy: running it again would not make it JSON.
 
@@ -32,10 +36,12 @@ from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._wire.codec import encode
 from avtomatika_trio._wire.file_metadata import file_metadata
 from avtomatika_trio.errors import HandlerError
+from avtomatika_trio.worker._shapes import Misfit, Shape
 
 TRANSIENT = "TRANSIENT_ERROR"
 PERMANENT = "PERMANENT_ERROR"
 INVALID_INPUT = "INVALID_INPUT_ERROR"
+CONTRACT_VIOLATION = "CONTRACT_VIOLATION_ERROR"
 FAILURE = "failure"
 
 _RESULT_KEYS = frozenset(
@@ -89,16 +95,27 @@ def failed(code: str, message: str, details: Mapping[str, Any] | None = None) ->
     return Outcome(status=FAILURE, error=error)
 
 
-def outcome_of_return(value: Any) -> Outcome:
-    """What *value*, which a handler returned, means."""
+def not_json(exc: NotJson) -> Outcome:
+    """The failure of a handler whose value cannot be sent."""
+    return failed(PERMANENT, f"what the handler returned is not JSON: {exc}")
+
+
+def outcome_of_return(
+    value: Any, returns: Shape | None = None, *, is_data: bool = False
+) -> Outcome:
+    """What *value*, which a handler returned, means.
+
+    Args:
+        value: JSON, if all is well.
+        returns: What the handler has promised to return.
+        is_data: Whether it is data even if it has the keys of a result.
+    """
     try:
         value = copy_json(value, "result")
     except NotJson as exc:
-        return failed(PERMANENT, f"what the handler returned is not JSON: {exc}")
-    if not isinstance(value, dict):
-        return Outcome(data=value)
-    if not isinstance(value.get("status"), str) or not value.keys() <= _RESULT_KEYS:
-        return Outcome(data=value)
+        return not_json(exc)
+    if is_data or not _is_result(value):
+        return _checked(value, returns)
     status = value["status"]
     if not 1 <= len(status) <= _MOST_STATUS_CHARACTERS or not status.isprintable():
         return failed(
@@ -115,6 +132,24 @@ def outcome_of_return(value: Any) -> Outcome:
         error=error,
         passed_on={key: value[key] for key in _PASSED_ON if value.get(key) is not None},
     )
+
+
+def _is_result(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("status"), str)
+        and value.keys() <= _RESULT_KEYS
+    )
+
+
+def _checked(data: Any, returns: Shape | None) -> Outcome:
+    if returns is not None:
+        try:
+            returns.build(data)
+        except Misfit as exc:
+            text = f"what the handler returned does not fit its annotation: {exc}"
+            return failed(CONTRACT_VIOLATION, text, exc.details)
+    return Outcome(data=data)
 
 
 def _error(error: Any, kind: Any) -> dict[str, Any] | None:

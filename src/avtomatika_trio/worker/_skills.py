@@ -4,15 +4,22 @@ A handler asks for what it needs by the names of its parameters; whatever cannot
 is an error when the skill is registered, not when the first task arrives at night.
 """
 
+import functools
 import inspect
-from collections.abc import Callable
-from typing import Any
+import sys
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Union
 
 import attrs
 
 from avtomatika_trio._core.arguments import did_you_mean
 from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import ConfigError
+from avtomatika_trio.worker._middlewares import Middlewares
+from avtomatika_trio.worker._shapes import Shape, Unknown, shape_of
+from avtomatika_trio.worker._task_files import TaskFiles
 
 Handler = Callable[..., Any]
 
@@ -38,17 +45,42 @@ class Skill:
     function: Handler
     is_async: bool
     """Whether it runs in the loop; otherwise in a thread."""
-    wants: frozenset[str]
-    """The names out of `INJECTED` that it is called with."""
+    arguments: Mapping[str, str]
+    """What it is called with: its parameters, and which of `INJECTED` fills each."""
+    provided: frozenset[str]
+    """Its parameters that are left to middlewares and must be filled."""
+    optional: frozenset[str]
+    """Those with a default, which middlewares may fill."""
+    takes_all: bool
+    """Whether it has `**kwargs`."""
+    params: Shape | None
+    """What its params are made into; None: a dict as it came."""
+    returns: Shape | None
+    """What it promises to return; None: anything."""
+    middlewares: Middlewares
+    """What is done around it; those of its worker."""
 
     @property
     def name(self) -> str:
         """What tasks call it."""
         return self.info.name
 
+    @property
+    def wants(self) -> frozenset[str]:
+        """The names out of `INJECTED` that it is called with."""
+        return frozenset(self.arguments.values())
 
-def create_skill(info: SkillInfo, function: Handler) -> Skill:
+
+def create_skill(info: SkillInfo, function: Handler, middlewares: Middlewares) -> Skill:
     """Look at *function* and make a skill of it.
+
+    What *info* leaves open is taken from the function: the description from its docstring, the
+    version from `__version__` of its module, the schemas from its annotations.
+
+    Args:
+        info: What its author has written.
+        function: The handler.
+        middlewares: Those of the worker; what they provide by now can be asked for.
 
     Raises:
         ConfigError: it cannot be called as a handler; the message says why, and how it could.
@@ -61,35 +93,157 @@ def create_skill(info: SkillInfo, function: Handler) -> Skill:
         problem = f"skill {info.name!r}: its handler yields; it has to return its result"
         raise ConfigError((problem,))
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
-    return Skill(info=info, function=function, is_async=is_async, wants=_wants(info.name, function))
+    reading = _Reading(info.name, function)
+    reading.read(middlewares.provides)
+    if reading.problems:
+        raise ConfigError(tuple(reading.problems))
+    return Skill(
+        info=_described(info, function, reading),
+        function=function,
+        is_async=is_async,
+        arguments=reading.arguments,
+        provided=frozenset(reading.provided),
+        optional=frozenset(reading.optional),
+        takes_all=reading.takes_all,
+        params=reading.params,
+        returns=reading.returns,
+        middlewares=middlewares,
+    )
 
 
-def _wants(name: str, function: Handler) -> frozenset[str]:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        problem = f"skill {name!r}: its handler's parameters cannot be read; wrap it in a function"
-        raise ConfigError((problem,)) from None
-    wanted: set[str] = set()
-    problems: list[str] = []
-    for parameter in parameters:
-        match parameter.kind:
-            case inspect.Parameter.VAR_KEYWORD:
-                wanted.update(INJECTED)
-            case inspect.Parameter.VAR_POSITIONAL:
-                continue
-            case inspect.Parameter.POSITIONAL_ONLY:
-                problems.append(
-                    f"skill {name!r}: the parameter {parameter.name!r} is positional-only;"
-                    " handlers are called by name, remove the '/'"
+def place_of(function: Handler) -> str:
+    """Where *function* is written, such as `skills/resize.py:12`."""
+    inner = inspect.unwrap(_inner(function))
+    code = getattr(inner, "__code__", None) or getattr(type(inner).__call__, "__code__", None)
+    return "an unknown place" if code is None else f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def _inner(function: Handler) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def _described(info: SkillInfo, function: Handler, reading: "_Reading") -> SkillInfo:
+    inner = _inner(function)
+    text = inspect.getdoc(inner) if inspect.isroutine(inner) else None
+    paragraph = " ".join((text or "").partition("\n\n")[0].split())
+    version = getattr(sys.modules.get(getattr(inner, "__module__", "")), "__version__", None)
+    found = {
+        "description": paragraph or None,
+        "version": version if isinstance(version, str) else None,
+        "input_schema": reading.params.schema if reading.params else None,
+        "output_schema": reading.returns.schema if reading.returns else None,
+    }
+    return attrs.evolve(
+        info, **{name: it for name, it in found.items() if getattr(info, name) is None}
+    )
+
+
+class _Reading:
+    """What the signature of a handler says."""
+
+    def __init__(self, name: str, function: Handler) -> None:
+        self._name = name
+        inner = inspect.unwrap(_inner(function))
+        self._called = inner if inspect.isroutine(inner) else type(inner).__call__
+        try:
+            self._signature = inspect.signature(function)
+        except (TypeError, ValueError):
+            problem = (
+                f"skill {name!r}: its handler's parameters cannot be read; wrap it in a function"
+            )
+            raise ConfigError((problem,)) from None
+        self.arguments: dict[str, str] = {}
+        self.provided: list[str] = []
+        self.optional: list[str] = []
+        self.takes_all = False
+        self.params: Shape | None = None
+        self.returns: Shape | None = None
+        self.problems: list[str] = []
+
+    def read(self, provided: Collection[str]) -> None:
+        """Look at every parameter and at what is returned."""
+        for parameter in self._signature.parameters.values():
+            match parameter.kind:
+                case inspect.Parameter.VAR_KEYWORD:
+                    self.takes_all = True
+                    self.arguments |= {it: it for it in INJECTED}
+                case inspect.Parameter.VAR_POSITIONAL:
+                    continue
+                case inspect.Parameter.POSITIONAL_ONLY:
+                    self._tell(
+                        f"the parameter {parameter.name!r} is positional-only;"
+                        " handlers are called by name, remove the '/'"
+                    )
+                case _:
+                    self._parameter(parameter, provided)
+        self.returns = self._shape(
+            self._signature.return_annotation, "its return value", is_output=True
+        )
+
+    def _parameter(self, parameter: inspect.Parameter, provided: Collection[str]) -> None:
+        name = parameter.name
+        if name in INJECTED:
+            self.arguments[name] = name
+            if name == "params":
+                self.params = self._shape(
+                    parameter.annotation, "the parameter 'params'", is_output=False
                 )
-            case _ if parameter.name in INJECTED:
-                wanted.add(parameter.name)
-            case _ if parameter.default is inspect.Parameter.empty:
-                problems.append(
-                    f"skill {name!r}: nothing fills the parameter {parameter.name!r};"
-                    f" {did_you_mean(parameter.name, INJECTED)}, or give it a default"
+        elif self._is_task_files(parameter.annotation):
+            self.arguments[name] = "task_files"
+        elif parameter.default is not inspect.Parameter.empty:
+            self.optional.append(name)
+        elif name in provided:
+            self.provided.append(name)
+        else:
+            self._tell(
+                f"nothing fills the parameter {name!r};"
+                f" {did_you_mean(name, (*INJECTED, *provided))}, or give it a default,"
+                " or add a middleware that provides it before the skill"
+            )
+
+    def _shape(self, annotation: Any, what: str, *, is_output: bool) -> Shape | None:
+        if annotation is inspect.Signature.empty:
+            return None
+        try:
+            resolved = self._resolve(annotation)
+        except Exception as exc:  # noqa: BLE001 - the border to foreign code: evaluates a text
+            self._tell(
+                f"the annotation of {what}, {annotation!r}, cannot be resolved: {exc};"
+                " import its names at the top of the module, not only under TYPE_CHECKING"
+            )
+            return None
+        try:
+            return shape_of(resolved, is_output=is_output)
+        except Unknown as exc:
+            if isinstance(exc.__cause__, NameError):
+                self._tell(
+                    f"the annotation of {what} has one that cannot be resolved: {exc};"
+                    " import its names at the top of the module, not only under TYPE_CHECKING"
                 )
-    if problems:
-        raise ConfigError(tuple(problems))
-    return frozenset(wanted)
+            elif not is_output:
+                self._tell(
+                    f"the annotation of {what} is none that params can be made into: {exc};"
+                    " use dict, a dataclass, an attrs class, a msgspec.Struct, a TypedDict or"
+                    " a pydantic model"
+                )
+        return None
+
+    def _is_task_files(self, annotation: Any) -> bool:
+        try:
+            resolved = self._resolve(annotation)
+        except Exception:  # noqa: BLE001 - whatever it is, it is not that
+            return False
+        if typing.get_origin(resolved) in (Union, types.UnionType):
+            return TaskFiles in typing.get_args(resolved)
+        return resolved is TaskFiles
+
+    def _resolve(self, annotation: Any) -> Any:
+        """*annotation* with the classes that its texts name."""
+        holder = types.SimpleNamespace(__annotations__={"it": annotation})
+        names = getattr(self._called, "__globals__", {})
+        return typing.get_type_hints(holder, globalns=names, include_extras=True)["it"]
+
+    def _tell(self, problem: str) -> None:
+        self.problems.append(f"skill {self._name!r}: {problem}")

@@ -5,8 +5,9 @@ import os
 import random
 import signal
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import attrs
@@ -21,8 +22,11 @@ from avtomatika_trio._config import (
 from avtomatika_trio._core.arguments import NAME, unknown_names
 from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import AvtomatikaError, ConfigError
+from avtomatika_trio.worker._middlewares import Middleware, Middlewares
 from avtomatika_trio.worker._service import run_service
-from avtomatika_trio.worker._skills import Handler, Skill, create_skill
+from avtomatika_trio.worker._skill_blueprint import SkillBlueprint
+from avtomatika_trio.worker._skills import INJECTED, Handler, Skill, create_skill, place_of
+from avtomatika_trio.worker._skills_folder import load_skills
 from avtomatika_trio.worker._spool import open_spool
 from avtomatika_trio.worker._spool_folder import default_worker_id
 from avtomatika_trio.worker._surroundings import Surroundings
@@ -69,6 +73,8 @@ class Worker:
         self._overrides: dict[str, Any] = {}
         self._override(overrides)
         self._skills: dict[str, Skill] = {}
+        self._middlewares = Middlewares()
+        self._folders: set[Path] = set()
         self._stop: trio.Event | None = None
         self._stop_asked = False
 
@@ -83,6 +89,10 @@ class Worker:
         type: str | None = None,
         description: str | None = None,
         version: str | None = None,
+        input_schema: dict[str, Any] | None = None,
+        output_schema: dict[str, Any] | None = None,
+        events_schema: dict[str, Any] | None = None,
+        output_statuses: list[str] | None = None,
     ) -> Callable[[H], H]: ...
 
     def skill(
@@ -92,10 +102,16 @@ class Worker:
         type: str | None = None,  # noqa: A002 - what the protocol calls it
         description: str | None = None,
         version: str | None = None,
+        input_schema: dict[str, Any] | None = None,
+        output_schema: dict[str, Any] | None = None,
+        events_schema: dict[str, Any] | None = None,
+        output_statuses: list[str] | None = None,
     ) -> Any:
         """Register the handler of a skill: `@worker.skill`, `@worker.skill("resize")`.
 
-        The handler is called with what its parameters name: `params` (a dict), `task_id`,
+        The handler is called with what its parameters name: `params` (a dict, or what it is
+        annotated with: a dataclass, an attrs class, a msgspec.Struct, a TypedDict, a pydantic
+        model), what middlewares provide, `task_id`,
         `job_id`, `attempt` (1 for the first), `idempotency_key` (the same for every attempt
         at a task), `send_progress`, `task_files` (see `TaskFiles`), `priority`,
         `tracing_context`; `**kwargs` gets all of them.  An `async def` runs in the loop, a
@@ -105,12 +121,16 @@ class Worker:
         Args:
             name: What tasks call it; the function's name if it is not given.
             type: What sort of skill it is; its name if it is not given.
-            description: For people.
-            version: Of the skill.
+            description: For people; the first paragraph of the docstring if not given.
+            version: Of the skill; `__version__` of the handler's module if not given.
+            input_schema: JSON Schema of its params; that of their annotation if not given.
+            output_schema: JSON Schema of its data; that of the return annotation if not given.
+            events_schema: JSON Schema of each event it sends, by its type.
+            output_statuses: The statuses that it may return.
 
         Raises:
             ConfigError: the name is taken or malformed, or the handler has a parameter that
-                nothing can fill.
+                nothing can fill, or an annotation that cannot be used.
         """
         if callable(name):
             return self.skill()(name)
@@ -118,12 +138,16 @@ class Worker:
         def register(function: H) -> H:
             chosen = getattr(function, "__name__", "") if name is None else name
             info = SkillInfo(
-                name=self._checked(chosen),
+                name=self._checked(chosen, function),
                 type=type or chosen,
                 description=description,
                 version=version,
+                input_schema=input_schema,
+                output_schema=output_schema,
+                events_schema=events_schema,
+                output_statuses=output_statuses,
             )
-            self._skills[info.name] = create_skill(info, function)
+            self._skills[info.name] = create_skill(info, function, self._middlewares)
             return function
 
         return register
@@ -144,6 +168,49 @@ class Worker:
     def task(self, name: Any = None, *, task_type: str | None = None, **named: Any) -> Any:
         """The older name of `skill`; *task_type* is its `type`."""
         return self.skill(name, type=task_type, **named)
+
+    def include(self, blueprint: SkillBlueprint) -> None:
+        """Register every skill of *blueprint*.
+
+        Raises:
+            ConfigError: as `skill`.
+        """
+        for function, named in blueprint:
+            self.skill(**named)(function)
+
+    include_blueprint = include
+    """The older name of `include`."""
+
+    def load_skills(self, folder: Path) -> None:
+        """Load every `*.py` of *folder*, which is what `WORKER_SKILLS_DIR` does at the start.
+
+        The skills of each `SkillBlueprint` in them are registered, and `setup(worker)` of a
+        file is called.  A folder is loaded once.
+
+        Raises:
+            ConfigError: there is none, or a file is broken; it is named, with the line.
+        """
+        if folder.resolve() not in self._folders:
+            load_skills(folder, self)
+            self._folders.add(folder.resolve())
+
+    def add_middleware(self, function: Middleware, *, provides: Collection[str] = ()) -> None:
+        """Do something around every handler: `async def function(context, call_next)`.
+
+        The first that is added is the outermost.  What it returns is the outcome, so it returns
+        what `await call_next()` returns, or something else in its place; what it raises counts
+        as raised by the handler.  Faults in the params are raised by `call_next` as
+        `InvalidInput`.
+
+        Args:
+            function: Called with a `TaskContext` and what calls the next one.
+            provides: Names of parameters that it fills with `context.provide(name, value)`;
+                skills that ask for them are registered after it.
+
+        Raises:
+            ConfigError: it is no such function, or a name is taken.
+        """
+        self._middlewares.add(function, provides, INJECTED)
 
     @property
     def skills(self) -> tuple[str, ...]:
@@ -211,6 +278,8 @@ class Worker:
         Raises:
             As `serve`.
         """
+        if settings.skills_dir is not None:
+            self.load_skills(settings.skills_dir)
         if not self._skills:
             raise ConfigError(("the worker has no skill; register one with @worker.skill",))
         if self._stop is not None:
@@ -288,7 +357,7 @@ class Worker:
             return attrs.evolve(self._settings, **{**self._overrides, "token": Secret(token)})
         return attrs.evolve(self._settings, **self._overrides)
 
-    def _checked(self, name: Any) -> str:
+    def _checked(self, name: Any, function: Handler) -> str:
         if not isinstance(name, str) or NAME.fullmatch(name) is None:
             problem = (
                 f"a skill's name has 1 to 128 letters, digits, '_', '.' or '-', not {name!r};"
@@ -296,7 +365,12 @@ class Worker:
             )
             raise ConfigError((problem,))
         if name in self._skills:
-            raise ConfigError((f"the skill {name!r} is registered twice; rename one of them",))
+            first, second = place_of(self._skills[name].function), place_of(function)
+            problem = (
+                f"the skill {name!r} is registered twice, at {first} and at {second};"
+                " rename one of them"
+            )
+            raise ConfigError((problem,))
         return name
 
     def _checked_id(self, worker_id: str) -> None:

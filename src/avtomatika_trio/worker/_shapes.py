@@ -1,0 +1,333 @@
+"""What annotations say of params and results: values are built of them, checked and described.
+
+msgspec knows dataclasses, attrs classes, its own structs, `TypedDict`s and the types of
+Python; classes of pydantic are known by their methods, so it is never imported here.
+"""
+
+import collections.abc
+import dataclasses
+import pathlib
+import types
+import typing
+from functools import partial
+from typing import Any, TypeVar, Union, cast
+
+import attrs
+import msgspec
+import msgspec.inspect
+
+from avtomatika_trio._core.json_values import MAX_DEPTH, NotJson
+from avtomatika_trio._wire.codec import as_problem
+from avtomatika_trio.errors import Problem
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+#: Annotations that ask for the value as it is.
+_RAW = (Any, object, dict, collections.abc.Mapping)
+
+#: One message tells at most this many problems.
+_MOST_PROBLEMS = 20
+
+
+class Misfit(Exception):
+    """A value does not fit; every problem carries its path."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        self.problems = problems[:_MOST_PROBLEMS]
+        super().__init__("; ".join(f"{it.path}: {it.message}" for it in self.problems))
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The problems as JSON."""
+        return {"problems": [{"path": it.path, "message": it.message} for it in self.problems]}
+
+
+class Unknown(Exception):
+    """There is no telling what an annotation means as JSON."""
+
+
+@attrs.frozen(eq=False)
+class Shape:
+    """What an annotation asks for."""
+
+    annotation: Any
+    schema: dict[str, Any]
+    """JSON Schema 2020-12, self-contained."""
+
+    def build(self, raw: Any) -> Any:
+        """What *raw*, JSON, is as the annotated type.
+
+        Raises:
+            Misfit: it does not fit.
+        """
+        if _is_pydantic(self.annotation):
+            return _validate_model(self.annotation, raw)
+        try:
+            return _convert(raw, self.annotation)
+        except msgspec.ValidationError as exc:
+            told = _all_problems(raw, self.annotation) or (as_problem("$", exc),)
+        except Exception as exc:  # noqa: BLE001 - the border to foreign code: hooks of the class
+            told = (Problem("$", f"{type(exc).__name__}: {exc}"),)
+        raise Misfit(told)
+
+
+def shape_of(annotation: Any, *, is_output: bool = False) -> Shape | None:
+    """What *annotation* asks for; None if for nothing in particular.
+
+    Args:
+        annotation: Resolved: it has no names of types as texts.
+        is_output: Whether values of it are written, not read; pydantic describes both.
+
+    Raises:
+        Unknown: it means nothing as JSON; the text says why.
+    """
+    if annotation in _RAW or _is_open_mapping(annotation) or isinstance(annotation, TypeVar):
+        return None
+    try:
+        schema = _schema(annotation, is_output=is_output)
+        if not _is_pydantic(annotation):
+            msgspec.json.Decoder(annotation, dec_hook=_from_json)
+    except Exception as exc:  # the border to foreign code: whatever its class makes of it
+        raise Unknown(str(exc) or type(exc).__name__) from exc
+    return Shape(annotation, {"$schema": _DIALECT, **schema})
+
+
+def _is_open_mapping(annotation: Any) -> bool:
+    """Whether it is `dict[str, Any]` or the like."""
+    if typing.get_origin(annotation) not in _RAW:
+        return False
+    values = typing.get_args(annotation)[-1:]
+    return values in {(Any,), (object,)}
+
+
+def _schema(annotation: Any, *, is_output: bool) -> dict[str, Any]:
+    mode = "serialization" if is_output else "validation"
+    if _is_pydantic(annotation):
+        return dict(annotation.model_json_schema(mode=mode))
+    inner: dict[str, Any] = {}
+
+    def describe(kind: type) -> dict[str, Any]:
+        if issubclass(kind, pathlib.PurePath):
+            return {"type": "string"}
+        if _is_pydantic(kind):
+            described = dict(cast("Any", kind).model_json_schema(mode=mode))
+            inner.update(described.pop("$defs", {}))  # its references begin at the root
+            return described
+        raise TypeError(f"{kind.__qualname__} is no type that JSON can be made into")
+
+    schema = msgspec.json.schema(annotation, schema_hook=describe)
+    if inner:
+        schema["$defs"] = {**inner, **schema.get("$defs", {})}
+    return schema
+
+
+def _is_pydantic(kind: Any) -> bool:
+    return (
+        isinstance(kind, type)
+        and callable(getattr(kind, "model_validate", None))
+        and callable(getattr(kind, "model_dump", None))
+    )
+
+
+def _validate_model(model: Any, raw: Any) -> Any:
+    try:
+        return model.model_validate(raw)
+    except Exception as exc:  # the border to foreign code: pydantic's and the model's own errors
+        errors = getattr(exc, "errors", None)
+        if not callable(errors):
+            raise Misfit((Problem("$", f"{type(exc).__name__}: {exc}"),)) from exc
+        told = tuple(Problem(_path(it["loc"]), str(it["msg"])) for it in errors())
+        raise Misfit(told) from exc
+
+
+def _path(steps: Any) -> str:
+    return "$" + "".join(f"[{it}]" if isinstance(it, int) else f".{it}" for it in steps)
+
+
+def _from_json(kind: type, raw: Any) -> Any:
+    """What msgspec does not know itself."""
+    if issubclass(kind, pathlib.PurePath):
+        if not isinstance(raw, str):
+            raise TypeError(f"Expected `str`, got `{type(raw).__name__}`")
+        return kind(raw)
+    if _is_pydantic(kind):
+        try:
+            return _validate_model(kind, raw)
+        except Misfit as exc:
+            raise ValueError(str(exc)) from exc
+    raise TypeError(f"{kind.__qualname__} is no type that JSON can be made into")
+
+
+_convert = partial(msgspec.convert, dec_hook=_from_json, str_keys=True)
+
+
+# Every problem, not only the first: as the codec does it, for more kinds of classes.
+
+
+def _all_problems(raw: Any, kind: Any) -> tuple[Problem, ...]:
+    try:
+        return tuple(_problems(raw, kind, "$"))
+    except Exception:  # noqa: BLE001 - classes that only msgspec can read: the first one is told
+        return ()
+
+
+def _problems(raw: Any, kind: Any, path: str) -> list[Problem]:
+    options = _options(kind)
+    for option in options:
+        origin, inner = typing.get_origin(option), typing.get_args(option)
+        if origin is list and isinstance(raw, list):
+            told = [_problems(it, inner[0], f"{path}[{at}]") for at, it in enumerate(raw)]
+            return [problem for each in told for problem in each]
+        if origin is dict and isinstance(raw, dict):
+            told = [_problems(it, inner[1], f"{path}.{name}") for name, it in raw.items()]
+            return [p for each in told for p in each] or _problem(raw, kind, path)
+    records = [it for it in options if _fields(it) is not None]
+    if len(records) == 1 and isinstance(raw, dict):
+        return _of_record(raw, records[0], path) or _problem(raw, kind, path)
+    models = [it for it in options if _is_pydantic(it)]
+    if len(models) == 1 and isinstance(raw, dict):
+        try:
+            _validate_model(models[0], raw)
+        except Misfit as exc:
+            return [Problem(path + it.path.removeprefix("$"), it.message) for it in exc.problems]
+    return _problem(raw, kind, path)
+
+
+def _of_record(raw: dict[str, Any], kind: Any, path: str) -> list[Problem]:
+    problems: list[Problem] = []
+    fields = _fields(kind) or ()
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in fields:
+        at = f"{path}.{field.encode_name}"
+        if field.encode_name in raw:
+            hint = hints[field.name]
+            while typing.get_origin(hint) in (typing.Required, typing.NotRequired):
+                (hint,) = typing.get_args(hint)
+            problems += _problems(raw[field.encode_name], hint, at)
+        elif field.required:
+            problems.append(Problem(at, "is missing"))
+    if getattr(getattr(kind, "__struct_config__", None), "forbid_unknown_fields", False):
+        known = [field.encode_name for field in fields]
+        listed = ", ".join(known)
+        problems += [
+            Problem(f"{path}.{name}", f"is not known here; the members are: {listed}")
+            for name in raw
+            if name not in known and name != kind.__struct_config__.tag_field
+        ]
+    return problems
+
+
+def _problem(raw: Any, kind: Any, path: str) -> list[Problem]:
+    try:
+        _convert(raw, kind)
+    except msgspec.ValidationError as exc:
+        return [as_problem(path, exc)]
+    except Exception as exc:  # noqa: BLE001 - the border to foreign code: hooks of the class
+        return [Problem(path, f"{type(exc).__name__}: {exc}")]
+    return []
+
+
+def _fields(kind: Any) -> tuple[msgspec.inspect.Field, ...] | None:
+    """The fields of *kind* if it is a class of named fields."""
+    if not isinstance(kind, type):
+        return None
+    info = msgspec.inspect.type_info(kind)
+    known = (
+        msgspec.inspect.StructType,
+        msgspec.inspect.DataclassType,
+        msgspec.inspect.TypedDictType,
+    )
+    if not isinstance(info, known) or getattr(info, "array_like", False):
+        return None
+    return tuple(info.fields)
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    if typing.get_origin(kind) in (Union, types.UnionType):
+        return typing.get_args(kind)
+    return (kind,)
+
+
+# Instances to JSON.
+
+
+def is_record(value: Any) -> bool:
+    """Whether *value* is an instance of a class of named fields."""
+    kind = type(value)
+    return (
+        dataclasses.is_dataclass(kind)
+        or attrs.has(kind)
+        or isinstance(value, msgspec.Struct)
+        or _is_pydantic(kind)
+    )
+
+
+def plain(value: Any, path: str = "result", depth: int = 0, *, is_inside: bool = False) -> Any:
+    """*value* with dicts in the place of instances; what else is no JSON stays as it is.
+
+    In an instance what msgspec can write is written: sets, dates, paths, enums and so on.
+
+    Args:
+        value: What a handler returned.
+        path: How to call it in a message.
+        depth: How many levels are above it.
+        is_inside: Whether it is in an instance.
+
+    Raises:
+        NotJson: an instance holds what cannot be written.
+    """
+    if value is None or isinstance(value, str | int | float) or depth > MAX_DEPTH:
+        return value  # too deep is told where JSON is checked
+
+    def inner(it: Any, at: str, *, is_inside: bool = is_inside) -> Any:
+        return plain(it, f"{path}{at}", depth + 1, is_inside=is_inside)
+
+    if isinstance(value, dict):
+        return {_key(key) if is_inside else key: inner(it, f".{key}") for key, it in value.items()}
+    if isinstance(value, list | tuple):
+        return [inner(it, f"[{at}]") for at, it in enumerate(value)]
+    # Not by msgspec: it leaves out defaults of dataclasses that it has built itself.
+    if (fields := _members(value)) is not None:
+        return {name: inner(it, f".{name}", is_inside=True) for name, it in fields.items()}
+    if not is_inside and not is_record(value):
+        return value
+    try:
+        return msgspec.to_builtins(value, enc_hook=_to_json, str_keys=True)
+    except Exception as exc:  # the border to foreign code: whatever it is
+        raise NotJson([f"{path}: {exc}"]) from exc
+
+
+def _key(key: Any) -> Any:
+    """*key*, of a dict in an instance, as JSON has it: a number or a date as text."""
+    if isinstance(key, str):
+        return key
+    try:
+        return next(iter(msgspec.to_builtins({key: None}, str_keys=True)))
+    except (TypeError, ValueError):
+        return key  # which is told where JSON is checked
+
+
+def _members(value: Any) -> dict[str, Any] | None:
+    """The members of an instance that is written field by field, as JSON calls them."""
+    kind = type(value)
+    if isinstance(value, msgspec.Struct):
+        config = kind.__struct_config__
+        if config.array_like:
+            return None
+        tag = {} if config.tag_field is None else {config.tag_field: config.tag}
+        names = zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)
+        members = {encoded: getattr(value, name) for name, encoded in names}
+        return {**tag, **{name: it for name, it in members.items() if it is not msgspec.UNSET}}
+    if attrs.has(kind):
+        return {field.name: getattr(value, field.name) for field in attrs.fields(kind)}
+    if dataclasses.is_dataclass(kind):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
+    return None
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, pathlib.PurePath):
+        return str(value)
+    if _is_pydantic(type(value)):
+        return value.model_dump(mode="json", by_alias=True)
+    raise TypeError(f"a {type(value).__name__} is not JSON")
