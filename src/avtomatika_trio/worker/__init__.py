@@ -16,7 +16,15 @@ from avtomatika_trio.errors import (
     PermanentError as PermanentError,
     TransientError as TransientError,
 )
+from avtomatika_trio.worker._cancellation import TaskCancelled as TaskCancelled
 from avtomatika_trio.worker._task_files import TaskFiles as TaskFiles
 from avtomatika_trio.worker._worker import Worker as Worker
 
-__all__ = ["InvalidInput", "PermanentError", "TaskFiles", "TransientError", "Worker"]
+__all__ = [
+    "InvalidInput",
+    "PermanentError",
+    "TaskCancelled",
+    "TaskFiles",
+    "TransientError",
+    "Worker",
+]

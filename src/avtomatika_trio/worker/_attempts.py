@@ -32,6 +32,7 @@ class Attempts:
         holdings: Where an attempt stays named until it is settled.
         deliver: Takes a result, and the slot with it.
         places: Where their files are.
+        running: Where they are found by task id as long as they run.
         wall_clock: Unix time, for a result's `finished_at`.
     """
 
@@ -44,6 +45,7 @@ class Attempts:
         holdings: Holdings,
         deliver: Callable[[FinishedResult], None],
         places: FilePlaces,
+        running: dict[str, Attempt],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._worker_id = worker_id
@@ -54,7 +56,7 @@ class Attempts:
         self._places = places
         self._wall_clock = wall_clock
         self._threads = trio.CapacityLimiter(slots.total)
-        self._running: dict[str, Attempt] = {}
+        self._running = running
         self._left: list[Attempt] = []
         self._ended = trio.lowlevel.ParkingLot()
 
