@@ -61,7 +61,7 @@ def run(options: Namespace) -> int:
         environ=os.environ, file=settings_file(options), overrides=_overrides(options)
     )
     settings = loaded.settings
-    start_logging(settings.log_level)
+    start_logging(settings.log_level, settings.log_format)
     for warning in loaded.warnings:
         note(f"warning: {warning}")
     _refuse_open_doors(settings)

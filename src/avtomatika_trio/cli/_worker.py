@@ -58,7 +58,7 @@ def run(options: Namespace) -> int:
     """
     worker = import_worker(options.worker)
     settings = _settle(worker, options)
-    start_logging(settings.log_level)
+    start_logging(settings.log_level, settings.log_format)
     report = check(WorkerSettings, environ=os.environ, file=settings_file(options), overrides={})
     for warning in report.warnings:
         note(f"warning: {warning}")

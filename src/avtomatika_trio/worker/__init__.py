@@ -11,6 +11,7 @@ async def echo(params):
 worker.run()
 """
 
+from avtomatika_trio._task_logs import TaskContextFilter as TaskContextFilter
 from avtomatika_trio.errors import (
     InvalidInput as InvalidInput,
     PermanentError as PermanentError,
@@ -24,6 +25,7 @@ __all__ = [
     "InvalidInput",
     "PermanentError",
     "TaskCancelled",
+    "TaskContextFilter",
     "TaskFiles",
     "TransientError",
     "Worker",
