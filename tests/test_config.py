@@ -98,6 +98,7 @@ ORCHESTRATOR_VALUES: list[tuple[str, str, object]] = [
     ("blocked_loop_seconds", "60", 60.0),
     ("grace_seconds", "0", 0.0),
     ("log_level", "debug", "DEBUG"),
+    ("log_format", "JSON", "json"),
 ]
 WORKER_VALUES: list[tuple[str, str, object]] = [
     *FILE_VALUES,
@@ -132,6 +133,7 @@ WORKER_VALUES: list[tuple[str, str, object]] = [
     ("health_host", "0.0.0.0", "0.0.0.0"),
     ("shutdown_timeout_seconds", "5", 5.0),
     ("log_level", "Error", "ERROR"),
+    ("log_format", "json", "json"),
 ]
 CASES: list[tuple[type[Any], str, str, object]] = [
     *((OrchestratorSettings, *row) for row in ORCHESTRATOR_VALUES),

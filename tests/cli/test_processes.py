@@ -179,3 +179,31 @@ def test_a_watch_outlives_a_restart_of_the_orchestrator(run: Run, tmp_path: Path
                 printed, _ = watch.communicate()
         assert watch.returncode == Exit.FAILED
         assert "status     cancelled\n" in printed
+
+
+def test_systemd_is_told_of_a_start_the_life_and_the_end(tmp_path: Path) -> None:
+    (tmp_path / "hands.py").write_text(WORKER)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(20)
+
+        def heard(text: bytes) -> bytes:
+            while True:  # what keeps saying that it lives says other things too
+                told = listener.recv(4096)
+                if told.startswith(text):
+                    return told
+
+        environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+        with serving("--storage", "memory:", **environ) as (process, ready):
+            assert heard(b"READY=1") == f"READY=1\nSTATUS=serves {ready['url']}".encode()
+            assert heard(b"WATCHDOG=1")
+            process.send_signal(signal.SIGTERM)
+            assert heard(b"STOPPING=1")
+            process.communicate()
+        options = ("--orchestrator-url", "http://127.0.0.1:9", "--health-port", "off")
+        with started("worker", "run", "hands:worker", *options, environ=environ) as worker:
+            assert heard(b"READY=1") == b"READY=1\nSTATUS=works for skills echo"
+            assert heard(b"WATCHDOG=1")
+            worker.send_signal(signal.SIGTERM)
+            assert heard(b"STOPPING=1")
+            worker.communicate()

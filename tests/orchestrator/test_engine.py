@@ -4,6 +4,7 @@ The clock is virtual, save where a handler runs in a thread.
 """
 
 import contextlib
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -21,6 +22,7 @@ from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.ledger import InstanceKind
 from avtomatika_trio._core.rules import Rules
 from avtomatika_trio._core.task import TaskResult
+from avtomatika_trio._task_logs import TaskContextFilter
 from avtomatika_trio.orchestrator._context import Context, Limits
 from avtomatika_trio.orchestrator._engine import run_engine
 from avtomatika_trio.orchestrator._janitor import run_janitor
@@ -605,3 +607,28 @@ async def test_a_plain_handler_that_takes_too_long_is_left_to_itself_and_fenced(
         assert await trio.to_thread.run_sync(ended.wait, 10)
     assert (job.status, runs) == (JobStatus.FINISHED, [0, 1])
     assert await storage.tasks(JOB) == []
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_what_a_handler_logs_knows_its_job_and_state(
+    caplog: pytest.LogCaptureFixture, in_thread: bool
+) -> None:
+    """In real time, a few milliseconds: one of them runs in a thread."""
+    storage = memory()
+
+    async def in_loop(actions: ActionFactory) -> None:
+        logging.getLogger("mine").warning("here")
+        actions.go_to("done")
+
+    def threaded(actions: ActionFactory) -> None:
+        logging.getLogger("mine").warning("here")
+        actions.go_to("done")
+
+    submit(storage, job_id=JOB)
+    submit(storage, job_id="p00-2")
+    with caplog.filtering(TaskContextFilter()), trio.fail_after(5):
+        async with engine(storage, one_state(threaded if in_thread else in_loop)):
+            await final(storage, JOB)
+            await final(storage, "p00-2")
+    told = {(it.__dict__["job_id"], it.__dict__["state"]) for it in caplog.records[:2]}
+    assert told == {(JOB, "start"), ("p00-2", "start")}

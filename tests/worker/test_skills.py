@@ -49,6 +49,7 @@ async def test_handlers_get_what_their_parameters_name(autojump_clock: MockClock
     @worker.skill
     async def everything(**kwargs: Any) -> None:
         kwargs.pop("send_progress")
+        assert not kwargs.pop("check_for_cancellation")()
         assert isinstance(kwargs.pop("task_files"), TaskFiles)
         got["everything"] = kwargs
 

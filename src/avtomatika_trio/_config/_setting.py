@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 import attrs
 
-from avtomatika_trio._config._kinds import LOG_LEVEL, SECRET, Kind
+from avtomatika_trio._config._kinds import LOG_FORMAT, LOG_LEVEL, SECRET, Kind
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -59,6 +59,15 @@ def log_level() -> str:
         "LOG_LEVEL",
         default="INFO",
         doc="The least important messages that are logged.",
+    )
+
+
+def log_format() -> str:
+    return setting(
+        LOG_FORMAT,
+        "LOG_FORMAT",
+        default="text",
+        doc="How the log is written: `text`, or `json` for one object a line.",
     )
 
 

@@ -30,7 +30,7 @@ from avtomatika_trio._config._kinds import (
 )
 from avtomatika_trio._config._masking import masked
 from avtomatika_trio._config._redis_urls import redis_url
-from avtomatika_trio._config._setting import DAY_SECONDS, log_level, setting
+from avtomatika_trio._config._setting import DAY_SECONDS, log_format, log_level, setting
 from avtomatika_trio._config._settings_files import FileSettings
 
 _KIB = 1024
@@ -330,3 +330,4 @@ class OrchestratorSettings(FileSettings):
         doc="How long requests that are being answered may go on after a stop was asked for.",
     )
     log_level: str = log_level()
+    log_format: str = log_format()

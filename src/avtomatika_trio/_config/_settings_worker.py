@@ -25,7 +25,7 @@ from avtomatika_trio._config._kinds import (
     size,
     whole,
 )
-from avtomatika_trio._config._setting import DAY_SECONDS, log_level, setting
+from avtomatika_trio._config._setting import DAY_SECONDS, log_format, log_level, setting
 from avtomatika_trio._config._settings_files import FileSettings
 from avtomatika_trio._config._targets import ONE_OR_MORE, ONE_TARGET, TARGETS, Target
 
@@ -213,6 +213,7 @@ class WorkerSettings(FileSettings):
         "cut off is given back.",
     )
     log_level: str = log_level()
+    log_format: str = log_format()
 
     def token_of(self, target: Target) -> Secret | None:
         """What *target* is shown."""

@@ -19,6 +19,7 @@ from avtomatika_trio._config import (
     load_orchestrator_settings,
     masked,
 )
+from avtomatika_trio._service_notice import service_notice
 from avtomatika_trio.cli._exits import CommandError, Exit, leaves
 from avtomatika_trio.cli._imports import load_checked
 from avtomatika_trio.cli._logs import start_logging
@@ -61,7 +62,7 @@ def run(options: Namespace) -> int:
         environ=os.environ, file=settings_file(options), overrides=_overrides(options)
     )
     settings = loaded.settings
-    start_logging(settings.log_level)
+    start_logging(settings.log_level, settings.log_format)
     for warning in loaded.warnings:
         note(f"warning: {warning}")
     _refuse_open_doors(settings)
@@ -122,6 +123,7 @@ def _blueprints(settings: OrchestratorSettings) -> Blueprints:
 
 async def _serve(settings: OrchestratorSettings, blueprints: Blueprints, *, as_json: bool) -> int:
     ending, asked, up = Ending(), trio.Event(), False
+    notice = service_notice(os.environ)
     hangups, heard = trio.open_memory_channel[None](1)
 
     def hang_up() -> None:
@@ -130,11 +132,13 @@ async def _serve(settings: OrchestratorSettings, blueprints: Blueprints, *, as_j
             hangups.send_nowait(None)
 
     def stop() -> None:
+        notice.stopping()
         asked.set()
         hangups.close()
 
     async with trio.open_nursery() as watching:
         await watching.start(partial(watch_signals, ending, stop, reload=hang_up))
+        watching.start_soon(notice.keep_alive)
         opening = open_storage(settings.storage_url, partitions=settings.storage_partitions)
         async with opening as storage, open_blobs(settings) as blobs:
             client_token, worker_token, place = _tokens(settings)
@@ -158,6 +162,7 @@ async def _serve(settings: OrchestratorSettings, blueprints: Blueprints, *, as_j
                     up = True
                     serving.start_soon(_reload_on, heard, context)
                     _announce(urls[0], settings, context, place)
+                    notice.ready(f"serves {urls[0]}")
                     if as_json:
                         print_json({"url": urls[0], "pid": os.getpid()}, one_line=True)
             except* OSError as group:

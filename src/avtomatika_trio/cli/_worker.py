@@ -22,6 +22,7 @@ from avtomatika_trio._config import (
     load_worker_settings,
 )
 from avtomatika_trio._config._file import CONFIG_VARIABLE
+from avtomatika_trio._service_notice import ServiceNotice, service_notice
 from avtomatika_trio.cli._connect import generated_tokens
 from avtomatika_trio.cli._exits import CommandError, Exit
 from avtomatika_trio.cli._imports import line_of, reach_working_folder
@@ -62,7 +63,7 @@ def run(options: Namespace) -> int:
         return _reload.run(options)
     worker = import_worker(options.worker)
     settings = _settle(worker, options)
-    start_logging(settings.log_level)
+    start_logging(settings.log_level, settings.log_format)
     report = check(WorkerSettings, environ=os.environ, file=settings_file(options), overrides={})
     for warning in report.warnings:
         note(f"warning: {warning}")
@@ -187,10 +188,28 @@ def _missing_tokens(settings: WorkerSettings) -> str | None:
     return f"none{'' if all_of_them else ' for ' + ', '.join(without)}, {_LOCKED_OUT}"
 
 
+class _Up:
+    """Tells who has started the process once the worker is up."""
+
+    def __init__(self, notice: ServiceNotice, status: str) -> None:
+        self._notice = notice
+        self._status = status
+
+    def started(self, value: None = None) -> None:  # noqa: ARG002 - what trio calls
+        """It is up."""
+        self._notice.ready(self._status)
+
+
 async def _work(worker: Worker) -> int:
-    ending = Ending()
+    ending, notice = Ending(), service_notice(os.environ)
+
+    def stop() -> None:
+        notice.stopping()
+        worker.stop()
+
     async with trio.open_nursery() as watching:
-        await watching.start(partial(watch_signals, ending, worker.stop))
-        await worker.serve()
+        await watching.start(partial(watch_signals, ending, stop))
+        watching.start_soon(notice.keep_alive)
+        await worker.serve(task_status=_Up(notice, f"works for skills {', '.join(worker.skills)}"))
         watching.cancel_scope.cancel()
     return ending.exit

@@ -26,6 +26,7 @@ from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._core.known_files import files_known, uris_in
 from avtomatika_trio._core.outcomes import as_branch_result
 from avtomatika_trio._core.state import State
+from avtomatika_trio._task_logs import log_fields, trace_fields
 from avtomatika_trio.errors import ActionError, StaleRevision, StateError, StorageUnavailable
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._job_files import JobFiles, open_job_files
@@ -163,7 +164,8 @@ async def _run_handler(
 ) -> tuple[steps.Decision, dict[str, Any]]:
     try:
         arguments = bind(state, values)
-        returned = await _call(context, state, arguments, threads)
+        with log_fields(job_id=job.id, state=state.name, **trace_fields(job.tracing_context)):
+            returned = await _call(context, state, arguments, threads)
         history = _kept_history(arguments, values, state, job)
         return _decision(blueprint, state, values, returned), history
     except StateError as exc:

@@ -11,11 +11,13 @@ async def echo(params):
 worker.run()
 """
 
+from avtomatika_trio._task_logs import TaskContextFilter as TaskContextFilter
 from avtomatika_trio.errors import (
     InvalidInput as InvalidInput,
     PermanentError as PermanentError,
     TransientError as TransientError,
 )
+from avtomatika_trio.worker._cancellation import TaskCancelled as TaskCancelled
 from avtomatika_trio.worker._middlewares import TaskContext as TaskContext
 from avtomatika_trio.worker._skill_blueprint import SkillBlueprint as SkillBlueprint
 from avtomatika_trio.worker._task_files import TaskFiles as TaskFiles
@@ -25,7 +27,9 @@ __all__ = [
     "InvalidInput",
     "PermanentError",
     "SkillBlueprint",
+    "TaskCancelled",
     "TaskContext",
+    "TaskContextFilter",
     "TaskFiles",
     "TransientError",
     "Worker",

@@ -3,6 +3,7 @@
 import enum
 import logging
 from collections.abc import Mapping
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from avtomatika_trio.errors import (
     InvalidInput,
 )
 from avtomatika_trio.worker._attempt_files import AttemptFiles
+from avtomatika_trio.worker._cancellation import CheckForCancellation
 from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._middlewares import TaskContext, call_through
 from avtomatika_trio.worker._outcome import (
@@ -70,10 +72,15 @@ class Attempt:
     thread_runs: bool = False
     """Whether a thread of its handler is under way; it cannot be stopped."""
 
+    def is_over(self) -> bool:
+        """Whether nobody wants its result any more; to be asked from any thread."""
+        return self.ending is not None
+
     def cancel(self) -> None:
         """Stop it: nobody wants its result.
 
-        A handler in a thread cannot be stopped.  It keeps its slot until it ends by itself.
+        A handler in a thread cannot be stopped.  It keeps its slot until it ends by itself,
+        as it does at once if it asks `check_for_cancellation`.
         """
         if self.ending is None:
             self.ending = Ending.CANCELLED
@@ -89,6 +96,10 @@ class Attempt:
         self.scope.cancel()
 
 
+#: The attempt whose handler this is; threads of handlers inherit it, their own threads do not.
+RUNNING: ContextVar[Attempt] = ContextVar("avtomatika_running_attempt")
+
+
 async def run_attempt(attempt: Attempt, threads: trio.CapacityLimiter) -> Outcome | None:
     """Run the handler of *attempt*.
 
@@ -101,8 +112,12 @@ async def run_attempt(attempt: Attempt, threads: trio.CapacityLimiter) -> Outcom
         KeyboardInterrupt: the handler did, or the signal arrived in it.
     """
     outcome: Outcome | None = None
-    with attempt.scope:
-        outcome = await _outcome(attempt, threads)
+    before = RUNNING.set(attempt)
+    try:
+        with attempt.scope:
+            outcome = await _outcome(attempt, threads)
+    finally:
+        RUNNING.reset(before)
     return outcome if attempt.ending is None else None
 
 
@@ -182,6 +197,7 @@ def _arguments(attempt: Attempt, skill: Skill, params: dict[str, Any]) -> dict[s
         # A server without the extension has no stable id: the attempt's is better than none.
         "idempotency_key": task.idempotency_key or task.task_id,
         "send_progress": progress.of(task) if "send_progress" in skill.wants else None,
+        "check_for_cancellation": CheckForCancellation(attempt.is_over),
         "task_files": TaskFiles(attempt.files),
         "priority": task.priority,
         "tracing_context": task.tracing_context,

@@ -3,11 +3,13 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 
 import msgspec
 import trio
 
+from avtomatika_trio._task_logs import log_fields, trace_fields
 from avtomatika_trio._wire.messages import TaskPayload
 from avtomatika_trio.worker._attempt import Attempt, Ending, run_attempt
 from avtomatika_trio.worker._attempt_files import AttemptFiles, FilePlaces
@@ -32,6 +34,7 @@ class Attempts:
         holdings: Where an attempt stays named until it is settled.
         deliver: Takes a result, and the slot with it.
         places: Where their files are.
+        running: Where they are found by task id as long as they run.
         wall_clock: Unix time, for a result's `finished_at`.
     """
 
@@ -44,6 +47,7 @@ class Attempts:
         holdings: Holdings,
         deliver: Callable[[FinishedResult], None],
         places: FilePlaces,
+        running: dict[str, Attempt],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._worker_id = worker_id
@@ -54,7 +58,7 @@ class Attempts:
         self._places = places
         self._wall_clock = wall_clock
         self._threads = trio.CapacityLimiter(slots.total)
-        self._running: dict[str, Attempt] = {}
+        self._running = running
         self._left: list[Attempt] = []
         self._ended = trio.lowlevel.ParkingLot()
 
@@ -76,7 +80,8 @@ class Attempts:
 
     async def run(self, attempt: Attempt) -> None:
         """Run *attempt*, and see to what is left of it."""
-        outcome = await run_attempt(attempt, self._threads)
+        with self._logged(attempt.task):
+            outcome = await run_attempt(attempt, self._threads)
         task_id = attempt.task.task_id
         del self._running[task_id]
         self._ended.unpark_all()
@@ -126,6 +131,17 @@ class Attempts:
                 )
             attempt.home.returns.give_back_started([attempt.task.task_id])
         self._left.clear()
+
+    def _logged(self, task: TaskPayload) -> AbstractContextManager[None]:
+        """What is logged within belongs to *task*."""
+        return log_fields(
+            job_id=task.job_id,
+            task_id=task.task_id,
+            attempt=task.attempt,
+            skill=task.type,
+            worker_id=self._worker_id,
+            **trace_fields(task.tracing_context),
+        )
 
     def _result(self, attempt: Attempt, outcome: Outcome) -> FinishedResult:
         task, terms = attempt.task, attempt.terms

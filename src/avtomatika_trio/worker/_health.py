@@ -1,5 +1,7 @@
 """`GET /health`: whether the worker has polled or renewed successfully lately.
 
+`/healthz` and `/readyz` are the same; `/livez` only says that the loop turns.
+
 A few lines of HTTP/1.0 instead of a server: one request for a connection, one answer.
 """
 
@@ -18,6 +20,9 @@ Health = Callable[[], tuple[bool, Mapping[str, Any]]]
 
 _MOST_REQUEST_BYTES = 8192
 _REQUEST_SECONDS = 5.0
+
+_HEALTH = (b"/health", b"/healthz", b"/readyz")
+_LIFE = b"/livez"
 
 _REASONS = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 
@@ -67,10 +72,13 @@ async def _request_line(stream: trio.SocketStream) -> list[bytes]:
 def _response(words: list[bytes], health: Health) -> bytes:
     method, target = (words[0], words[1]) if len(words) >= 2 else (b"", b"")
     body: Mapping[str, Any] = {}
-    if target.split(b"?")[0] not in (b"/health", b"/healthz"):
+    path = target.split(b"?")[0]
+    if path not in (*_HEALTH, _LIFE):
         status = 404
     elif method not in (b"GET", b"HEAD"):
         status = 405
+    elif path == _LIFE:
+        status, body = 200, {"status": "ok"}
     else:
         is_well, body = health()
         status = 200 if is_well else 503

@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import attrs
@@ -138,16 +138,41 @@ class SendProgress:
                 task id and job id.
             named: Any of `progress`, `message`, `task_id`, `job_id`.
         """
-        names = ("task_id", "job_id", "progress", "message")
-        is_older = len(args) > 2 or (args and isinstance(args[0], str))
-        said = dict(zip(names if is_older else names[2:], args, strict=False)) | named
-        progress = said.get("progress")
-        if isinstance(progress, bool) or not isinstance(progress, int | float):
-            logger.warning("send_progress takes a number, not %r; it is ignored", progress)
-        elif not math.isfinite(progress):
-            logger.warning("send_progress takes a finite number, not %r; it is ignored", progress)
-        else:
-            message = str(said.get("message", ""))[:_MOST_MESSAGE_CHARACTERS]
-            text = message.encode(errors="replace").decode()
-            self._reports.note(self._task, float(progress), text)
+        said = read_progress(args, named)
+        if said.progress is not None:
+            self._reports.note(self._task, said.progress, said.message)
         return Checkpoint()
+
+
+@attrs.frozen(kw_only=True)
+class SaidProgress:
+    """What a call of `send_progress` tells."""
+
+    task_id: str | None
+    progress: float | None
+    """None if it cannot be understood, which is in the log then."""
+    message: str
+
+
+def read_progress(args: Sequence[Any], named: Mapping[str, Any]) -> SaidProgress:
+    """Understand the arguments of `send_progress`, in whichever way it was called."""
+    names: tuple[str, ...] = ("task_id", "job_id", "progress", "message")
+    if len(args) <= 2 and not (args and isinstance(args[0], str)):
+        names = names[2:]
+    elif len(args) > 1 and isinstance(args[1], int | float):
+        names = ("task_id", "progress", "message")
+    said = dict(zip(names, args, strict=False)) | dict(named)
+    task_id, progress = said.get("task_id"), said.get("progress")
+    share: float | None = None
+    if isinstance(progress, bool) or not isinstance(progress, int | float):
+        logger.warning("send_progress takes a number, not %r; it is ignored", progress)
+    elif not math.isfinite(progress):
+        logger.warning("send_progress takes a finite number, not %r; it is ignored", progress)
+    else:
+        share = float(progress)
+    message = str(said.get("message", ""))[:_MOST_MESSAGE_CHARACTERS]
+    return SaidProgress(
+        task_id=None if task_id is None else str(task_id),
+        progress=share,
+        message=message.encode(errors="replace").decode(),
+    )

@@ -22,6 +22,7 @@ from avtomatika_trio._wire.messages import Registration, TaskPayload
 from avtomatika_trio.worker._access_tokens import keep_access_token
 from avtomatika_trio.worker._addresses import addresses_of
 from avtomatika_trio.worker._api import Address, Http, open_http, open_thread_http
+from avtomatika_trio.worker._attempt import Attempt
 from avtomatika_trio.worker._attempts import Attempts
 from avtomatika_trio.worker._beats import LoopWatch
 from avtomatika_trio.worker._credential import Credential
@@ -71,9 +72,10 @@ async def run_service(
     skills: Mapping[str, Skill],
     world: Surroundings,
     stop: trio.Event,
+    running: dict[str, Attempt],
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Work until *stop*.
+    """Work until *stop*; the attempts are kept in *running*, by task id.
 
     When this returns, nothing of the worker runs on, save threads of handlers that did not
     end in time; they are named in the log.
@@ -104,7 +106,7 @@ async def run_service(
         wants_files = any("task_files" in skill.wants for skill in skills.values())
         opening = open_payloads(settings, world.instance, wants_files=wants_files)
         payloads = await resources.enter_async_context(opening)
-        service = _Service(identity, settings, skills, spool, payloads, clients, world)
+        service = _Service(identity, settings, skills, spool, payloads, clients, world, running)
         await service.run(stop, task_status)
 
 
@@ -130,6 +132,7 @@ class _Service:
         payloads: Payloads,
         clients: Sequence[tuple[Address, Http]],
         world: Surroundings,
+        running: dict[str, Attempt],
     ) -> None:
         self._identity = identity
         self._settings = settings
@@ -167,6 +170,7 @@ class _Service:
             holdings=self._holdings,
             deliver=self._delivery.add,
             places=payloads.places,
+            running=running,
             wall_clock=world.wall_clock,
         )
         self._predecessors = Predecessors(spool, self._board.policy.urls)

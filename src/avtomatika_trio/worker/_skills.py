@@ -31,6 +31,7 @@ INJECTED = (
     "attempt",
     "idempotency_key",
     "send_progress",
+    "check_for_cancellation",
     "task_files",
     "priority",
     "tracing_context",

@@ -22,7 +22,10 @@ from avtomatika_trio._config import (
 from avtomatika_trio._core.arguments import NAME, unknown_names
 from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import AvtomatikaError, ConfigError
+from avtomatika_trio.worker._attempt import Attempt
+from avtomatika_trio.worker._cancellation import CancellationCheck
 from avtomatika_trio.worker._middlewares import Middleware, Middlewares
+from avtomatika_trio.worker._progress import Checkpoint
 from avtomatika_trio.worker._service import run_service
 from avtomatika_trio.worker._skill_blueprint import SkillBlueprint
 from avtomatika_trio.worker._skills import INJECTED, Handler, Skill, create_skill, place_of
@@ -30,6 +33,7 @@ from avtomatika_trio.worker._skills_folder import load_skills
 from avtomatika_trio.worker._spool import open_spool
 from avtomatika_trio.worker._spool_folder import default_worker_id
 from avtomatika_trio.worker._surroundings import Surroundings
+from avtomatika_trio.worker._talk import Talk
 
 H = TypeVar("H", bound=Handler)
 
@@ -75,6 +79,8 @@ class Worker:
         self._skills: dict[str, Skill] = {}
         self._middlewares = Middlewares()
         self._folders: set[Path] = set()
+        self._running: dict[str, Attempt] = {}
+        self._talk = Talk(self._running)
         self._stop: trio.Event | None = None
         self._stop_asked = False
 
@@ -113,10 +119,10 @@ class Worker:
         annotated with: a dataclass, an attrs class, a msgspec.Struct, a TypedDict, a pydantic
         model), what middlewares provide, `task_id`,
         `job_id`, `attempt` (1 for the first), `idempotency_key` (the same for every attempt
-        at a task), `send_progress`, `task_files` (see `TaskFiles`), `priority`,
-        `tracing_context`; `**kwargs` gets all of them.  An `async def` runs in the loop, a
-        `def` in a thread.  What it may return and raise is told in `worker/_outcome.py`.  It
-        may be called more than once for one task.
+        at a task), `send_progress`, `check_for_cancellation`, `task_files` (see
+        `TaskFiles`), `priority`, `tracing_context`; `**kwargs` gets all of them.  An
+        `async def` runs in the loop, a `def` in a thread.  What it may return and raise is
+        told in `worker/_outcome.py`.  It may be called more than once for one task.
 
         Args:
             name: What tasks call it; the function's name if it is not given.
@@ -296,9 +302,11 @@ class Worker:
                 skills=self._skills,
                 world=world,
                 stop=self._stop,
+                running=self._running,
                 task_status=task_status,
             )
         finally:
+            self._running.clear()
             self._stop = None
             self._stop_asked = False
 
@@ -307,6 +315,44 @@ class Worker:
         self._stop_asked = True
         if self._stop is not None:
             self._stop.set()
+
+    def send_progress(self, *args: Any, **named: Any) -> Checkpoint:
+        """Tell how far an attempt is; in a handler, as the `send_progress` that it is given.
+
+        It is called with `progress` (a number, 0 to 1) and perhaps `message`, by position or
+        by name; `task_id` names the attempt and may stand before them, as may a `job_id`
+        behind that.  It may be awaited in an `async def`, and comes back at once.
+
+        Raises:
+            RuntimeError: it cannot know which attempt is meant; give `task_id`.
+        """
+        return self._talk.send_progress(*args, **named)
+
+    def check_for_cancellation(self, task_id: str | None = None) -> CancellationCheck:
+        """Whether nobody wants the result of an attempt any more; from any thread.
+
+            if worker.check_for_cancellation(task_id):
+                return
+
+        In an `async def` await it.  An attempt that does not run (any more) counts as
+        cancelled.
+
+        Args:
+            task_id: Of the attempt; not needed in a handler.
+
+        Raises:
+            RuntimeError: it cannot know which attempt is meant; give *task_id*.
+        """
+        return self._talk.check_for_cancellation(task_id)
+
+    def raise_if_cancelled(self, task_id: str | None = None) -> None:
+        """End the handler if nobody wants its result; as `check_for_cancellation`.
+
+        Raises:
+            TaskCancelled: nobody does; let it out of the handler.
+            RuntimeError: it cannot know which attempt is meant; give *task_id*.
+        """
+        self._talk.check_for_cancellation(task_id).raise_if_cancelled()
 
     async def _run(self) -> None:
         failure: AvtomatikaError | None = None

@@ -1,0 +1,93 @@
+"""Whose log line it is: the job, the task and the attempt in whose handler it was written.
+
+The fields are in a context variable, which threads of handlers inherit; so lines of handlers
+that run together are never mixed up.  Nothing here changes how a program logs: a filter on a
+log handler of its choice copies the fields to the records.
+"""
+
+import json
+import logging
+import re
+import traceback
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+#: What records get; empty where it is not known.
+FIELDS = ("job_id", "task_id", "attempt", "skill", "state", "worker_id", "trace_id", "span_id")
+
+_HERE: ContextVar[Mapping[str, object]] = ContextVar("avtomatika_log_fields")
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+
+
+@contextmanager
+def log_fields(**fields: object) -> Generator[None, None, None]:
+    """What is logged within belongs to what *fields* name, some of `FIELDS`."""
+    before = _HERE.set(fields)
+    try:
+        yield
+    finally:
+        _HERE.reset(before)
+
+
+def trace_fields(tracing_context: Mapping[str, Any]) -> dict[str, str]:
+    """`trace_id` and `span_id` of a W3C traceparent, if there is a valid one."""
+    text = tracing_context.get("traceparent")
+    found = _TRACEPARENT.fullmatch(text) if isinstance(text, str) else None
+    return {} if found is None else {"trace_id": found[1], "span_id": found[2]}
+
+
+class TaskContextFilter(logging.Filter):
+    """Gives log records the attributes in `FIELDS`; lets all of them through.
+
+        handler.addFilter(TaskContextFilter())
+        handler.setFormatter(logging.Formatter("%(message)s [%(job_id)s %(task_id)s]"))
+
+    Add it to a log *handler* that runs in the thread in which is logged, so before a
+    `QueueHandler` and not behind it.  What is not known is an empty text, also outside of
+    task handlers.  An attribute that `extra` gave stays.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add what is missing."""
+        here = _HERE.get({})
+        for name in FIELDS:
+            if not hasattr(record, name):
+                setattr(record, name, here.get(name, ""))
+        return True
+
+
+class TextFormatter(logging.Formatter):
+    """A line for people; `[job_id task_id attempt]` is behind it where there is one."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """The line, before a traceback."""
+        names = ("job_id", "task_id", "attempt", "state")
+        known = [str(it) for name in names if (it := getattr(record, name, "")) != ""]
+        line = super().formatMessage(record)
+        return f"{line} [{' '.join(known)}]" if known else line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `ts` (RFC 3339), `level`, `logger`, `msg`, what is known of
+    `FIELDS`, and `exc`, the traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; never with a line break in it."""
+        at = datetime.fromtimestamp(record.created, UTC)
+        said: dict[str, object] = {
+            "ts": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "msg": record.getMessage(),
+        }
+        said |= {name: it for name in FIELDS if (it := getattr(record, name, "")) != ""}
+        if record.exc_info and record.exc_info[1] is not None:
+            said["exc"] = "".join(traceback.format_exception(record.exc_info[1]))
+        return json.dumps(said, default=str)
