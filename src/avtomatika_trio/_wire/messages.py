@@ -24,9 +24,10 @@ CLIENT_TOKEN_HEADER = "X-Client-Token"  # noqa: S105 - the name of a header
 #: * `batch`: `max_tasks` on polls and on results, lists of results
 #: * `instances`: heartbeats reconcile by instance, poll numbers and `current_tasks`
 #: * `return`: `POST /_worker/tasks/return`
+#: * `room`: `room=a~b:2,c:1` on polls and on results: of these skills no more than that
 #: * `sweep`: `timeout=0` asks without waiting
 #: * `any_data`: `data` of a result may be any JSON value
-EXTENSIONS = ("any_data", "batch", "instances", "return", "sweep")
+EXTENSIONS = ("any_data", "batch", "instances", "return", "room", "sweep")
 
 #: The most results in one post, and tasks in one answer.
 MOST_PER_REQUEST = 1000

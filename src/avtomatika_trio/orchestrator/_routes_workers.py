@@ -47,6 +47,7 @@ from avtomatika_trio.orchestrator._rxon import (
     foreign_id,
     foreign_instance,
     no_route,
+    read_room,
     skill_names,
     unauthorized,
     warning_for,
@@ -275,6 +276,7 @@ class _Routes:
             poll=int(request.number("poll", 1, most=2**53)),
             skills=admitted.may_do(tuple(dict.fromkeys(skills))),
             most=int(most),
+            room=read_room(request.query.get("room", "")),
         )
 
     async def result(self, request: Request, send: Send) -> None:

@@ -11,6 +11,7 @@ import trio
 from avtomatika_trio._wire.messages import TaskPayload
 from avtomatika_trio.worker._attempt import Attempt, Ending, run_attempt
 from avtomatika_trio.worker._attempt_files import AttemptFiles, FilePlaces
+from avtomatika_trio.worker._groups import Groups
 from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._outcome import Outcome
 from avtomatika_trio.worker._requests import Terms
@@ -29,6 +30,7 @@ class Attempts:
         worker_id: Who runs them.
         skills: The handlers by name.
         slots: Each attempt owns one.
+        groups: Each attempt has room in the group of its skill.
         holdings: Where an attempt stays named until it is settled.
         deliver: Takes a result, and the slot with it.
         places: Where their files are.
@@ -41,6 +43,7 @@ class Attempts:
         worker_id: str,
         skills: Mapping[str, Skill],
         slots: Slots,
+        groups: Groups,
         holdings: Holdings,
         deliver: Callable[[FinishedResult], None],
         places: FilePlaces,
@@ -49,6 +52,7 @@ class Attempts:
         self._worker_id = worker_id
         self._skills = skills
         self._slots = slots
+        self._groups = groups
         self._holdings = holdings
         self._deliver = deliver
         self._places = places
@@ -79,6 +83,7 @@ class Attempts:
         outcome = await run_attempt(attempt, self._threads)
         task_id = attempt.task.task_id
         del self._running[task_id]
+        self._groups.end(attempt.task.type)
         self._ended.unpark_all()
         if outcome is not None:
             self._deliver(self._result(attempt, outcome))

@@ -24,6 +24,7 @@ from avtomatika_trio.worker._addresses import addresses_of
 from avtomatika_trio.worker._api import Address, Http, open_http, open_thread_http
 from avtomatika_trio.worker._attempts import Attempts
 from avtomatika_trio.worker._beats import LoopWatch
+from avtomatika_trio.worker._capacity import NO_LIMITS, Capacity
 from avtomatika_trio.worker._credential import Credential
 from avtomatika_trio.worker._delivery import Delivery
 from avtomatika_trio.worker._health import open_health_port, serve_health
@@ -32,7 +33,7 @@ from avtomatika_trio.worker._in_turn import InTurn
 from avtomatika_trio.worker._intake import Intake
 from avtomatika_trio.worker._link import Link
 from avtomatika_trio.worker._payloads import Payloads, capabilities_of, open_payloads
-from avtomatika_trio.worker._polling import Poller, poll_while_active
+from avtomatika_trio.worker._polling import Poller, poll_beside, poll_while_active
 from avtomatika_trio.worker._posting import Poster
 from avtomatika_trio.worker._predecessors import Predecessors
 from avtomatika_trio.worker._probing import Probing
@@ -70,6 +71,7 @@ async def run_service(
     settings: WorkerSettings,
     skills: Mapping[str, Skill],
     world: Surroundings,
+    capacity: Capacity,
     stop: trio.Event,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -104,7 +106,7 @@ async def run_service(
         wants_files = any("task_files" in skill.wants for skill in skills.values())
         opening = open_payloads(settings, world.instance, wants_files=wants_files)
         payloads = await resources.enter_async_context(opening)
-        service = _Service(identity, settings, skills, spool, payloads, clients, world)
+        service = _Service(identity, settings, skills, spool, payloads, clients, world, capacity)
         await service.run(stop, task_status)
 
 
@@ -130,10 +132,10 @@ class _Service:
         payloads: Payloads,
         clients: Sequence[tuple[Address, Http]],
         world: Surroundings,
+        capacity: Capacity = NO_LIMITS,
     ) -> None:
         self._identity = identity
         self._settings = settings
-        self._skills = tuple(skills)
         self._spool = spool
         self._payloads = payloads
         self._world = world
@@ -145,6 +147,8 @@ class _Service:
             noise=world.noise,
         )
         self._slots = Slots(settings.max_concurrent_tasks, on_free=self._board.nudge)
+        self._groups = capacity.groups(skills)
+        self._groups.on_change.append(self._board.nudge)
         # What an earlier process has finished is held like what this one will finish.
         recovered = {entry.task_id: entry.cluster_id for entry in spool.recovered.entries}
         self._holdings = Holdings(recovered)
@@ -164,6 +168,7 @@ class _Service:
             worker_id=identity.worker_id,
             skills=skills,
             slots=self._slots,
+            groups=self._groups,
             holdings=self._holdings,
             deliver=self._delivery.add,
             places=payloads.places,
@@ -213,7 +218,9 @@ class _Service:
                     attempt = self._attempts.create(task, home, terms)
                     attempts.start_soon(self._attempts.run, attempt)
 
-                intake = Intake(holdings=self._holdings, slots=self._slots, begin=begin)
+                intake = Intake(
+                    holdings=self._holdings, slots=self._slots, groups=self._groups, begin=begin
+                )
                 self._start_upkeep(upkeep, intake)
                 async with trio.open_nursery() as polling:
                     self._start_polling(polling, intake)
@@ -234,6 +241,7 @@ class _Service:
         upkeep.start_soon(self._predecessors.run)
         upkeep.start_soon(self._tell_health)
         upkeep.start_soon(self._payloads.run)
+        upkeep.start_soon(self._groups.run)
         if self._world.beats_in_thread:
             upkeep.start_soon(self._watch.run)
         for branch in self._branches:
@@ -258,6 +266,9 @@ class _Service:
             for poller in pollers:
                 room = self._delivery.wait_for_room
                 polling.start_soon(poll_while_active, poller, self._slots, room)
+                if self._groups.are_limited:
+                    is_full = self._spool.is_full
+                    polling.start_soon(poll_beside, poller, self._slots, is_full)
             return
         in_turn = InTurn(
             pollers,
@@ -315,7 +326,6 @@ class _Service:
         return Poller(
             home=branch.home,
             identity=self._identity,
-            skills=self._skills,
             intake=intake,
             wanted_hold_seconds=self._settings.poll_timeout_seconds,
             register_again=branch.renewal.register_again,
@@ -328,7 +338,6 @@ class _Service:
         return Poster(
             home=branch.home,
             identity=self._identity,
-            skills=self._skills,
             spool=self._spool,
             delivery=self._delivery,
             settling=self._settling,
@@ -364,7 +373,8 @@ class _Service:
 
     def _load(self) -> str:
         """`idle` means that there is room: servers give nothing to others."""
-        has_room = len(self._attempts) < self._slots.total and not self._stopping
+        has_room = len(self._attempts) < self._slots.total and self._groups.has_room()
+        has_room = has_room and not self._stopping
         return "idle" if has_room else "full"
 
     async def _tell_health(self) -> None:

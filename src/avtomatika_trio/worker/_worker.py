@@ -5,7 +5,7 @@ import os
 import random
 import signal
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar, overload
 
@@ -21,6 +21,8 @@ from avtomatika_trio._config import (
 from avtomatika_trio._core.arguments import NAME, unknown_names
 from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import AvtomatikaError, ConfigError
+from avtomatika_trio.worker._capacity import Capacity
+from avtomatika_trio.worker._groups import CapacityChecker
 from avtomatika_trio.worker._service import run_service
 from avtomatika_trio.worker._skills import Handler, Skill, create_skill
 from avtomatika_trio.worker._spool import open_spool
@@ -50,6 +52,10 @@ class Worker:
         worker_type: What sort of worker this is, for people.
         settings: Used as they are; without them, settings are read when the worker starts,
             from the environment and `avtomatika.toml`.
+        skill_type_limits: How many attempts at a time the skills of a type may have, together:
+            `{"gpu": 1}`.  Older name: `task_type_limits`.
+        capacity_checker: Asked before work is asked for, with the name of each skill; one that
+            it answers False for, or raises for, is not offered.  It is called in the loop: quick.
         overrides: Single settings by their field's name, such as `max_concurrent_tasks=4`;
             they win over everything else.
 
@@ -62,6 +68,9 @@ class Worker:
         worker_type: str = "generic",
         *,
         settings: WorkerSettings | None = None,
+        skill_type_limits: Mapping[str, int] | None = None,
+        task_type_limits: Mapping[str, int] | None = None,
+        capacity_checker: CapacityChecker | None = None,
         **overrides: Any,
     ) -> None:
         self.worker_type = worker_type
@@ -69,6 +78,10 @@ class Worker:
         self._overrides: dict[str, Any] = {}
         self._override(overrides)
         self._skills: dict[str, Skill] = {}
+        self._capacity = Capacity(
+            limits={**(task_type_limits or {}), **(skill_type_limits or {})},
+            checker=capacity_checker,
+        )
         self._stop: trio.Event | None = None
         self._stop_asked = False
 
@@ -216,6 +229,7 @@ class Worker:
         if self._stop is not None:
             raise ConfigError(("this worker is running already; make a second Worker",))
         self._checked_id(worker_id)
+        self._capacity.groups(self._skills)  # a limit that makes no sense is a mistake now
         self._stop = trio.Event()
         if self._stop_asked:
             self._stop.set()
@@ -226,6 +240,7 @@ class Worker:
                 settings=settings,
                 skills=self._skills,
                 world=world,
+                capacity=self._capacity,
                 stop=self._stop,
                 task_status=task_status,
             )
