@@ -15,7 +15,7 @@ So no group ever has more attempts than its limit, whatever is answered when.
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import attrs
 import trio
@@ -211,7 +211,7 @@ class Groups:
             react()
 
 
-def _check(groups: Mapping[str, str], limits: Mapping[str, int]) -> None:
+def _check(groups: Mapping[str, str], limits: Mapping[str, Any]) -> None:
     problems: list[str] = []
     for name, limit in limits.items():
         if name not in groups.values():

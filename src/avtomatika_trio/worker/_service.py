@@ -18,7 +18,7 @@ import trio
 
 from avtomatika_trio._config import WorkerSettings
 from avtomatika_trio._core.turns import InOrder, Turns, Weighted
-from avtomatika_trio._wire.messages import Registration, TaskPayload
+from avtomatika_trio._wire.messages import TaskPayload
 from avtomatika_trio.worker._access_tokens import keep_access_token
 from avtomatika_trio.worker._addresses import addresses_of
 from avtomatika_trio.worker._api import Address, Http, open_http, open_thread_http
@@ -32,7 +32,7 @@ from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._in_turn import InTurn
 from avtomatika_trio.worker._intake import Intake
 from avtomatika_trio.worker._link import Link
-from avtomatika_trio.worker._payloads import Payloads, capabilities_of, open_payloads
+from avtomatika_trio.worker._payloads import Payloads, open_payloads
 from avtomatika_trio.worker._polling import Poller, poll_beside, poll_while_active
 from avtomatika_trio.worker._posting import Poster
 from avtomatika_trio.worker._predecessors import Predecessors
@@ -40,6 +40,7 @@ from avtomatika_trio.worker._probing import Probing
 from avtomatika_trio.worker._progress import ProgressReports
 from avtomatika_trio.worker._renewal import Renewal
 from avtomatika_trio.worker._requests import Identity, Terms
+from avtomatika_trio.worker._resources import registration_of
 from avtomatika_trio.worker._returns import Returns
 from avtomatika_trio.worker._routes import Routes
 from avtomatika_trio.worker._seal import Seal
@@ -87,14 +88,7 @@ async def run_service(
         SpoolError: the spool cannot be opened.
         ExceptionGroup: of whatever one of the loops has crashed with, which is a bug.
     """
-    registration = Registration(
-        worker_id=worker_id,
-        worker_type=worker_type,
-        supported_skills=[skill.info for skill in skills.values()],
-        capabilities=capabilities_of(settings),
-        instance=world.instance,
-        heartbeat_seconds=settings.heartbeat_interval_seconds,
-    )
+    registration = registration_of(worker_id, worker_type, settings, skills, world.instance)
     identity = Identity(instance=world.instance, registration=registration, seal=Seal.of(settings))
     addresses = addresses_of(settings, worker_id, world.wall_clock)
     async with AsyncExitStack() as resources:

@@ -49,7 +49,7 @@ class Worker:
         worker.run()
 
     Args:
-        worker_type: What sort of worker this is, for people.
+        worker_type: What sort of worker this is, for people; it wins over `WORKER_TYPE`.
         settings: Used as they are; without them, settings are read when the worker starts,
             from the environment and `avtomatika.toml`.
         skill_type_limits: How many attempts at a time the skills of a type may have, together:
@@ -65,7 +65,7 @@ class Worker:
 
     def __init__(
         self,
-        worker_type: str = "generic",
+        worker_type: str | None = None,
         *,
         settings: WorkerSettings | None = None,
         skill_type_limits: Mapping[str, int] | None = None,
@@ -236,7 +236,7 @@ class Worker:
         try:
             await run_service(
                 worker_id=worker_id,
-                worker_type=self.worker_type,
+                worker_type=self.worker_type or settings.worker_type or "generic",
                 settings=settings,
                 skills=self._skills,
                 world=world,
