@@ -259,3 +259,25 @@ async def test_no_storm_exceeds_a_limit(autojump_clock: MockClock, seed: int, mo
         for group, limit in limits.items():
             assert hall.most[group] <= limit
         assert all(running == 0 for running in hall.now.values())
+
+
+async def test_what_is_hot_is_stored_and_an_empty_list_is_stored_too(
+    autojump_clock: MockClock,
+) -> None:
+    hall = Hall()
+    async with hall_at_peace() as cluster:
+        worker = hall.worker()
+        machine = cluster.add_worker(worker, "w1")
+        await machine.start()
+        await trio.sleep(1)
+
+        async def stored() -> tuple[str, ...]:
+            [instance] = await cluster.storage.instances("w1")
+            return instance.hot_skills
+
+        worker.add_to_hot_skills("render")
+        await trio.sleep(0.5)
+        assert await stored() == ("render",)
+        worker.remove_from_hot_skills("render")
+        await trio.sleep(0.5)
+        assert await stored() == ()

@@ -80,6 +80,8 @@ class Heartbeat:
     """`idle`, `busy`, `full`, `offline`."""
     current_tasks: list[str] | None = None
     supported_skills: list[SkillInfo] | None = None
+    hot_skills: Annotated[list[Name], Meta(max_length=1000)] | None = None
+    """Those whose models are loaded; None = says nothing of them, empty = none is."""
     instance: Id | None = None
     beat: Number = 0
     """Extension: number of this heartbeat of the instance, from 1."""

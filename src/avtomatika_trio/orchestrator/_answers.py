@@ -143,6 +143,7 @@ def workers(instances: Sequence[Instance], leases: Mapping[str, int]) -> list[di
                 "status": instance.status,
                 "worker_type": instance.registration.get("worker_type", "generic"),
                 "skills": list(instance.skills),
+                "hot_skills": list(instance.hot_skills),
                 **{it: instance.registration.get(it) for it in _SAID_OF_MACHINES},
                 "registered_at": rfc3339(instance.registered_at),
                 "seen_at": rfc3339(instance.seen_at),

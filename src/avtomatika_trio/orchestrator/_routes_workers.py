@@ -188,6 +188,7 @@ class _Routes:
             leaving=said.leaving or said.status == "offline",
             status=said.status,
             skills=None if skills is None else admitted.may_do(skills),
+            hot_skills=None if said.hot_skills is None else tuple(said.hot_skills),
         )
         answer = await note_heartbeat(self.context, beat)
         if not answer.known:

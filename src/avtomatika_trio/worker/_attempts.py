@@ -13,6 +13,7 @@ from avtomatika_trio.worker._attempt import Attempt, Ending, run_attempt
 from avtomatika_trio.worker._attempt_files import AttemptFiles, FilePlaces
 from avtomatika_trio.worker._groups import Groups
 from avtomatika_trio.worker._home import Home
+from avtomatika_trio.worker._hot_skills import HotSkills
 from avtomatika_trio.worker._outcome import Outcome
 from avtomatika_trio.worker._requests import Terms
 from avtomatika_trio.worker._skills import Skill
@@ -31,6 +32,7 @@ class Attempts:
         skills: The handlers by name.
         slots: Each attempt owns one.
         groups: Each attempt has room in the group of its skill.
+        hot: Where handlers mark what is hot.
         holdings: Where an attempt stays named until it is settled.
         deliver: Takes a result, and the slot with it.
         places: Where their files are.
@@ -44,6 +46,7 @@ class Attempts:
         skills: Mapping[str, Skill],
         slots: Slots,
         groups: Groups,
+        hot: HotSkills,
         holdings: Holdings,
         deliver: Callable[[FinishedResult], None],
         places: FilePlaces,
@@ -53,6 +56,7 @@ class Attempts:
         self._skills = skills
         self._slots = slots
         self._groups = groups
+        self._hot = hot
         self._holdings = holdings
         self._deliver = deliver
         self._places = places
@@ -74,7 +78,9 @@ class Attempts:
             partial(home.progress.note, task),
         )
         skill = self._skills.get(task.type)
-        attempt = Attempt(task=task, skill=skill, home=home, terms=terms, files=files)
+        attempt = Attempt(
+            task=task, skill=skill, home=home, terms=terms, files=files, hot=self._hot
+        )
         self._running[task.task_id] = attempt
         return attempt
 

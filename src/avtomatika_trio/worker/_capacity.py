@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import attrs
 
 from avtomatika_trio.worker._groups import CapacityChecker, Groups
+from avtomatika_trio.worker._hot_skills import HotSkills
 from avtomatika_trio.worker._skills import Skill
 
 
@@ -16,6 +17,8 @@ class Capacity:
     """How many attempts at a time the skills of a type may have, together."""
     checker: CapacityChecker | None = None
     """May veto a skill."""
+    hot: HotSkills = attrs.field(factory=lambda: HotSkills({}, tuple))
+    """What handlers mark as hot."""
 
     def groups(self, skills: Mapping[str, Skill]) -> Groups:
         """The room that there is for *skills*.

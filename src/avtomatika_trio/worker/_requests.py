@@ -134,7 +134,12 @@ def read_registered(url: str, reply: Reply, interval_seconds: float) -> Terms:
 
 
 def heartbeat(
-    identity: Identity, terms: Terms, snapshot: Snapshot, status: str, ours: dict[str, Any]
+    identity: Identity,
+    terms: Terms,
+    snapshot: Snapshot,
+    status: str,
+    ours: dict[str, Any],
+    about: dict[str, Any],
 ) -> Request:
     """`PATCH /_worker/workers/{id}`.
 
@@ -144,11 +149,13 @@ def heartbeat(
         snapshot: What is held.
         status: `idle`, `full` or `offline`.
         ours: Further members of the extension.
+        about: Further members that everybody understands.
     """
     body: dict[str, Any] = {
         "worker_id": identity.worker_id,
         "status": status,
         "current_tasks": snapshot.held_for(terms.cluster_id),
+        **about,
     }
     if terms.instances:
         body |= {

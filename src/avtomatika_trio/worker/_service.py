@@ -101,7 +101,8 @@ async def run_service(
         opening = open_payloads(settings, world.instance, wants_files=wants_files)
         payloads = await resources.enter_async_context(opening)
         service = _Service(identity, settings, skills, spool, payloads, clients, world, capacity)
-        await service.run(stop, task_status)
+        with capacity.hot.telling(service.tell_hot):
+            await service.run(stop, task_status)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -141,6 +142,7 @@ class _Service:
             noise=world.noise,
         )
         self._slots = Slots(settings.max_concurrent_tasks, on_free=self._board.nudge)
+        self._hot = capacity.hot
         self._groups = capacity.groups(skills)
         self._groups.on_change.append(self._board.nudge)
         # What an earlier process has finished is held like what this one will finish.
@@ -163,6 +165,7 @@ class _Service:
             skills=skills,
             slots=self._slots,
             groups=self._groups,
+            hot=self._hot,
             holdings=self._holdings,
             deliver=self._delivery.add,
             places=payloads.places,
@@ -195,6 +198,7 @@ class _Service:
                 interval_seconds=self._settings.heartbeat_interval_seconds,
                 status=self._load,
                 cancel=self._attempts.cancel,
+                about=self._hot.members,
                 noise=world.noise,
             ),
             probing=Probing(link),
@@ -364,6 +368,11 @@ class _Service:
         for branch in self._branches:
             if branch.home.link.serves(cluster_id):
                 branch.renewal.beat_soon()
+
+    def tell_hot(self) -> None:
+        """What is hot has changed."""
+        for branch in self._branches:
+            branch.renewal.beat_soon()
 
     def _load(self) -> str:
         """`idle` means that there is room: servers give nothing to others."""

@@ -25,6 +25,8 @@ INJECTED = (
     "idempotency_key",
     "send_progress",
     "task_files",
+    "add_to_hot_skills",
+    "remove_from_hot_skills",
     "priority",
     "tracing_context",
 )

@@ -5,7 +5,7 @@ import os
 import random
 import signal
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar, overload
 
@@ -23,6 +23,7 @@ from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import AvtomatikaError, ConfigError
 from avtomatika_trio.worker._capacity import Capacity
 from avtomatika_trio.worker._groups import CapacityChecker
+from avtomatika_trio.worker._hot_skills import HotSkills
 from avtomatika_trio.worker._service import run_service
 from avtomatika_trio.worker._skills import Handler, Skill, create_skill
 from avtomatika_trio.worker._spool import open_spool
@@ -56,6 +57,8 @@ class Worker:
             `{"gpu": 1}`.  Older name: `task_type_limits`.
         capacity_checker: Asked before work is asked for, with the name of each skill; one that
             it answers False for, or raises for, is not offered.  It is called in the loop: quick.
+        skill_dependencies: The resources of skills, such as models: a skill is hot while all of
+            its own are marked with `add_to_hot_skills`.
         overrides: Single settings by their field's name, such as `max_concurrent_tasks=4`;
             they win over everything else.
 
@@ -71,6 +74,7 @@ class Worker:
         skill_type_limits: Mapping[str, int] | None = None,
         task_type_limits: Mapping[str, int] | None = None,
         capacity_checker: CapacityChecker | None = None,
+        skill_dependencies: Mapping[str, Sequence[str]] | None = None,
         **overrides: Any,
     ) -> None:
         self.worker_type = worker_type
@@ -81,6 +85,7 @@ class Worker:
         self._capacity = Capacity(
             limits={**(task_type_limits or {}), **(skill_type_limits or {})},
             checker=capacity_checker,
+            hot=HotSkills(skill_dependencies or {}, lambda: self.skills),
         )
         self._stop: trio.Event | None = None
         self._stop_asked = False
@@ -229,6 +234,7 @@ class Worker:
         if self._stop is not None:
             raise ConfigError(("this worker is running already; make a second Worker",))
         self._checked_id(worker_id)
+        self._capacity.hot.check()
         self._capacity.groups(self._skills)  # a limit that makes no sense is a mistake now
         self._stop = trio.Event()
         if self._stop_asked:
@@ -247,6 +253,29 @@ class Worker:
         finally:
             self._stop = None
             self._stop_asked = False
+
+    def add_to_hot_skills(self, name: str) -> None:
+        """Mark a skill, or a resource of `skill_dependencies`, as loaded.
+
+        Orchestrators are told soon.  Any thread may call it, also before the worker runs.
+
+        Raises:
+            ConfigError: there is no such skill or resource.
+        """
+        self._capacity.hot.add(name)
+
+    def remove_from_hot_skills(self, name: str) -> None:
+        """Mark it as not loaded any more; see `add_to_hot_skills`.
+
+        Raises:
+            ConfigError: there is no such skill or resource.
+        """
+        self._capacity.hot.remove(name)
+
+    add_to_hot_cache = add_to_hot_skills
+    """Older name of `add_to_hot_skills`."""
+    remove_from_hot_cache = remove_from_hot_skills
+    """Older name of `remove_from_hot_skills`."""
 
     def stop(self) -> None:
         """Ask for a graceful end; to be called in the loop.  Again or too early is fine."""
