@@ -82,6 +82,8 @@ class Heartbeat:
     supported_skills: list[SkillInfo] | None = None
     hot_skills: Annotated[list[Name], Meta(max_length=1000)] | None = None
     """Those whose models are loaded; None = says nothing of them, empty = none is."""
+    usage: Any = None
+    """How busy the machine is: `cpu_load_percent`, `ram_used_gb`; None = as it was."""
     instance: Id | None = None
     beat: Number = 0
     """Extension: number of this heartbeat of the instance, from 1."""

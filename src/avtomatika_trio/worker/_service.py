@@ -101,6 +101,7 @@ async def run_service(
         opening = open_payloads(settings, world.instance, wants_files=wants_files)
         payloads = await resources.enter_async_context(opening)
         service = _Service(identity, settings, skills, spool, payloads, clients, world, capacity)
+        capacity.usage.open()
         with capacity.hot.telling(service.tell_hot):
             await service.run(stop, task_status)
 
@@ -142,7 +143,7 @@ class _Service:
             noise=world.noise,
         )
         self._slots = Slots(settings.max_concurrent_tasks, on_free=self._board.nudge)
-        self._hot = capacity.hot
+        self._capacity = capacity
         self._groups = capacity.groups(skills)
         self._groups.on_change.append(self._board.nudge)
         # What an earlier process has finished is held like what this one will finish.
@@ -165,7 +166,7 @@ class _Service:
             skills=skills,
             slots=self._slots,
             groups=self._groups,
-            hot=self._hot,
+            hot=capacity.hot,
             holdings=self._holdings,
             deliver=self._delivery.add,
             places=payloads.places,
@@ -198,7 +199,7 @@ class _Service:
                 interval_seconds=self._settings.heartbeat_interval_seconds,
                 status=self._load,
                 cancel=self._attempts.cancel,
-                about=self._hot.members,
+                about=self._capacity.telling(self._settings, world.wall_clock),
                 noise=world.noise,
             ),
             probing=Probing(link),
@@ -377,8 +378,7 @@ class _Service:
     def _load(self) -> str:
         """`idle` means that there is room: servers give nothing to others."""
         has_room = len(self._attempts) < self._slots.total and self._groups.has_room()
-        has_room = has_room and not self._stopping
-        return "idle" if has_room else "full"
+        return "idle" if has_room and not self._stopping else "full"
 
     async def _tell_health(self) -> None:
         port = self._settings.health_port

@@ -29,6 +29,7 @@ from avtomatika_trio.worker._skills import Handler, Skill, create_skill
 from avtomatika_trio.worker._spool import open_spool
 from avtomatika_trio.worker._spool_folder import default_worker_id
 from avtomatika_trio.worker._surroundings import Surroundings
+from avtomatika_trio.worker._telemetry import UsageChecker
 
 H = TypeVar("H", bound=Handler)
 
@@ -271,6 +272,15 @@ class Worker:
             ConfigError: there is no such skill or resource.
         """
         self._capacity.hot.remove(name)
+
+    def set_usage_checker(self, checker: UsageChecker) -> None:
+        """Have *checker* measure how busy the machine is, in the place of psutil.
+
+        Args:
+            checker: Returns a dict such as `{"cpu_load_percent": 12.5, "ram_used_gb": 3.1}`, or
+                None.  It is called in the threads of heartbeats, and has to be quick.
+        """
+        self._capacity.usage.checker = checker
 
     add_to_hot_cache = add_to_hot_skills
     """Older name of `add_to_hot_skills`."""
