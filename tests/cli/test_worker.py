@@ -117,7 +117,7 @@ def test_what_is_typed_outweighs_code_and_environment(monkeypatch: pytest.Monkey
 
 
 def test_ready_made_settings_are_outweighed_too() -> None:
-    ready_made = Worker()._load_settings()
+    ready_made = Worker().configure()
     options = parse(["worker", "run", "m:w", "--slots", "4"])
     assert _settle(Worker(settings=ready_made), options).max_concurrent_tasks == 4
 

@@ -134,7 +134,8 @@ async def at_peace(**options: Any) -> AsyncIterator[Cluster]:
     trio._core._run._r.seed(options.get("seed", 0))
     streams: StreamNetwork | None = options.get("streams")
     options.setdefault("partitions", PARTITIONS)
-    async with open_cluster([one, many], **options) as cluster:
+    blueprints = options.pop("blueprints", [one, many])
+    async with open_cluster(blueprints, **options) as cluster:
         yield cluster
         await cluster.kill_all()
         assert await cluster.violations() == []

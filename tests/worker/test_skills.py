@@ -50,6 +50,8 @@ async def test_handlers_get_what_their_parameters_name(autojump_clock: MockClock
     async def everything(**kwargs: Any) -> None:
         kwargs.pop("send_progress")
         assert not kwargs.pop("check_for_cancellation")()
+        kwargs.pop("add_to_hot_skills")("everything")
+        kwargs.pop("remove_from_hot_skills")("everything")
         assert isinstance(kwargs.pop("task_files"), TaskFiles)
         got["everything"] = kwargs
 

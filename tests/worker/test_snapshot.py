@@ -19,6 +19,7 @@ from avtomatika_trio.errors import OrchestratorUnavailable
 from avtomatika_trio.worker import _requests
 from avtomatika_trio.worker._api import Reply
 from avtomatika_trio.worker._credential import Credential
+from avtomatika_trio.worker._groups import Groups
 from avtomatika_trio.worker._intake import Intake
 from avtomatika_trio.worker._link import LinkError
 from avtomatika_trio.worker._requests import Identity, Terms
@@ -76,6 +77,7 @@ async def test_an_answer_is_taken_in_by_one_assignment(autojump_clock: MockClock
     intake = Intake(
         holdings=holdings,
         slots=slots,
+        groups=Groups({"k": "k"}),
         begin=lambda task, home, terms: begun.append(task.task_id),
     )
     ask = intake.open(a_home(URL), slots.take(2))

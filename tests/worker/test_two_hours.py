@@ -104,7 +104,7 @@ async def running_for(*orchestrators: Orchestrator) -> AsyncIterator[None]:
         open_payloads(chosen, "i1", wants_files=False) as payloads,
         trio.open_nursery() as nursery,
     ):
-        service = _Service(identity, chosen, {}, spool, payloads, clients, its_world)
+        service = _Service(identity, chosen, {}, spool, payloads, clients, its_world, {})
         await nursery.start(service.run, stop)
         yield
         stop.set()

@@ -250,6 +250,17 @@ def _from_arguments(
 
 
 def _from_environment(setting: Setting, environ: Mapping[str, str]) -> Iterator[_Given]:
+    prefix = setting.prefix
+    if prefix is not None:
+        members = {it.removeprefix(prefix): environ[it] for it in environ if it.startswith(prefix)}
+        if members:
+            yield _Given(
+                rank=_ENVIRONMENT,
+                source=f"environment {prefix}*",
+                place=f"{prefix}*",
+                raw=members,
+                kind=setting.kind,
+            )
     for name, kind in _spellings(setting):
         if name in environ:
             yield _Given(

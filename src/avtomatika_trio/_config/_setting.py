@@ -28,6 +28,8 @@ class Setting:
     flag: str | None
     """The argument of the command line, where it is not the field's name."""
     doc: str
+    prefix: str | None = None
+    """Variables that begin so are members of the value; what follows is their name."""
 
     @property
     def secret(self) -> bool:
@@ -46,10 +48,11 @@ def setting(
     doc: str,
     flag: str | None = None,
     kinds: Mapping[str, Kind[Any]] | None = None,
+    prefix: str | None = None,
     show: Callable[[Any], str] = repr,
 ) -> T | D:
     """A field with its `Setting`; *show* is how `repr` of the class writes the value."""
-    declared = Setting(names=names, kind=kind, kinds=kinds or {}, flag=flag, doc=doc)
+    declared = Setting(names=names, kind=kind, kinds=kinds or {}, flag=flag, doc=doc, prefix=prefix)
     return cast("T | D", attrs.field(default=default, repr=show, metadata={Setting: declared}))
 
 

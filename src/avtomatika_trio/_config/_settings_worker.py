@@ -7,6 +7,7 @@ The class may also be built directly, with keyword arguments; ranges are a matte
 # ruff: noqa: RUF009
 
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -18,12 +19,25 @@ from avtomatika_trio._config._kinds import (
     PORT_OR_OFF,
     SECRET,
     SWITCH,
+    TEXT,
     WORKER_ID,
+    Kind,
     Secret,
+    number,
     one_of,
     seconds,
     size,
     whole,
+)
+from avtomatika_trio._config._resource_kinds import (
+    ARTIFACTS,
+    DEVICES,
+    EXTRA,
+    EXTRA_PREFIX,
+    PRICE,
+    PRICES,
+    SOFTWARE,
+    amount,
 )
 from avtomatika_trio._config._setting import DAY_SECONDS, log_format, log_level, setting
 from avtomatika_trio._config._settings_files import FileSettings
@@ -179,6 +193,79 @@ class WorkerSettings(FileSettings):
         "HEARTBEAT_INTERVAL",
         default=10.0,
         doc="How often leases are renewed.",
+    )
+    worker_type: str | None = setting(
+        TEXT,
+        "WORKER_TYPE",
+        default=None,
+        doc="What sort of worker it is, for people; without it, what the program says, else "
+        "`generic`.",
+    )
+    cpu_cores: int | None = setting(
+        whole(1, 100_000),
+        "CPU_CORES",
+        default=None,
+        doc="How many cores it may use; without it, those that the system lets it use.",
+    )
+    ram_gb: float | None = setting(
+        amount(1e6, unit="GiB"),
+        "RAM_GB",
+        default=None,
+        doc="How much memory it may use; without it, what the machine has.",
+    )
+    gpu_model: str | None = setting(
+        TEXT, "GPU_MODEL", default=None, doc="The model of its GPU, if it has one."
+    )
+    gpu_id: int = setting(
+        whole(0, 1000), "GPU_ID", default=0, doc="The number of that GPU on the machine."
+    )
+    gpu_vram_gb: float | None = setting(
+        amount(1e6, unit="GiB"), "GPU_VRAM_GB", default=None, doc="How much memory that GPU has."
+    )
+    devices: tuple[dict[str, Any], ...] = setting(
+        DEVICES, "WORKER_DEVICES", default=(), doc="Its devices, besides the GPU named above."
+    )
+    installed_software: dict[str, str] | None = setting(
+        SOFTWARE,
+        "INSTALLED_SOFTWARE",
+        default=None,
+        doc="What is installed, in which version; without it, the Python that runs.",
+    )
+    installed_artifacts: tuple[dict[str, Any], ...] = setting(
+        ARTIFACTS,
+        "INSTALLED_ARTIFACTS",
+        "INSTALLED_MODELS",
+        default=(),
+        doc="Models and other artifacts that it has: `name`, `version`, `type`, `properties`.",
+    )
+    cost_per_skill: dict[str, float] | None = setting(
+        PRICES, "COST_PER_SKILL", default=None, doc="What a task of each skill costs."
+    )
+    cost_per_second: float | None = setting(
+        PRICE,
+        "COST_PER_SECOND",
+        default=None,
+        doc="The price of skills that `COST_PER_SKILL` does not name.",
+    )
+    extra: dict[str, Any] | None = setting(
+        EXTRA,
+        "WORKER_EXTRA",
+        prefix=EXTRA_PREFIX,
+        default=None,
+        doc="Whatever else it can be chosen by. Each `WORKER_EXTRA_NAME` is a member `name` of "
+        "it, JSON if it begins with `{` or `[`; they outweigh this one.",
+    )
+    telemetry_deadband: float = setting(
+        Kind(expects="a number of points from 0 to 100", read=lambda raw: number(raw, 0, 100)),
+        "WORKER_TELEMETRY_DEADBAND",
+        default=5.0,
+        doc="By how much load or memory must change, in points of a hundred, before it is told.",
+    )
+    telemetry_force_seconds: float = setting(
+        seconds(1, DAY_SECONDS),
+        "WORKER_TELEMETRY_FORCE_INTERVAL",
+        default=60.0,
+        doc="After how long it is told though it has not changed.",
     )
     spool_dir: Path = setting(
         FOLDER,

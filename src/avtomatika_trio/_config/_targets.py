@@ -45,7 +45,7 @@ class Target:
 
 def _targets(raw: object) -> tuple[Target, ...]:
     if isinstance(raw, str):
-        raw = _from_json(raw)
+        raw = from_json(raw)
     if not isinstance(raw, list | tuple):
         raise Malformed("it is not a list")
     if not raw:
@@ -62,7 +62,12 @@ def _targets(raw: object) -> tuple[Target, ...]:
     return tuple(targets)
 
 
-def _from_json(text: str) -> object:
+def from_json(text: str) -> object:
+    """What *text* says as JSON.
+
+    Raises:
+        Malformed: it is not JSON, or an object names a member twice.
+    """
     if not text.strip():
         raise Malformed("it is empty")
     try:

@@ -5,7 +5,8 @@ that records worker, instance, poll number and the fresh wire id of each attempt
 the first byte of the answer is sent (rule H2).
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
@@ -28,6 +29,27 @@ _LOOK_PAST = 16
 
 
 @attrs.frozen(kw_only=True)
+class HandOut:
+    """A task and the attempt at it that a worker was given."""
+
+    task: Task
+    attempt: Attempt
+    lease_seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class Room:
+    """How many tasks of some skills, taken together, a worker has room for."""
+
+    skills: tuple[str, ...]
+    most: int
+
+    def after(self, handed_out: Sequence[str]) -> "Room":
+        """What is left of it when tasks of the skills *handed_out* were."""
+        return attrs.evolve(self, most=self.most - sum(it in self.skills for it in handed_out))
+
+
+@attrs.frozen(kw_only=True)
 class Offer:
     """What a worker says when it asks for work."""
 
@@ -37,15 +59,19 @@ class Offer:
     skills: tuple[str, ...]
     most: int
     """How many tasks it has room for."""
+    room: tuple[Room, ...] = ()
+    """For how many of some of the skills, where that may be less; no skill is in two of them."""
 
+    def after(self, got: Sequence[HandOut]) -> "Offer":
+        """What is left of it when *got* was handed out; a skill without room is not in it."""
+        room = tuple(it.after([one.task.skill for one in got]) for it in self.room)
+        full = {skill for it in room if it.most < 1 for skill in it.skills}
+        skills = tuple(skill for skill in self.skills if skill not in full)
+        return attrs.evolve(self, skills=skills, most=self.most - len(got), room=room)
 
-@attrs.frozen(kw_only=True)
-class HandOut:
-    """A task and the attempt at it that a worker was given."""
-
-    task: Task
-    attempt: Attempt
-    lease_seconds: float
+    def most_of(self, skill: str) -> int:
+        """How many tasks of *skill* it has room for."""
+        return min([self.most, *(it.most for it in self.room if skill in it.skills)])
 
 
 def may_have_work(instance: Instance | None, poll: int) -> bool:
@@ -122,11 +148,25 @@ def _choose(
     """The tasks to hand out: the best of all lanes, and at most one suspect (rule L8)."""
     found: list[Task] = []
     for skill in dict.fromkeys(offer.skills):  # a skill named twice has no tasks twice
-        found += ledger.queued(skill, Lane.NORMAL, most=offer.most + _LOOK_PAST)
+        found += ledger.queued(skill, Lane.NORMAL, most=offer.most_of(skill) + _LOOK_PAST)
     suspects = _suspects(ledger, instance, offer) if may_take_suspect else []
     if suspects and not holds_suspect(ledger, instance.id):
         found.append(by_queue_order(suspects)[0])
-    return by_queue_order(t for t in found if _may_take(ledger, instance, t))[: offer.most]
+    ordered = by_queue_order(t for t in found if _may_take(ledger, instance, t))
+    return list(_with_room(ordered, offer))[: offer.most]
+
+
+def _with_room(ordered: Iterable[Task], offer: Offer) -> Iterator[Task]:
+    """Those of *ordered* that there is room for, when they are taken one after the other."""
+    taken = Counter[int]()
+    which = {skill: number for number, it in enumerate(offer.room) for skill in it.skills}
+    for task in ordered:
+        number = which.get(task.skill)
+        if number is None:
+            yield task
+        elif taken[number] < offer.room[number].most:
+            taken[number] += 1
+            yield task
 
 
 def _may_take(ledger: Ledger, instance: Instance, task: Task) -> bool:

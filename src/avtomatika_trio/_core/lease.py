@@ -61,6 +61,7 @@ def register(ledger: Ledger, said: Registration, rules: Rules) -> Instance:
         last_poll=0 if old is None else old.last_poll,
         open_polls=() if old is None else old.open_polls,
         held=() if old is None else old.held,
+        hot_skills=() if old is None else old.hot_skills,
     )
     ledger.put_instance(instance)
     return instance
@@ -112,6 +113,7 @@ def _as_told(old: Instance, beat: Beat, now: float, rules: Rules) -> Instance:
         current_tasks=len(held),
         status=beat.status,
         skills=old.skills if beat.skills is None else beat.skills,
+        hot_skills=old.hot_skills if beat.hot_skills is None else beat.hot_skills,
     )
     if not ours:
         return told

@@ -83,6 +83,8 @@ class Instance:
     `certificate`; empty where nobody asked."""
     held: tuple[str, ...] = ()
     """The wire ids, of any partition, that its newest heartbeat has named (ours)."""
+    hot_skills: tuple[str, ...] = ()
+    """The skills whose models are loaded there, as it said last."""
 
 
 class TimerKind(StrEnum):

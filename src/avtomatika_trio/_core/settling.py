@@ -33,6 +33,7 @@ class Beat:
     """The process is about to end and has given back what it held."""
     status: str = "idle"
     skills: tuple[str, ...] | None = None
+    hot_skills: tuple[str, ...] | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -24,9 +24,10 @@ CLIENT_TOKEN_HEADER = "X-Client-Token"  # noqa: S105 - the name of a header
 #: * `batch`: `max_tasks` on polls and on results, lists of results
 #: * `instances`: heartbeats reconcile by instance, poll numbers and `current_tasks`
 #: * `return`: `POST /_worker/tasks/return`
+#: * `room`: `room=a~b:2,c:1` on polls and on results: of these skills no more than that
 #: * `sweep`: `timeout=0` asks without waiting
 #: * `any_data`: `data` of a result may be any JSON value
-EXTENSIONS = ("any_data", "batch", "instances", "return", "sweep")
+EXTENSIONS = ("any_data", "batch", "instances", "return", "room", "sweep")
 
 #: The most results in one post, and tasks in one answer.
 MOST_PER_REQUEST = 1000
@@ -80,6 +81,10 @@ class Heartbeat:
     """`idle`, `busy`, `full`, `offline`."""
     current_tasks: list[str] | None = None
     supported_skills: list[SkillInfo] | None = None
+    hot_skills: Annotated[list[Name], Meta(max_length=1000)] | None = None
+    """Those whose models are loaded; None = says nothing of them, empty = none is."""
+    usage: Any = None
+    """How busy the machine is: `cpu_load_percent`, `ram_used_gb`; None = as it was."""
     instance: Id | None = None
     beat: Number = 0
     """Extension: number of this heartbeat of the instance, from 1."""

@@ -123,6 +123,10 @@ def _task(task: Task, attempts: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+#: What registrations say of machines, shown as it was said.
+_SAID_OF_MACHINES = ("resources", "installed_software", "installed_artifacts", "capabilities")
+
+
 def workers(instances: Sequence[Instance], leases: Mapping[str, int]) -> list[dict[str, Any]]:
     """Workers by id, each with its processes, latest seen first.
 
@@ -137,8 +141,11 @@ def workers(instances: Sequence[Instance], leases: Mapping[str, int]) -> list[di
                 "instance": instance.id,
                 "kind": instance.kind,
                 "status": instance.status,
+                "worker_type": instance.registration.get("worker_type", "generic"),
                 "skills": list(instance.skills),
                 "announced": _announced(instance),
+                "hot_skills": list(instance.hot_skills),
+                **{it: instance.registration.get(it) for it in _SAID_OF_MACHINES},
                 "registered_at": rfc3339(instance.registered_at),
                 "seen_at": rfc3339(instance.seen_at),
                 "leases": leases.get(instance.id, 0),

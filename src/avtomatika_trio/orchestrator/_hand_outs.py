@@ -36,9 +36,8 @@ async def take(context: Context, offer: Offer) -> tuple[HandOut, ...]:
     error: StorageUnavailable | None = None
     with trio.CancelScope(shield=True):
         for partition in context.chance.in_any_order(context.storage.partitions_with(offer.skills)):
-            rest = attrs.evolve(offer, most=offer.most - len(got))
             try:
-                got += await _take_in(context, rest, partition)
+                got += await _take_in(context, offer.after(got), partition)
             except StorageUnavailable as exc:
                 logger.warning("partition %s has no tasks now: %s", partition, exc)
                 error = exc
@@ -69,7 +68,7 @@ async def _take_in(context: Context, offer: Offer, partition: str) -> tuple[Hand
         if len(context.storage.partitions) == 1:
             return await context.storage.commit(hand_out, partition)
         got, is_suspect_left = await context.storage.commit(innocent, partition)
-    rest = attrs.evolve(offer, most=offer.most - len(got))
+    rest = offer.after(got)
     if not is_suspect_left or rest.most < 1:
         return got
     try:

@@ -47,6 +47,7 @@ from avtomatika_trio.orchestrator._rxon import (
     foreign_id,
     foreign_instance,
     no_route,
+    read_room,
     skill_names,
     unauthorized,
     warning_for,
@@ -187,6 +188,7 @@ class _Routes:
             leaving=said.leaving or said.status == "offline",
             status=said.status,
             skills=None if skills is None else admitted.may_do(skills),
+            hot_skills=None if said.hot_skills is None else tuple(said.hot_skills),
         )
         answer = await note_heartbeat(self.context, beat)
         if not answer.known:
@@ -275,6 +277,7 @@ class _Routes:
             poll=int(request.number("poll", 1, most=2**53)),
             skills=admitted.may_do(tuple(dict.fromkeys(skills))),
             most=int(most),
+            room=read_room(request.query.get("room", "")),
         )
 
     async def result(self, request: Request, send: Send) -> None:

@@ -1,16 +1,18 @@
 """Between RXON's messages and the core's records: translation, and refusals in RXON's words."""
 
+import re
 from http import HTTPStatus
 from typing import Any
 
 from avtomatika_trio._core import results
-from avtomatika_trio._core.dispatch import HandOut
+from avtomatika_trio._core.dispatch import HandOut, Room
 from avtomatika_trio._core.known_files import kept_metadata
 from avtomatika_trio._core.task import TaskFault, TaskResult
 from avtomatika_trio._wire import messages
 from avtomatika_trio._wire.codec import decode_any
 from avtomatika_trio._wire.file_metadata import file_metadata
 from avtomatika_trio._wire.signing import sign_task
+from avtomatika_trio.errors import InvalidMessage, Problem
 from avtomatika_trio.orchestrator._http import HttpProblem, Request
 
 PREFIX = "/_worker/"
@@ -99,6 +101,30 @@ def as_said(body: bytes) -> dict[str, Any]:
 
 def skill_names(skills: list[messages.SkillInfo] | None) -> tuple[str, ...] | None:
     return None if skills is None else tuple(skill.name for skill in skills)
+
+
+_ROOM = re.compile(r"([A-Za-z0-9_.-]{1,128}(?:~[A-Za-z0-9_.-]{1,128})*):([0-9]{1,9})")
+
+
+def read_room(text: str) -> tuple[Room, ...]:
+    """The member `room` of a query: `a~b:2,c:1`.
+
+    Raises:
+        InvalidMessage: it is malformed, or names a skill twice.
+    """
+    found: list[Room] = []
+    named: list[str] = []
+    for item in filter(None, text.split(",")):
+        match = _ROOM.fullmatch(item)
+        if match is None:
+            problem = "is not a list of skills and numbers, such as render~upscale:1,convert:2"
+            raise InvalidMessage((Problem("?room", problem),))
+        skills = tuple(match[1].split("~"))
+        named += skills
+        found.append(Room(skills=skills, most=int(match[2])))
+    if len(set(named)) < len(named):
+        raise InvalidMessage((Problem("?room", "names a skill twice; give each once"),))
+    return tuple(found)
 
 
 def foreign_instance(worker_id: str) -> str:

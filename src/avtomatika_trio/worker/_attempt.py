@@ -24,6 +24,7 @@ from avtomatika_trio.errors import (
 from avtomatika_trio.worker._attempt_files import AttemptFiles
 from avtomatika_trio.worker._cancellation import CheckForCancellation
 from avtomatika_trio.worker._home import Home
+from avtomatika_trio.worker._hot_skills import HotSkills
 from avtomatika_trio.worker._middlewares import TaskContext, call_through
 from avtomatika_trio.worker._outcome import (
     INVALID_INPUT,
@@ -67,6 +68,8 @@ class Attempt:
     """What that one had announced."""
     files: AttemptFiles
     """Its folder, if it needs one."""
+    hot: HotSkills
+    """What the worker has loaded."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     ending: Ending | None = None
     thread_runs: bool = False
@@ -199,6 +202,8 @@ def _arguments(attempt: Attempt, skill: Skill, params: dict[str, Any]) -> dict[s
         "send_progress": progress.of(task) if "send_progress" in skill.wants else None,
         "check_for_cancellation": CheckForCancellation(attempt.is_over),
         "task_files": TaskFiles(attempt.files),
+        "add_to_hot_skills": attempt.hot.add,
+        "remove_from_hot_skills": attempt.hot.remove,
         "priority": task.priority,
         "tracing_context": task.tracing_context,
     }

@@ -13,7 +13,9 @@ from avtomatika_trio._task_logs import log_fields, trace_fields
 from avtomatika_trio._wire.messages import TaskPayload
 from avtomatika_trio.worker._attempt import Attempt, Ending, run_attempt
 from avtomatika_trio.worker._attempt_files import AttemptFiles, FilePlaces
+from avtomatika_trio.worker._groups import Groups
 from avtomatika_trio.worker._home import Home
+from avtomatika_trio.worker._hot_skills import HotSkills
 from avtomatika_trio.worker._outcome import Outcome
 from avtomatika_trio.worker._requests import Terms
 from avtomatika_trio.worker._skills import Skill
@@ -31,6 +33,8 @@ class Attempts:
         worker_id: Who runs them.
         skills: The handlers by name.
         slots: Each attempt owns one.
+        groups: Each attempt has room in the group of its skill.
+        hot: Where handlers mark what is hot.
         holdings: Where an attempt stays named until it is settled.
         deliver: Takes a result, and the slot with it.
         places: Where their files are.
@@ -44,6 +48,8 @@ class Attempts:
         worker_id: str,
         skills: Mapping[str, Skill],
         slots: Slots,
+        groups: Groups,
+        hot: HotSkills,
         holdings: Holdings,
         deliver: Callable[[FinishedResult], None],
         places: FilePlaces,
@@ -53,6 +59,8 @@ class Attempts:
         self._worker_id = worker_id
         self._skills = skills
         self._slots = slots
+        self._groups = groups
+        self._hot = hot
         self._holdings = holdings
         self._deliver = deliver
         self._places = places
@@ -74,7 +82,9 @@ class Attempts:
             partial(home.progress.note, task),
         )
         skill = self._skills.get(task.type)
-        attempt = Attempt(task=task, skill=skill, home=home, terms=terms, files=files)
+        attempt = Attempt(
+            task=task, skill=skill, home=home, terms=terms, files=files, hot=self._hot
+        )
         self._running[task.task_id] = attempt
         return attempt
 
@@ -84,6 +94,7 @@ class Attempts:
             outcome = await run_attempt(attempt, self._threads)
         task_id = attempt.task.task_id
         del self._running[task_id]
+        self._groups.end(attempt.task.type)
         self._ended.unpark_all()
         if outcome is not None:
             self._deliver(self._result(attempt, outcome))

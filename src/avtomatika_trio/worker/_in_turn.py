@@ -5,6 +5,9 @@ each of them has said that it has no more: a sweep.  Then one poll is parked at 
 same time, so that work at one never waits for the long poll of another.  Parked polls keep no
 slots: the first answer gets those that are free, and what is too much is given back at once.
 
+Where groups of skills have limits, a skill may get room after the polls were parked.  Then one
+more is parked at each that was not asked for it.
+
 An orchestrator that nothing can be given back to, as the original, is an exception: a poll there
 keeps its slot until it is answered.
 
@@ -22,7 +25,7 @@ import trio
 
 from avtomatika_trio._core.turns import Turns
 from avtomatika_trio.worker._intake import Intake
-from avtomatika_trio.worker._polling import Poller
+from avtomatika_trio.worker._polling import MOST_AT_A_TIME, Poller
 from avtomatika_trio.worker._requests import Ask, Terms
 from avtomatika_trio.worker._slots import MOST_PER_POLL, Slots
 from avtomatika_trio.worker._switchboard import Switchboard
@@ -67,7 +70,7 @@ class _Seat:
 
     def ready_at(self) -> float:
         """When it may be asked, as far as time decides."""
-        return max(self.poller.not_before, self.poller.outage.retry_at)
+        return self.poller.ready_at()
 
 
 class InTurn:
@@ -103,7 +106,8 @@ class InTurn:
         """Poll until cancelled."""
         async with trio.open_nursery() as asking:
             while True:
-                askable = self._askable() if self._slots.free else []
+                can_begin = self._slots.free and self._intake.groups.are_available()
+                askable = self._askable() if can_begin else []
                 more = [seat for seat in askable if not seat.is_drained]
                 if more:
                     await self._take_turn(more, asking)
@@ -112,6 +116,8 @@ class InTurn:
                     self._turns = self._turns.rested()
                 for seat in askable:
                     self._park(seat, asking)
+                if can_begin:
+                    self._park_beside(asking)
                 # Nothing has happened since it was looked at: there was no checkpoint.
                 with trio.move_on_at(self._next_ready_at()):
                     await self._board.changed()
@@ -135,7 +141,7 @@ class InTurn:
 
     def _next_ready_at(self) -> float:
         now = trio.current_time()
-        waiting = [seat.ready_at() for seat in self._usable() if not seat.is_asked]
+        waiting = [seat.ready_at() for seat in self._usable()]
         return min((at for at in waiting if at > now), default=float("inf"))
 
     async def _take_turn(self, seats: Sequence[_Seat], asking: trio.Nursery) -> None:
@@ -170,6 +176,34 @@ class InTurn:
             return
         seat.is_asked = True
         asking.start_soon(partial(self._ask, seat, terms, ask, trio.Event(), is_parked=True))
+
+    def _park_beside(self, asking: trio.Nursery) -> None:
+        """Where a poll is parked, leave another one for the skills that were not asked for."""
+        now = trio.current_time()
+        for seat in self._usable():
+            poller, terms = seat.poller, _terms(seat)
+            skills = self._intake.unasked(poller.home)
+            if (
+                not skills
+                or seat.ready_at() > now
+                or not 0 < poller.asked < MOST_AT_A_TIME
+                or self._is_full(terms.cluster_id)
+            ):
+                continue
+            if terms.gives_back:
+                most = min(self._slots.free, MOST_PER_POLL) if terms.batch else 1
+                ask = self._intake.open_without_slots(poller.home, most, skills)
+            elif self._slots.free:
+                ask = self._intake.open_beside(poller.home, self._slots.take(1), skills)
+            else:
+                continue
+            asking.start_soon(self._ask_beside, seat, terms, ask)
+
+    async def _ask_beside(self, seat: _Seat, terms: Terms, ask: Ask) -> None:
+        got = await seat.poller.ask(terms, ask)
+        if got.begun:
+            self._charge(seat, got.begun)
+        self._board.nudge()
 
     async def _ask(
         self, seat: _Seat, terms: Terms, ask: Ask, answered: trio.Event, *, is_parked: bool

@@ -85,7 +85,7 @@ class Middlewares:
         if isinstance(provides, str):
             raise ConfigError((f"provides is a tuple of names; write ({provides!r},)",))
         for name in provides:
-            if not (isinstance(name, str) and name.isidentifier()):
+            if not str(name).isidentifier():
                 raise ConfigError((f"provides: {name!r} cannot be the name of a parameter",))
             if name in taken:
                 raise ConfigError(

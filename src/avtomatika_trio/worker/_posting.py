@@ -42,7 +42,6 @@ class Poster:
     Args:
         home: Where they go.
         identity: Who did the work.
-        skills: What the next tasks may be that come with an answer.
         spool: Tells whether there is room for their results.
         delivery: Tells what to post.
         settling: Decides what is done with an entry that was answered.
@@ -60,7 +59,6 @@ class Poster:
         *,
         home: Home,
         identity: Identity,
-        skills: Sequence[str],
         spool: Spool,
         delivery: Delivery,
         settling: Settling,
@@ -75,7 +73,6 @@ class Poster:
         self._home = home
         self._link = home.link
         self._identity = identity
-        self._skills = skills
         self._spool = spool
         self._delivery = delivery
         self._settling = settling
@@ -153,9 +150,7 @@ class Poster:
         ask = self._ask(batch, terms)
         tasks: list[TaskPayload] | None = None
         bodies = [bytes(entry.body) for entry in batch]
-        request = _requests.post_results(
-            self._identity, batch[0].worker_id, bodies, terms, ask, self._skills
-        )
+        request = _requests.post_results(self._identity, batch[0].worker_id, bodies, terms, ask)
         try:
             reply = await self._link.http.send(request)
             answers = _requests.read_answers(
@@ -180,6 +175,7 @@ class Poster:
             or not self._may_ask()
             or batch[0].worker_id != self._identity.worker_id
             or self._spool.is_full(terms.cluster_id)
+            or not self._intake.groups.are_available()
         ):
             return None
         # Nobody else runs between freeing the slots and taking them.

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import trio
 
@@ -34,6 +35,7 @@ class Renewal:
         interval_seconds: How often to beat, at least.
         status: What to call the worker's load.
         cancel: Called with the wire ids that nobody wants any more, and the cluster that says so.
+        about: What else heartbeats tell.
         noise: For the jitter of delays.
     """
 
@@ -50,6 +52,7 @@ class Renewal:
         interval_seconds: float,
         status: Callable[[], str],
         cancel: Callable[[Iterable[str], str], None],
+        about: Callable[[], dict[str, Any]],
         noise: Noise,
     ) -> None:
         self.link = link
@@ -72,6 +75,7 @@ class Renewal:
             blocked_seconds=(lambda: 0.0) if watch is None else watch.blocked_seconds,
             replaces=list(predecessors.instances),
             listener=ToLoop(self) if in_thread else self,
+            about=about,
             noise=noise,
             clock=time.monotonic if in_thread else trio.current_time,
         )

@@ -55,6 +55,8 @@ class Terms:
     gives_back: bool
     sweeps: bool
     """Whether it can be asked without waiting."""
+    room: bool = False
+    """Whether it can be told how many tasks of some of the skills may come."""
     wants_signatures: bool = False
     """Whether every message must be signed."""
     warning: str | None = None
@@ -86,6 +88,10 @@ class Ask:
     """How many slots were taken for it."""
     sent_at: float
     """By `trio.current_time`."""
+    skills: tuple[str, ...] = ()
+    """What it asks for."""
+    room: tuple[tuple[tuple[str, ...], int], ...] = ()
+    """Skills that share a limit, and how many tasks of these it asks for at most."""
 
 
 def register(identity: Identity) -> Request:
@@ -120,6 +126,7 @@ def read_registered(url: str, reply: Reply, interval_seconds: float) -> Terms:
         instances="instances" in said.extensions,
         gives_back="return" in said.extensions,
         sweeps="sweep" in said.extensions,
+        room="room" in said.extensions,
         # The original, which announces nothing, wants them.
         wants_signatures=said.signing == "required" or not said.extensions,
         warning=said.warning,
@@ -127,7 +134,12 @@ def read_registered(url: str, reply: Reply, interval_seconds: float) -> Terms:
 
 
 def heartbeat(
-    identity: Identity, terms: Terms, snapshot: Snapshot, status: str, ours: dict[str, Any]
+    identity: Identity,
+    terms: Terms,
+    snapshot: Snapshot,
+    status: str,
+    ours: dict[str, Any],
+    about: dict[str, Any],
 ) -> Request:
     """`PATCH /_worker/workers/{id}`.
 
@@ -137,11 +149,13 @@ def heartbeat(
         snapshot: What is held.
         status: `idle`, `full` or `offline`.
         ours: Further members of the extension.
+        about: Further members that everybody understands.
     """
     body: dict[str, Any] = {
         "worker_id": identity.worker_id,
         "status": status,
         "current_tasks": snapshot.held_for(terms.cluster_id),
+        **about,
     }
     if terms.instances:
         body |= {
@@ -178,13 +192,11 @@ def answer_seconds(terms: Terms, held_seconds: float) -> float:
     return held + _POLL_GRACE_SECONDS
 
 
-def poll(
-    identity: Identity, terms: Terms, ask: Ask, held_seconds: float, skills: Sequence[str]
-) -> Request:
+def poll(identity: Identity, terms: Terms, ask: Ask, held_seconds: float) -> Request:
     """`GET /_worker/workers/{id}/tasks/next`."""
-    query = {"timeout": f"{held_seconds:g}", "available_skills": ",".join(skills)}
+    query = {"timeout": f"{held_seconds:g}", "available_skills": ",".join(ask.skills)}
     if terms.batch:
-        query |= _asking(identity, ask)
+        query |= _asking(identity, terms, ask)
     path = f"/_worker/workers/{identity.worker_id}/tasks/next"
     return Request(method="GET", path=path, query=query)
 
@@ -208,7 +220,6 @@ def post_results(
     bodies: Sequence[bytes],
     terms: Terms,
     ask: Ask | None,
-    skills: Sequence[str],
 ) -> Request:
     """`POST /_worker/tasks/result`, of one result unless the terms allow a list.
 
@@ -218,11 +229,10 @@ def post_results(
         bodies: Encoded results.
         terms: Whether lists are understood.
         ask: For the next tasks, if any are wanted.
-        skills: Of which skills.
     """
     query: dict[str, str] = {}
     if ask is not None:
-        query = {"available_skills": ",".join(skills), **_asking(identity, ask)}
+        query = {"available_skills": ",".join(ask.skills), **_asking(identity, terms, ask)}
     body = b"[" + b",".join(bodies) + b"]" if terms.batch else bodies[0]
     return Request(
         method="POST",
@@ -280,12 +290,15 @@ def event(said: WorkerEvent) -> Request:
     return Request(method="POST", path="/_worker/events", body=encode(said))
 
 
-def _asking(identity: Identity, ask: Ask) -> dict[str, str]:
-    return {
+def _asking(identity: Identity, terms: Terms, ask: Ask) -> dict[str, str]:
+    said = {
         "max_tasks": str(ask.most),
         "instance": identity.instance,
         "poll": str(ask.poll),
     }
+    if terms.room and ask.room:
+        said["room"] = ",".join(f"{'~'.join(skills)}:{most}" for skills, most in ask.room)
+    return said
 
 
 def _read(url: str, reply: Reply, cls: type[T]) -> T:

@@ -18,13 +18,14 @@ import trio
 
 from avtomatika_trio._config import WorkerSettings
 from avtomatika_trio._core.turns import InOrder, Turns, Weighted
-from avtomatika_trio._wire.messages import Registration, TaskPayload
+from avtomatika_trio._wire.messages import TaskPayload
 from avtomatika_trio.worker._access_tokens import keep_access_token
 from avtomatika_trio.worker._addresses import addresses_of
 from avtomatika_trio.worker._api import Address, Http, open_http, open_thread_http
 from avtomatika_trio.worker._attempt import Attempt
 from avtomatika_trio.worker._attempts import Attempts
 from avtomatika_trio.worker._beats import LoopWatch
+from avtomatika_trio.worker._capacity import NO_LIMITS, Capacity
 from avtomatika_trio.worker._credential import Credential
 from avtomatika_trio.worker._delivery import Delivery
 from avtomatika_trio.worker._health import open_health_port, serve_health
@@ -32,14 +33,15 @@ from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._in_turn import InTurn
 from avtomatika_trio.worker._intake import Intake
 from avtomatika_trio.worker._link import Link
-from avtomatika_trio.worker._payloads import Payloads, capabilities_of, open_payloads
-from avtomatika_trio.worker._polling import Poller, poll_while_active
+from avtomatika_trio.worker._payloads import Payloads, open_payloads
+from avtomatika_trio.worker._polling import Poller, poll_beside, poll_while_active
 from avtomatika_trio.worker._posting import Poster
 from avtomatika_trio.worker._predecessors import Predecessors
 from avtomatika_trio.worker._probing import Probing
 from avtomatika_trio.worker._progress import ProgressReports
 from avtomatika_trio.worker._renewal import Renewal
 from avtomatika_trio.worker._requests import Identity, Terms
+from avtomatika_trio.worker._resources import registration_of
 from avtomatika_trio.worker._returns import Returns
 from avtomatika_trio.worker._routes import Routes
 from avtomatika_trio.worker._seal import Seal
@@ -71,6 +73,7 @@ async def run_service(
     settings: WorkerSettings,
     skills: Mapping[str, Skill],
     world: Surroundings,
+    capacity: Capacity,
     stop: trio.Event,
     running: dict[str, Attempt],
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -87,14 +90,7 @@ async def run_service(
         SpoolError: the spool cannot be opened.
         ExceptionGroup: of whatever one of the loops has crashed with, which is a bug.
     """
-    registration = Registration(
-        worker_id=worker_id,
-        worker_type=worker_type,
-        supported_skills=[skill.info for skill in skills.values()],
-        capabilities=capabilities_of(settings),
-        instance=world.instance,
-        heartbeat_seconds=settings.heartbeat_interval_seconds,
-    )
+    registration = registration_of(worker_id, worker_type, settings, skills, world.instance)
     identity = Identity(instance=world.instance, registration=registration, seal=Seal.of(settings))
     addresses = addresses_of(settings, worker_id, world.wall_clock)
     async with AsyncExitStack() as resources:
@@ -106,8 +102,12 @@ async def run_service(
         wants_files = any("task_files" in skill.wants for skill in skills.values())
         opening = open_payloads(settings, world.instance, wants_files=wants_files)
         payloads = await resources.enter_async_context(opening)
-        service = _Service(identity, settings, skills, spool, payloads, clients, world, running)
-        await service.run(stop, task_status)
+        service = _Service(
+            identity, settings, skills, spool, payloads, clients, world, running, capacity
+        )
+        capacity.usage.open()
+        with capacity.hot.telling(service.beat_soon):
+            await service.run(stop, task_status)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -133,10 +133,10 @@ class _Service:
         clients: Sequence[tuple[Address, Http]],
         world: Surroundings,
         running: dict[str, Attempt],
+        capacity: Capacity = NO_LIMITS,
     ) -> None:
         self._identity = identity
         self._settings = settings
-        self._skills = tuple(skills)
         self._spool = spool
         self._payloads = payloads
         self._world = world
@@ -148,6 +148,9 @@ class _Service:
             noise=world.noise,
         )
         self._slots = Slots(settings.max_concurrent_tasks, on_free=self._board.nudge)
+        self._capacity = capacity
+        self._groups = capacity.groups(skills)
+        self._groups.on_change.append(self._board.nudge)
         # What an earlier process has finished is held like what this one will finish.
         recovered = {entry.task_id: entry.cluster_id for entry in spool.recovered.entries}
         self._holdings = Holdings(recovered)
@@ -167,6 +170,8 @@ class _Service:
             worker_id=identity.worker_id,
             skills=skills,
             slots=self._slots,
+            groups=self._groups,
+            hot=capacity.hot,
             holdings=self._holdings,
             deliver=self._delivery.add,
             places=payloads.places,
@@ -200,6 +205,7 @@ class _Service:
                 interval_seconds=self._settings.heartbeat_interval_seconds,
                 status=self._load,
                 cancel=self._attempts.cancel,
+                about=self._capacity.telling(self._settings, world.wall_clock),
                 noise=world.noise,
             ),
             probing=Probing(link),
@@ -217,7 +223,9 @@ class _Service:
                     attempt = self._attempts.create(task, home, terms)
                     attempts.start_soon(self._attempts.run, attempt)
 
-                intake = Intake(holdings=self._holdings, slots=self._slots, begin=begin)
+                intake = Intake(
+                    holdings=self._holdings, slots=self._slots, groups=self._groups, begin=begin
+                )
                 self._start_upkeep(upkeep, intake)
                 async with trio.open_nursery() as polling:
                     self._start_polling(polling, intake)
@@ -238,6 +246,7 @@ class _Service:
         upkeep.start_soon(self._predecessors.run)
         upkeep.start_soon(self._tell_health)
         upkeep.start_soon(self._payloads.run)
+        upkeep.start_soon(self._groups.run)
         if self._world.beats_in_thread:
             upkeep.start_soon(self._watch.run)
         for branch in self._branches:
@@ -262,6 +271,9 @@ class _Service:
             for poller in pollers:
                 room = self._delivery.wait_for_room
                 polling.start_soon(poll_while_active, poller, self._slots, room)
+                if self._groups.are_limited:
+                    is_full = self._spool.is_full
+                    polling.start_soon(poll_beside, poller, self._slots, is_full)
             return
         in_turn = InTurn(
             pollers,
@@ -319,11 +331,10 @@ class _Service:
         return Poller(
             home=branch.home,
             identity=self._identity,
-            skills=self._skills,
             intake=intake,
             wanted_hold_seconds=self._settings.poll_timeout_seconds,
             register_again=branch.renewal.register_again,
-            beat_soon=self._beat_soon,
+            beat_soon=self.beat_soon,
             noise=self._world.noise,
         )
 
@@ -332,7 +343,6 @@ class _Service:
         return Poster(
             home=branch.home,
             identity=self._identity,
-            skills=self._skills,
             spool=self._spool,
             delivery=self._delivery,
             settling=self._settling,
@@ -340,7 +350,7 @@ class _Service:
             intake=intake,
             may_ask=lambda: self._polls_one() and self._board.policy.active == url,
             register_again=branch.renewal.register_again,
-            beat_soon=self._beat_soon,
+            beat_soon=self.beat_soon,
             noise=self._world.noise,
             wall_clock=self._world.wall_clock,
         )
@@ -361,21 +371,21 @@ class _Service:
                 if branch.home.link is (link or self._routes.links[0]):
                     branch.home.returns.give_back_started([entry.task_id])
 
-    def _beat_soon(self, cluster_id: str) -> None:
+    def beat_soon(self, cluster_id: str | None = None) -> None:
+        """Tell news to the orchestrators of a cluster; None = to all."""
         for branch in self._branches:
-            if branch.home.link.serves(cluster_id):
+            if cluster_id is None or branch.home.link.serves(cluster_id):
                 branch.renewal.beat_soon()
 
     def _load(self) -> str:
         """`idle` means that there is room: servers give nothing to others."""
-        has_room = len(self._attempts) < self._slots.total and not self._stopping
-        return "idle" if has_room else "full"
+        has_room = len(self._attempts) < self._slots.total and self._groups.has_room()
+        return "idle" if has_room and not self._stopping else "full"
 
     async def _tell_health(self) -> None:
-        port = self._settings.health_port
+        settings, port = self._settings, self._settings.health_port
         if port is None:
             return
-        settings = self._settings
         status = Status(
             identity=self._identity,
             mode=settings.mode,
@@ -387,5 +397,4 @@ class _Service:
             running=lambda: len(self._attempts),
             wall_clock=self._world.wall_clock,
         )
-        listeners = await open_health_port(port, settings.health_host)
-        await serve_health(listeners, status.tell)
+        await serve_health(await open_health_port(port, settings.health_host), status.tell)

@@ -14,7 +14,7 @@ from typing import Any, Union
 
 import attrs
 
-from avtomatika_trio._core.arguments import did_you_mean
+from avtomatika_trio._core.arguments import NAME, did_you_mean
 from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import ConfigError
 from avtomatika_trio.worker._middlewares import Middlewares
@@ -33,6 +33,8 @@ INJECTED = (
     "send_progress",
     "check_for_cancellation",
     "task_files",
+    "add_to_hot_skills",
+    "remove_from_hot_skills",
     "priority",
     "tracing_context",
 )
@@ -70,6 +72,28 @@ class Skill:
     def wants(self) -> frozenset[str]:
         """The names out of `INJECTED` that it is called with."""
         return frozenset(self.arguments.values())
+
+
+def checked_name(name: Any, function: Handler, taken: "Mapping[str, Skill]") -> str:
+    """*name*, if the skill of *function* can be called so.
+
+    Raises:
+        ConfigError: it cannot be a name, or is one of those *taken*.
+    """
+    if not isinstance(name, str) or NAME.fullmatch(name) is None:
+        problem = (
+            f"a skill's name has 1 to 128 letters, digits, '_', '.' or '-', not {name!r};"
+            ' give one: @worker.skill("resize")'
+        )
+        raise ConfigError((problem,))
+    if name in taken:
+        first, second = place_of(taken[name].function), place_of(function)
+        problem = (
+            f"the skill {name!r} is registered twice, at {first} and at {second};"
+            " rename one of them"
+        )
+        raise ConfigError((problem,))
+    return name
 
 
 def create_skill(info: SkillInfo, function: Handler, middlewares: Middlewares) -> Skill:
@@ -130,7 +154,7 @@ def _described(info: SkillInfo, function: Handler, reading: "_Reading") -> Skill
     text = inspect.getdoc(inner) if inspect.isroutine(inner) else None
     paragraph = " ".join((text or "").partition("\n\n")[0].split())
     version = getattr(sys.modules.get(getattr(inner, "__module__", "")), "__version__", None)
-    found = {
+    found: dict[str, Any] = {
         "description": paragraph or None,
         "version": version if isinstance(version, str) else None,
         "input_schema": reading.params.schema if reading.params else None,

@@ -8,7 +8,7 @@ What the loop has to know is told to a `Listener`, whose calls the driver brings
 """
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 
@@ -65,6 +65,8 @@ class Upkeep:
     noise: Noise
     clock: Callable[[], float]
     """In seconds, of the driver's: monotonic time or trio's."""
+    about: Callable[[], dict[str, Any]] = dict
+    """What else is told, with RXON's names; asked for each heartbeat, by the driver."""
     _terms: Terms | None = None
     _register_again: bool = False
     _beat_soon: bool = False
@@ -144,7 +146,7 @@ class Upkeep:
             "loop_blocked_seconds": self.blocked_seconds(),
             "leaving": leaving,
         }
-        return _requests.heartbeat(self.identity, terms, snapshot, status, ours)
+        return _requests.heartbeat(self.identity, terms, snapshot, status, ours, self.about())
 
     def _registered(self, reply: Reply) -> None:
         terms = _requests.read_registered(self.url, reply, self.interval_seconds)

@@ -1,45 +1,39 @@
 """The worker as its author sees it."""
 
-import logging
-import os
-import random
-import signal
-import uuid
-from collections.abc import Callable, Collection
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-import attrs
 import trio
 
 from avtomatika_trio._config import (
-    Secret,
     WorkerSettings,
-    find_settings_file,
-    load_worker_settings,
 )
-from avtomatika_trio._core.arguments import NAME, unknown_names
 from avtomatika_trio._wire.messages import SkillInfo
-from avtomatika_trio.errors import AvtomatikaError, ConfigError
+from avtomatika_trio.errors import ConfigError
 from avtomatika_trio.worker._attempt import Attempt
 from avtomatika_trio.worker._cancellation import CancellationCheck
+from avtomatika_trio.worker._capacity import Capacity
+from avtomatika_trio.worker._groups import CapacityChecker
+from avtomatika_trio.worker._hot_skills import HotSkills
 from avtomatika_trio.worker._middlewares import Middleware, Middlewares
 from avtomatika_trio.worker._progress import Checkpoint
 from avtomatika_trio.worker._service import run_service
 from avtomatika_trio.worker._skill_blueprint import SkillBlueprint
-from avtomatika_trio.worker._skills import INJECTED, Handler, Skill, create_skill, place_of
+from avtomatika_trio.worker._skills import INJECTED, Handler, Skill, checked_name, create_skill
 from avtomatika_trio.worker._skills_folder import load_skills
-from avtomatika_trio.worker._spool import open_spool
-from avtomatika_trio.worker._spool_folder import default_worker_id
+from avtomatika_trio.worker._start import (
+    Choices,
+    checked_worker_id,
+    real_world,
+    run_until_signalled,
+    worker_id_of,
+)
 from avtomatika_trio.worker._surroundings import Surroundings
 from avtomatika_trio.worker._talk import Talk
+from avtomatika_trio.worker._telemetry import UsageChecker
 
 H = TypeVar("H", bound=Handler)
-
-logger = logging.getLogger(__name__)
-
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Worker:
@@ -55,9 +49,15 @@ class Worker:
         worker.run()
 
     Args:
-        worker_type: What sort of worker this is, for people.
+        worker_type: What sort of worker this is, for people; it wins over `WORKER_TYPE`.
         settings: Used as they are; without them, settings are read when the worker starts,
             from the environment and `avtomatika.toml`.
+        skill_type_limits: How many attempts at a time the skills of a type may have, together:
+            `{"gpu": 1}`.  Older name: `task_type_limits`.
+        capacity_checker: Asked before work is asked for, with the name of each skill; one that
+            it answers False for, or raises for, is not offered.  It is called in the loop: quick.
+        skill_dependencies: The resources of skills, such as models: a skill is hot while all of
+            its own are marked with `add_to_hot_skills`.
         overrides: Single settings by their field's name, such as `max_concurrent_tasks=4`;
             they win over everything else.
 
@@ -67,20 +67,28 @@ class Worker:
 
     def __init__(
         self,
-        worker_type: str = "generic",
+        worker_type: str | None = None,
         *,
         settings: WorkerSettings | None = None,
+        skill_type_limits: Mapping[str, int] | None = None,
+        task_type_limits: Mapping[str, int] | None = None,
+        capacity_checker: CapacityChecker | None = None,
+        skill_dependencies: Mapping[str, Sequence[str]] | None = None,
         **overrides: Any,
     ) -> None:
         self.worker_type = worker_type
-        self._settings = settings
-        self._overrides: dict[str, Any] = {}
-        self._override(overrides)
+        self._choices = Choices(settings)
+        self._choices.override(overrides)
         self._skills: dict[str, Skill] = {}
         self._middlewares = Middlewares()
         self._folders: set[Path] = set()
         self._running: dict[str, Attempt] = {}
         self._talk = Talk(self._running)
+        self._capacity = Capacity(
+            limits={**(task_type_limits or {}), **(skill_type_limits or {})},
+            checker=capacity_checker,
+            hot=HotSkills(skill_dependencies or {}, lambda: self.skills),
+        )
         self._stop: trio.Event | None = None
         self._stop_asked = False
 
@@ -144,7 +152,7 @@ class Worker:
         def register(function: H) -> H:
             chosen = getattr(function, "__name__", "") if name is None else name
             info = SkillInfo(
-                name=self._checked(chosen, function),
+                name=checked_name(chosen, function, self._skills),
                 type=type or chosen,
                 description=description,
                 version=version,
@@ -229,8 +237,8 @@ class Worker:
         Raises:
             ConfigError: with every problem, of every source.
         """
-        self._override(overrides)
-        return self._load_settings()
+        self._choices.override(overrides)
+        return self._choices.load()
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT (Ctrl-C), then end gracefully.
@@ -241,7 +249,7 @@ class Worker:
         Raises:
             As `serve`.
         """
-        trio.run(self._run)
+        trio.run(run_until_signalled, self.serve, self.stop)
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until `stop` is called; for a program that has a trio loop of its own.
@@ -254,21 +262,9 @@ class Worker:
             ConfigError: the settings are wrong, or there is no skill.
             SpoolError: the spool's folder cannot be used.
         """
-        settings = self._load_settings()
-        worker_id = settings.worker_id
-        if worker_id is None:
-            read = partial(default_worker_id, settings.spool_dir)
-            worker_id = await trio.to_thread.run_sync(read)
-        world = Surroundings(
-            open_spool=lambda instance: open_spool(
-                settings.spool_dir,
-                worker_id=worker_id,
-                instance=instance,
-                max_entries=settings.spool_max_entries,
-            ),
-            instance=uuid.uuid4().hex,
-            noise=lambda: random.uniform(-1.0, 1.0),  # noqa: S311 - jitter
-        )
+        settings = self._choices.load()
+        worker_id = await worker_id_of(settings)
+        world = real_world(settings, worker_id)
         await self.serve_in(world, settings, worker_id, task_status=task_status)
 
     async def serve_in(
@@ -290,17 +286,20 @@ class Worker:
             raise ConfigError(("the worker has no skill; register one with @worker.skill",))
         if self._stop is not None:
             raise ConfigError(("this worker is running already; make a second Worker",))
-        self._checked_id(worker_id)
+        checked_worker_id(worker_id)
+        self._capacity.hot.check()
+        self._capacity.groups(self._skills)  # a limit that makes no sense is a mistake now
         self._stop = trio.Event()
         if self._stop_asked:
             self._stop.set()
         try:
             await run_service(
                 worker_id=worker_id,
-                worker_type=self.worker_type,
+                worker_type=self.worker_type or settings.worker_type or "generic",
                 settings=settings,
                 skills=self._skills,
                 world=world,
+                capacity=self._capacity,
                 stop=self._stop,
                 running=self._running,
                 task_status=task_status,
@@ -309,6 +308,38 @@ class Worker:
             self._running.clear()
             self._stop = None
             self._stop_asked = False
+
+    def add_to_hot_skills(self, name: str) -> None:
+        """Mark a skill, or a resource of `skill_dependencies`, as loaded.
+
+        Orchestrators are told soon.  Any thread may call it, also before the worker runs.
+
+        Raises:
+            ConfigError: there is no such skill or resource.
+        """
+        self._capacity.hot.add(name)
+
+    def remove_from_hot_skills(self, name: str) -> None:
+        """Mark it as not loaded any more; see `add_to_hot_skills`.
+
+        Raises:
+            ConfigError: there is no such skill or resource.
+        """
+        self._capacity.hot.remove(name)
+
+    def set_usage_checker(self, checker: UsageChecker) -> None:
+        """Have *checker* measure how busy the machine is, in the place of psutil.
+
+        Args:
+            checker: Returns a dict such as `{"cpu_load_percent": 12.5, "ram_used_gb": 3.1}`, or
+                None.  It is called in the threads of heartbeats, and has to be quick.
+        """
+        self._capacity.usage.checker = checker
+
+    add_to_hot_cache = add_to_hot_skills
+    """Older name of `add_to_hot_skills`."""
+    remove_from_hot_cache = remove_from_hot_skills
+    """Older name of `remove_from_hot_skills`."""
 
     def stop(self) -> None:
         """Ask for a graceful end; to be called in the loop.  Again or too early is fine."""
@@ -353,73 +384,3 @@ class Worker:
             RuntimeError: it cannot know which attempt is meant; give *task_id*.
         """
         self._talk.check_for_cancellation(task_id).raise_if_cancelled()
-
-    async def _run(self) -> None:
-        failure: AvtomatikaError | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._stop_on_signal)
-            try:
-                await self.serve()
-            except AvtomatikaError as exc:  # as it is, not in the nursery's group
-                failure = exc
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-
-    async def _stop_on_signal(self) -> None:
-        with trio.open_signal_receiver(*_STOP_SIGNALS) as signals:
-            async for _ in signals:
-                break
-        logger.info("stopping; a second signal ends the worker at once")
-        # From here on a signal does what it does to a program that handles none.
-        handlers = {number: signal.signal(number, signal.SIG_DFL) for number in _STOP_SIGNALS}
-        try:
-            self.stop()
-            await trio.sleep_forever()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-
-    def _override(self, overrides: dict[str, Any]) -> None:
-        fields = [field.name for field in attrs.fields(WorkerSettings)]
-        if unknown := [name for name in overrides if name not in fields]:
-            raise ConfigError((unknown_names("Worker", unknown, fields),))
-        self._overrides |= overrides
-
-    def _load_settings(self) -> WorkerSettings:
-        settings = self._from_sources()
-        settings.s3()  # half of what S3 needs is a mistake, now and not at the first file
-        return settings
-
-    def _from_sources(self) -> WorkerSettings:
-        if self._settings is None:
-            return load_worker_settings(
-                environ=os.environ,
-                file=find_settings_file(os.environ),
-                overrides=self._overrides,
-            ).settings
-        token = self._overrides.get("token")
-        if isinstance(token, str):
-            return attrs.evolve(self._settings, **{**self._overrides, "token": Secret(token)})
-        return attrs.evolve(self._settings, **self._overrides)
-
-    def _checked(self, name: Any, function: Handler) -> str:
-        if not isinstance(name, str) or NAME.fullmatch(name) is None:
-            problem = (
-                f"a skill's name has 1 to 128 letters, digits, '_', '.' or '-', not {name!r};"
-                ' give one: @worker.skill("resize")'
-            )
-            raise ConfigError((problem,))
-        if name in self._skills:
-            first, second = place_of(self._skills[name].function), place_of(function)
-            problem = (
-                f"the skill {name!r} is registered twice, at {first} and at {second};"
-                " rename one of them"
-            )
-            raise ConfigError((problem,))
-        return name
-
-    def _checked_id(self, worker_id: str) -> None:
-        if NAME.fullmatch(worker_id) is None:
-            problem = f"a worker id has 1 to 128 letters, digits, '_' or '-', not {worker_id!r}"
-            raise ConfigError((problem,))

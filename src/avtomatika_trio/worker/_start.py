@@ -1,0 +1,142 @@
+"""From the settings and the signals of a process to a worker that runs in it."""
+
+import logging
+import os
+import random
+import signal
+import uuid
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+
+from avtomatika_trio._config import (
+    Secret,
+    WorkerSettings,
+    find_settings_file,
+    load_worker_settings,
+)
+from avtomatika_trio._core.arguments import NAME, unknown_names
+from avtomatika_trio.errors import AvtomatikaError, ConfigError
+from avtomatika_trio.worker._spool import open_spool
+from avtomatika_trio.worker._spool_folder import default_worker_id
+from avtomatika_trio.worker._surroundings import Surroundings
+
+logger = logging.getLogger(__name__)
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Choices:
+    """The settings of a worker: what its author chose, over what the sources say.
+
+    Args:
+        settings: In the place of environment and file.
+    """
+
+    def __init__(self, settings: WorkerSettings | None) -> None:
+        self._settings = settings
+        self._overrides: dict[str, Any] = {}
+
+    def override(self, overrides: dict[str, Any]) -> None:
+        """Choose single settings by their field's name.
+
+        Raises:
+            ConfigError: there is no setting of that name.
+        """
+        fields = [field.name for field in attrs.fields(WorkerSettings)]
+        if unknown := [name for name in overrides if name not in fields]:
+            raise ConfigError((unknown_names("Worker", unknown, fields),))
+        self._overrides |= overrides
+
+    def load(self) -> WorkerSettings:
+        """What they come to.
+
+        Raises:
+            ConfigError: with every problem, of every source.
+        """
+        settings = self._from_sources()
+        settings.s3()  # half of what S3 needs is a mistake, now and not at the first file
+        return settings
+
+    def _from_sources(self) -> WorkerSettings:
+        if self._settings is None:
+            return load_worker_settings(
+                environ=os.environ,
+                file=find_settings_file(os.environ),
+                overrides=self._overrides,
+            ).settings
+        token = self._overrides.get("token")
+        if isinstance(token, str):
+            return attrs.evolve(self._settings, **{**self._overrides, "token": Secret(token)})
+        return attrs.evolve(self._settings, **self._overrides)
+
+
+def checked_worker_id(worker_id: str) -> str:
+    """*worker_id*, if it can be one.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if NAME.fullmatch(worker_id) is None:
+        problem = f"a worker id has 1 to 128 letters, digits, '_' or '-', not {worker_id!r}"
+        raise ConfigError((problem,))
+    return worker_id
+
+
+async def worker_id_of(settings: WorkerSettings) -> str:
+    """The one that is set, or the one that is kept beside the spool."""
+    if settings.worker_id is not None:
+        return settings.worker_id
+    return await trio.to_thread.run_sync(partial(default_worker_id, settings.spool_dir))
+
+
+def real_world(settings: WorkerSettings, worker_id: str) -> Surroundings:
+    """Disk, network, clock and chance of this machine."""
+    return Surroundings(
+        open_spool=lambda instance: open_spool(
+            settings.spool_dir,
+            worker_id=worker_id,
+            instance=instance,
+            max_entries=settings.spool_max_entries,
+        ),
+        instance=uuid.uuid4().hex,
+        noise=lambda: random.uniform(-1.0, 1.0),  # noqa: S311 - jitter
+    )
+
+
+async def run_until_signalled(
+    serve: Callable[[], Awaitable[None]], stop: Callable[[], None]
+) -> None:
+    """*serve*, and call *stop* at SIGTERM or SIGINT; a second signal ends the process.
+
+    Raises:
+        As *serve*.
+    """
+    failure: AvtomatikaError | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_on_signal, stop)
+        try:
+            await serve()
+        except AvtomatikaError as exc:  # as it is, not in the nursery's group
+            failure = exc
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _stop_on_signal(stop: Callable[[], None]) -> None:
+    with trio.open_signal_receiver(*_STOP_SIGNALS) as signals:
+        async for _ in signals:
+            break
+    logger.info("stopping; a second signal ends the worker at once")
+    # From here on a signal does what it does to a program that handles none.
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in _STOP_SIGNALS}
+    try:
+        stop()
+        await trio.sleep_forever()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,0 +1,57 @@
+"""How busy the machine is: told when it changes, and never made up."""
+
+from typing import Any
+
+from tests.worker.fake_orchestrator import FakeOrchestrator
+from tests.worker.worker_cases import echo_worker, running
+from trio.testing import MockClock
+
+from avtomatika_trio.worker._telemetry import Telemetry, Usage
+
+
+def test_it_is_told_first_then_by_changes_then_by_time() -> None:
+    now, load, ram = 0.0, 10.0, 10.0
+    usage = Usage()
+    usage.checker = lambda: {"cpu_load_percent": load, "ram_used_gb": ram}
+    telemetry = Telemetry(usage, 5.0, 60.0, lambda: now)
+
+    def told() -> Any:
+        return telemetry.members().get("usage")
+
+    assert told() == {"cpu_load_percent": 10.0, "ram_used_gb": 10.0}
+    load = 15.0
+    assert told() is None
+    load = 15.1
+    assert told() == {"cpu_load_percent": 15.1, "ram_used_gb": 10.0}
+    ram = 10.6
+    assert told() == {"cpu_load_percent": 15.1, "ram_used_gb": 10.6}
+    now = 59.0
+    assert told() is None
+    now = 60.0
+    assert told() == {"cpu_load_percent": 15.1, "ram_used_gb": 10.6}
+
+
+async def test_each_heartbeat_decides_for_itself(autojump_clock: MockClock) -> None:
+    fake, worker = FakeOrchestrator(), echo_worker()
+    worker.set_usage_checker(lambda: {"cpu_load_percent": 50.0})
+    async with running(worker, fake):
+        await fake.until(lambda: len(fake.beats) == 5)
+    assert [it.usage for it in fake.beats[:5]] == [
+        {"cpu_load_percent": 50.0},
+        None,
+        None,
+        None,
+        None,
+    ]
+
+
+async def test_what_cannot_be_measured_is_not_told(autojump_clock: MockClock) -> None:
+    fake, worker = FakeOrchestrator(), echo_worker()
+
+    def broken() -> Any:
+        raise OSError("no sensor")
+
+    worker.set_usage_checker(broken)
+    async with running(worker, fake):
+        await fake.until(lambda: len(fake.beats) == 3)
+    assert [it.usage for it in fake.beats[:3]] == [None, None, None]
