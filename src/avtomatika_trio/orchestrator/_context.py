@@ -81,6 +81,8 @@ class Limits:
     max_transitions: int = 100
     max_body_bytes: int = 1_048_576
     max_file_bytes: int = 5 * 1024**3
+    events_heartbeat_seconds: float = 15.0
+    """After so much silence a stream of events says that it is still there."""
 
 
 @attrs.frozen(kw_only=True)
