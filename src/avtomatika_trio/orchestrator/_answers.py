@@ -57,6 +57,7 @@ def job_summary(job: Job) -> dict[str, Any]:
 def job_details(job: Job, progress: Sequence[Progress]) -> dict[str, Any]:
     """One job with the *progress* of its tasks; `result` is there once it is final."""
     answer = job_summary(job)
+    answer["tracing_context"] = job.tracing_context
     answer["progress"] = [progress_of(said) for said in progress]
     if job.status.is_final:
         answer["result"] = job.result

@@ -20,6 +20,7 @@ from avtomatika_trio._core.graph import to_dot, to_json
 from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION, Submission
+from avtomatika_trio._wire.tracing import read_tracing
 from avtomatika_trio.errors import InvalidMessage, Problem, QuotaExceeded
 from avtomatika_trio.orchestrator import _answers as answers
 from avtomatika_trio.orchestrator._access import Client
@@ -151,6 +152,8 @@ class _Routes:
         if problems:
             raise InvalidMessage(tuple(problems[:_MOST_PROBLEMS]))
         start = blueprint.start
+        seen = [request.headers.getlist(name) for name in ("traceparent", "tracestate")]
+        tracing = read_tracing(*seen)
         partition = self.context.chance.in_any_order(self.storage.partitions)[0]
         return [
             steps.NewJob(
@@ -160,6 +163,7 @@ class _Routes:
                 start=start,
                 initial_data=one.initial_data,
                 labels=one.labels,
+                tracing_context=tracing,
                 max_transitions=most if one.max_transitions is None else one.max_transitions,
             )
             for one in said
