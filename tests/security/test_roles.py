@@ -24,6 +24,8 @@ from avtomatika_trio.orchestrator._registry import prefixes_of
 #: Method and path below the prefix -> the least role; None: anybody, also without a token.
 ROUTES: dict[tuple[str, str], Role | None] = {
     ("GET", "/_public/status"): None,
+    ("GET", "/_public/metrics"): None,
+    ("GET", "/metrics"): None,
     ("GET", "/healthz"): None,
     ("GET", "/livez"): None,
     ("GET", "/readyz"): None,
