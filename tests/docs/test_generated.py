@@ -12,9 +12,9 @@ import pytest
 from avtomatika_trio._core import ledger
 from avtomatika_trio._core.job import JobStatus
 from avtomatika_trio._core.task import AttemptStatus
+from avtomatika_trio.orchestrator import _file_streams, _job_events
 from avtomatika_trio.orchestrator._app import create_quart
 from avtomatika_trio.orchestrator._context import Context
-from avtomatika_trio.orchestrator._file_streams import STREAMS
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.storage import MemoryStorage
 
@@ -76,7 +76,7 @@ async def test_every_route_of_clients_is_on_the_page_of_http() -> None:
         worker_token="w",
     )
     rules = [rule.rule for rule in create_quart(context).url_map.iter_rules()]
-    rules += [f"/api/v1{path}" for _, path, _ in STREAMS]
+    rules += [f"/api/v1{path}" for _, path, _ in _file_streams.STREAMS + _job_events.STREAMS]
     routes = {
         re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
         for rule in rules

@@ -121,6 +121,7 @@ async def test_a_job_that_waits_is_told_in_full(autojump_clock: MockClock) -> No
         "id": job_id,
         "job_id": job_id,
         "blueprint_name": "resize",
+        "tracing_context": {},
         "labels": {},
         "client": "client",
         "status": "pending",

@@ -17,13 +17,15 @@ from tests.security.credentials import let_in as let_workers_in
 from trio.testing import MockClock
 
 from avtomatika_trio._core.access import Role
+from avtomatika_trio.orchestrator import _file_streams, _job_events
 from avtomatika_trio.orchestrator._app import create_quart
-from avtomatika_trio.orchestrator._file_streams import STREAMS
 from avtomatika_trio.orchestrator._registry import prefixes_of
 
 #: Method and path below the prefix -> the least role; None: anybody, also without a token.
 ROUTES: dict[tuple[str, str], Role | None] = {
     ("GET", "/_public/status"): None,
+    ("GET", "/_public/metrics"): None,
+    ("GET", "/metrics"): None,
     ("GET", "/healthz"): None,
     ("GET", "/livez"): None,
     ("GET", "/readyz"): None,
@@ -33,6 +35,7 @@ ROUTES: dict[tuple[str, str], Role | None] = {
     ("GET", "/jobs"): Role.VIEWER,
     ("GET", "/jobs/<job_id>"): Role.VIEWER,
     ("GET", "/jobs/<job_id>/history"): Role.VIEWER,
+    ("GET", "/jobs/<job_id>/events"): Role.VIEWER,
     ("GET", "/jobs/<job_id>/tasks"): Role.VIEWER,
     ("POST", "/jobs/<job_id>/cancel"): Role.SUBMITTER,
     ("GET", "/jobs/<job_id>/files"): Role.VIEWER,
@@ -85,7 +88,8 @@ def _rules() -> list[tuple[str, str]]:
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
     ]
     prefixes = prefixes_of(context.blueprints)
-    return rules + [(method, prefix + path) for prefix in prefixes for method, path, _ in STREAMS]
+    streams = _file_streams.STREAMS + _job_events.STREAMS
+    return rules + [(method, prefix + path) for prefix in prefixes for method, path, _ in streams]
 
 
 def _filled(path: str) -> str:

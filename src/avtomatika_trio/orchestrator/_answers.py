@@ -57,18 +57,21 @@ def job_summary(job: Job) -> dict[str, Any]:
 def job_details(job: Job, progress: Sequence[Progress]) -> dict[str, Any]:
     """One job with the *progress* of its tasks; `result` is there once it is final."""
     answer = job_summary(job)
-    answer["progress"] = [
-        {
-            "task_id": said.task_id,
-            "progress": said.progress,
-            "message": said.message,
-            "at": rfc3339(said.at),
-        }
-        for said in progress
-    ]
+    answer["tracing_context"] = job.tracing_context
+    answer["progress"] = [progress_of(said) for said in progress]
     if job.status.is_final:
         answer["result"] = job.result
     return answer
+
+
+def progress_of(said: Progress) -> dict[str, Any]:
+    """How far a running task is."""
+    return {
+        "task_id": said.task_id,
+        "progress": said.progress,
+        "message": said.message,
+        "at": rfc3339(said.at),
+    }
 
 
 def history_event(numbered: NumberedRow) -> dict[str, Any]:

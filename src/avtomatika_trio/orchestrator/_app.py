@@ -29,6 +29,7 @@ from avtomatika_trio.orchestrator._http import (
     invalid,
     send_problem,
 )
+from avtomatika_trio.orchestrator._job_events import create_event_streams
 from avtomatika_trio.orchestrator._problems import EXPECTED, as_problem
 from avtomatika_trio.orchestrator._routes_jobs import add_job_routes
 from avtomatika_trio.orchestrator._routes_public import add_public_routes
@@ -63,7 +64,7 @@ def create_app(context: Context) -> AsgiApp:
     """
     workers = create_worker_routes(context)
     people = create_quart(context)
-    streams = create_file_streams(context)
+    finders = (create_file_streams(context), create_event_streams(context))
 
     async def whole(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -80,7 +81,9 @@ def create_app(context: Context) -> AsgiApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             scope = {**scope, "path": _path(scope["path"])}
-        if scope["type"] == "http" and (stream := streams(scope)) is not None:
+        found = (find(scope) for find in finders if scope["type"] == "http")
+        stream = next((it for it in found if it is not None), None)
+        if stream is not None:
             await _with_last_resort(stream, scope, receive, send)
         else:
             await limited(cast("Any", scope), receive, send)

@@ -11,6 +11,7 @@ from avtomatika_trio.blobs import Blobs, Patience, open_folder, open_s3
 from avtomatika_trio.orchestrator._context import Context, Limits, Security, SystemChance
 from avtomatika_trio.orchestrator._credential_files import CredentialFiles
 from avtomatika_trio.orchestrator._limits import create_limits
+from avtomatika_trio.orchestrator._metrics import Metrics, counted
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.orchestrator._server import ServerSettings
 from avtomatika_trio.storage._base import Storage
@@ -59,8 +60,10 @@ def create_context(
         worker_token: Likewise for workers.
     """
     key, access = settings.secret_key, settings.s3()
+    metrics = Metrics()
     return Context(
-        storage=storage,
+        storage=counted(storage, metrics),
+        metrics=metrics,
         blueprints=blueprints,
         client_token=client_token,
         worker_token=worker_token,

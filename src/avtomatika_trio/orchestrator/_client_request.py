@@ -118,10 +118,18 @@ def whole_number(name: str, default: int, *, least: int = 0, most: int = 2**63 -
         InvalidMessage: it is something else.
     """
     text = request.args.get(name)
-    if text is None:
-        return default
+    return default if text is None else as_whole_number(f"?{name}", text, least=least, most=most)
+
+
+def as_whole_number(place: str, text: str, *, least: int = 0, most: int = 2**63 - 1) -> int:
+    """*text*, which was found at *place*, as a number, at least *least*; above *most* it is cut.
+
+    Raises:
+        InvalidMessage: it is something else.
+    """
     if _WHOLE_NUMBER.fullmatch(text) is None or int(text) < least:
-        raise _wrong(name, f"must be a whole number >= {least}, not {text[:40]!r}")
+        fault = f"must be a whole number >= {least}, not {text[:40]!r}"
+        raise InvalidMessage((Problem(place, fault),))
     return min(int(text), most)
 
 

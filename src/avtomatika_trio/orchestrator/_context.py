@@ -17,6 +17,7 @@ from avtomatika_trio.orchestrator._access import Access
 from avtomatika_trio.orchestrator._credential_files import CredentialFiles
 from avtomatika_trio.orchestrator._http import HttpProblem
 from avtomatika_trio.orchestrator._limits import RateLimits
+from avtomatika_trio.orchestrator._metrics import Metrics
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.orchestrator._signatures import Signatures
 from avtomatika_trio.orchestrator._unsure import Unsure
@@ -81,6 +82,8 @@ class Limits:
     max_transitions: int = 100
     max_body_bytes: int = 1_048_576
     max_file_bytes: int = 5 * 1024**3
+    events_heartbeat_seconds: float = 15.0
+    """After so much silence a stream of events says that it is still there."""
 
 
 @attrs.frozen(kw_only=True)
@@ -123,6 +126,8 @@ class Context:
     """Where files are while something is done with them."""
     unsure: Unsure = attrs.field(factory=Unsure)
     """Of tasks that may have been handed out to nobody."""
+    metrics: Metrics = attrs.field(factory=Metrics)
+    """What is measured; the storage counts there if it was opened so (`counted`)."""
     draining: trio.Event = attrs.field(factory=trio.Event)
     """Set when the end has begun: parked requests answer at once."""
 

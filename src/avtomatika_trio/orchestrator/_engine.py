@@ -209,6 +209,7 @@ async def _values(
             data_stores=blueprint.data_stores,
             task_files=files,
             aggregation_results=results,
+            tracing_context=dict(job.tracing_context),
         ),
         actions=ActionFactory(state.name, context.limits.max_params_bytes, _size_of),
     )

@@ -36,6 +36,7 @@ from avtomatika_trio.orchestrator._http import (
     Scope,
     Send,
     address_of,
+    allow_only,
     send_json,
     send_problem,
 )
@@ -121,7 +122,7 @@ class _Streams:
 
     async def put(self, request: _Request) -> None:
         """`PUT /jobs/{id}/files/content/{name}`: keep the body as a file of the job."""
-        _allow(request, "PUT")
+        allow_only(request.method, "PUT")
         client, at = await self._place(request, Role.SUBMITTER)
         most = self.context.limits.max_file_bytes
         if request.headers.get("content-length", 0, type=int) > most:
@@ -147,7 +148,7 @@ class _Streams:
 
     async def get(self, request: _Request) -> None:
         """`GET /jobs/{id}/files/download/{name}`: the file, or where it is."""
-        _allow(request, "GET", "HEAD")
+        allow_only(request.method, "GET", "HEAD")
         _, at = await self._place(request, Role.VIEWER)
         blobs = blobs_of(self.context)
         await blobs.head(at)
@@ -179,15 +180,6 @@ class _Streams:
             still_runs(job)
         folder = folder_of(blobs_of(self.context).bucket, job.id)
         return client, folder.at(folder.key + request.name)
-
-
-def _allow(request: _Request, *methods: str) -> None:
-    if request.method not in methods:
-        allowed = ", ".join(methods)
-        detail = f"this method is not for this path; allowed: {allowed}"
-        headers = {"allow": allowed}
-        status = HTTPStatus.METHOD_NOT_ALLOWED
-        raise HttpProblem(status, "method_not_allowed", detail, headers=headers)
 
 
 def _too_large(most: int) -> HttpProblem:

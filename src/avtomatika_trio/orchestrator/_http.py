@@ -117,6 +117,20 @@ async def read_request(scope: Scope, receive: Receive) -> Request:
     )
 
 
+def allow_only(method: str, *methods: str) -> None:
+    """Refuse a request whose *method* is none of *methods*.
+
+    Raises:
+        HttpProblem: 405.
+    """
+    if method not in methods:
+        allowed = ", ".join(methods)
+        detail = f"this method is not for this path; allowed: {allowed}"
+        headers = {"allow": allowed}
+        status = HTTPStatus.METHOD_NOT_ALLOWED
+        raise HttpProblem(status, "method_not_allowed", detail, headers=headers)
+
+
 def address_of(scope: Scope) -> str:
     """The host that a request came from."""
     client = scope.get("client")

@@ -21,6 +21,7 @@ from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._core.submission import Submission as Remembered
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION, Submission
+from avtomatika_trio._wire.tracing import read_tracing
 from avtomatika_trio.errors import InvalidMessage, Problem, QuotaExceeded
 from avtomatika_trio.orchestrator import _answers as answers
 from avtomatika_trio.orchestrator._access import Client
@@ -173,6 +174,8 @@ class _Routes:
         if problems:
             raise InvalidMessage(tuple(problems[:_MOST_PROBLEMS]))
         start = blueprint.start
+        seen = [request.headers.getlist(name) for name in ("traceparent", "tracestate")]
+        tracing = read_tracing(*seen)
         if asked is None:
             partition = self.context.chance.in_any_order(self.storage.partitions)[0]
         else:
@@ -185,6 +188,7 @@ class _Routes:
                 start=start,
                 initial_data=one.initial_data,
                 labels=one.labels,
+                tracing_context=tracing,
                 max_transitions=most if one.max_transitions is None else one.max_transitions,
             )
             for one in said

@@ -1,4 +1,5 @@
-"""What anybody may ask: is it alive, is it ready, which version is it.
+"""What anybody may ask: is it alive, is it ready, which version is it,
+what does it count.
 
 Nothing here needs a token, and nothing of anybody's data is in the answers.
 """
@@ -14,6 +15,7 @@ from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._answers import Answer, json_answer
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem
+from avtomatika_trio.orchestrator._metrics import CONTENT_TYPE
 
 #: How long a storage may take for a small read before it counts as gone.
 _STORAGE_SECONDS = 2.0
@@ -37,6 +39,11 @@ def add_public_routes(app: QuartTrio, context: Context) -> None:
             {"version": metadata.version("avtomatika-trio"), "rxon_version": RXON_VERSION}
         )
 
+    async def metrics() -> Answer:
+        return context.metrics.as_text(), HTTPStatus.OK, {"content-type": CONTENT_TYPE}
+
+    for path in ("/_public/metrics", "/metrics"):
+        app.add_url_rule(path, path, metrics, methods=["GET"])
     for path in ("/_public/status", "/healthz", "/livez"):
         app.add_url_rule(path, path, alive, methods=["GET"])
     app.add_url_rule("/readyz", "/readyz", ready, methods=["GET"])

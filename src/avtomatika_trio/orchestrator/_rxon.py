@@ -54,7 +54,7 @@ def as_payload(hand_out: HandOut, key: bytes | None, *, ours: bool) -> dict[str,
         "type": task.skill,
         "params": task.params,
         "priority": task.priority,
-        "tracing_context": {},
+        "tracing_context": task.tracing_context,
         "timestamp": int(attempt.leased_at),
     }
     if task.params_metadata:

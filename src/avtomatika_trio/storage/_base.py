@@ -278,5 +278,5 @@ class Storage(Protocol):
         ...
 
     def job_news(self, job_id: str) -> AbstractContextManager[Waiter]:
-        """Be told when the job changes (also its progress)."""
+        """Be told when the job changes (also its history and its progress)."""
         ...

@@ -262,6 +262,7 @@ class MemoryLedger(Ledger):
     def record(self, row: HistoryRow) -> None:
         number = 1 + max(it.last_row.get(None, 0) for it in self._all.values())
         self.store_row(NumberedRow(number=number, row=row))
+        self.news.changed[row.job_id] = None
 
     def put_progress(self, progress: Progress) -> None:
         said = self._r.progress.get(progress.job_id, {})

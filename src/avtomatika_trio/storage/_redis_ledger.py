@@ -307,6 +307,7 @@ class RedisLedger(Notes, Ledger):
 
     def record(self, row: HistoryRow) -> None:
         self.rows.append(row)
+        self.news.changed[row.job_id] = None
 
     def put_progress(self, progress: Progress) -> None:
         self.said[progress.job_id, progress.task_id] = progress

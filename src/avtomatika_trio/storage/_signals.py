@@ -225,7 +225,7 @@ class News:
     forgotten: dict[str, Job] = attrs.field(factory=dict)
     """Jobs that are no more, as they were last."""
     changed: dict[str, None] = attrs.field(factory=dict)
-    """Ids of jobs that were written, forgotten, or have new progress."""
+    """Ids of jobs that were written, forgotten, or have new history or progress."""
     instances: dict[str, Instance | None] = attrs.field(factory=dict)
     """None = forgotten."""
     access: AccessSet | None = None

@@ -326,6 +326,7 @@ class SqliteLedger(SubmissionRows, Ledger):
     def record(self, row: HistoryRow) -> None:
         self.wrote = True
         self._rows.append(row)
+        self.news.changed[row.job_id] = None
 
     def put_progress(self, progress: Progress) -> None:
         self.wrote = True

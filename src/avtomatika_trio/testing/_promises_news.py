@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from avtomatika_trio._core.job import JobStatus
-from avtomatika_trio._core.ledger import Ledger, Progress
+from avtomatika_trio._core.ledger import HistoryRow, Ledger, Progress
 from avtomatika_trio._core.task import Lane, TaskStatus
 from avtomatika_trio.storage._base import Storage
 from avtomatika_trio.testing._samples import START, a_job, a_task, put
@@ -220,6 +220,10 @@ class NewsPromises:
             await storage.commit(put(said))
             await settled(storage)
             assert heard == ["a"] * 4 + ["b"]
+            row = HistoryRow(job_id="b", type="attempt_leased", at=START, revision=1)
+            await storage.commit(put(row))
+            await settled(storage)
+            assert heard == ["a"] * 4 + ["b"] * 2
             nursery.cancel_scope.cancel()
 
     async def test_a_change_between_two_waits_is_not_missed(self, storage: Storage) -> None:

@@ -1,0 +1,55 @@
+"""The trace that a request is part of, as W3C Trace Context has it in headers."""
+
+import re
+from collections.abc import Sequence
+
+#: What a longer one would cost is not worth it: the specification asks for 512 characters.
+_MOST_TRACESTATE_CHARACTERS = 512
+_MOST_TRACESTATE_MEMBERS = 32
+
+_TRACEPARENT = re.compile(
+    r"(?P<version>(?!ff)[0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+    r"(?P<more>-[ -~]*)?",
+    re.ASCII,
+)
+_MOST_TRACEPARENT_CHARACTERS = 128
+
+_MEMBER = re.compile(r"[a-z0-9][a-z0-9_*/@-]{0,255}=[ -+\--<>-~]{0,255}[!-+\--<>-~]", re.ASCII)
+
+
+def read_tracing(traceparent: Sequence[str], tracestate: Sequence[str]) -> dict[str, str]:
+    """The tracing context of a request with these headers, each as often as it was sent.
+
+    What is malformed is ignored, as the specification asks for: nobody's job fails because of
+    the trace that it would be part of.
+
+    Returns:
+        `traceparent`, and `tracestate` if there is one; or nothing.
+    """
+    if len(traceparent) != 1:
+        return {}
+    parent = traceparent[0].strip()
+    found = _TRACEPARENT.fullmatch(parent)
+    if found is None or len(parent) > _MOST_TRACEPARENT_CHARACTERS:
+        return {}
+    if found["version"] == "00" and found["more"] is not None:
+        return {}  # a later version may have more, this one has not
+    state = _read_state(",".join(tracestate))
+    return {"traceparent": parent, **({"tracestate": state} if state else {})}
+
+
+def _read_state(text: str) -> str:
+    """The list in *text*, without empty members; empty if one of them is malformed."""
+    members = [member for it in text.split(",") if (member := it.strip(" \t"))]
+    names = {member.partition("=")[0] for member in members}
+    is_right = all(_MEMBER.fullmatch(member) for member in members) and len(names) == len(members)
+    state = ",".join(members)
+    if not is_right or len(members) > _MOST_TRACESTATE_MEMBERS:
+        return ""
+    return state if len(state) <= _MOST_TRACESTATE_CHARACTERS else ""
+
+
+def trace_id_of(tracing: dict[str, str]) -> str | None:
+    """The id of the trace, for logs; None: there is no trace."""
+    parent = tracing.get("traceparent")
+    return None if parent is None else parent.split("-")[1]

@@ -1,0 +1,57 @@
+"""What is taken of the headers of W3C Trace Context, and what is ignored."""
+
+import pytest
+
+from avtomatika_trio._wire.tracing import read_tracing, trace_id_of
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+
+
+def test_both_headers_are_taken() -> None:
+    tracing = read_tracing([PARENT], ["congo=t61rcWkgMzE, rojo=00f0", "a@b=1"])
+    assert tracing == {"traceparent": PARENT, "tracestate": "congo=t61rcWkgMzE,rojo=00f0,a@b=1"}
+    assert trace_id_of(tracing) == TRACE
+
+
+def test_a_later_version_may_say_more() -> None:
+    later = f"cc-{TRACE}-00f067aa0ba902b7-01-what-will-be"
+    assert read_tracing([later], []) == {"traceparent": later}
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        "",
+        "x",
+        PARENT.upper(),
+        PARENT + "-more",
+        PARENT + "0",
+        PARENT.replace("00-", "ff-", 1),
+        f"00-{'0' * 32}-00f067aa0ba902b7-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"cc-{TRACE}-00f067aa0ba902b7-01.more",
+        f"cc-{TRACE}-00f067aa0ba902b7-01-" + "x" * 128,
+        PARENT + "\n01",
+    ],
+)
+def test_what_is_malformed_is_ignored_with_its_state(traceparent: str) -> None:
+    assert read_tracing([traceparent], ["a=1"]) == {}
+
+
+def test_two_parents_are_none() -> None:
+    assert read_tracing([PARENT, PARENT], []) == {}
+    assert read_tracing([], ["a=1"]) == {}
+    assert trace_id_of({}) is None
+
+
+@pytest.mark.parametrize(
+    "tracestate", ["a", "a=", "A=1", "a=1,a=2", "a=\x7f", "a=b=c", "a=" + "x" * 600, " , "]
+)
+def test_a_malformed_state_is_ignored_alone(tracestate: str) -> None:
+    assert read_tracing([PARENT], [tracestate]) == {"traceparent": PARENT}
+
+
+def test_more_members_than_allowed_are_ignored() -> None:
+    members = ",".join(f"k{n}=1" for n in range(33))
+    assert read_tracing([PARENT], [members]) == {"traceparent": PARENT}
