@@ -154,12 +154,16 @@ def test_ctrl_c_ends_a_watch_without_a_traceback(run: Run, tmp_path: Path) -> No
     (tmp_path / "flows.py").write_text(BLUEPRINT)
     with serving("--blueprints", "flows") as (_, ready):
         submitted = run("job", "submit", "echo", "--url", ready["url"])
-        watch = ("job", "watch", submitted.out.strip(), "--url", ready["url"])
+        job_id = submitted.out.strip()
+        watch = ("job", "watch", job_id, "--url", ready["url"])
         with started(*watch) as process:
             assert "waiting_for_worker" in line_with(process.stdout, "start")
             process.send_signal(signal.SIGINT)
             _, told = process.communicate()
-        assert (process.returncode, told) == (Exit.INTERRUPTED, "")
+        detached = (
+            f"detached; job {job_id} goes on; watch it again: avtomatika job watch {job_id}\n"
+        )
+        assert (process.returncode, told) == (Exit.INTERRUPTED, detached)
 
 
 def test_a_watch_outlives_a_restart_of_the_orchestrator(run: Run, tmp_path: Path) -> None:
