@@ -28,7 +28,7 @@ SUMMARY = (
 )
 
 #: Those of one job, see `job_details`; the result is there once it has ended.
-DETAILS = (*SUMMARY, "progress", "result")
+DETAILS = (*SUMMARY, "tracing_context", "progress", "result")
 
 
 def wanted_fields(choices: Sequence[str]) -> frozenset[str] | None:
