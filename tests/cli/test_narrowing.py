@@ -1,6 +1,5 @@
 """Labels, times and keys of jobs on the command line."""
 
-import inspect
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -9,10 +8,6 @@ from tests.cli.commands import Run
 from avtomatika_trio.cli import Exit
 from avtomatika_trio.cli._narrowing import given
 from avtomatika_trio.cli._parser import parse
-from avtomatika_trio.client import Client
-
-_CARRIED = "labels" in inspect.signature(Client.list).parameters
-carried = pytest.mark.skipif(not _CARRIED, reason="the client cannot send labels yet")
 
 _NAMES = ("labels", "created_after", "created_before")
 
@@ -50,7 +45,6 @@ def test_what_is_neither_is_a_usage_error(run: Run, argv: tuple[str, ...], fault
     assert fault in ran.err
 
 
-@carried
 def test_jobs_are_found_by_label_and_time(ask_for: Run) -> None:
     job_id = ask_for("job", "submit", "quick", "--label", "team=video").out.strip()
     ask_for("job", "submit", "quick", "--label", "team=audio")
@@ -61,7 +55,6 @@ def test_jobs_are_found_by_label_and_time(ask_for: Run) -> None:
     assert job_id not in late.out
 
 
-@carried
 def test_a_key_submits_once(ask_for: Run) -> None:
     ids = {ask_for("job", "submit", "quick", "--idempotency-key", "k1").out for _ in range(2)}
     assert len(ids) == 1
