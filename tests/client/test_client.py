@@ -196,6 +196,26 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
         AsyncClient(url, TOKEN)
 
 
+@pytest.mark.parametrize("token", ["", None, "token\n", "two words", "ключ"])
+def test_a_token_that_no_header_carries_is_refused_at_once(token: Any) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(ConfigError, match="token: it is empty, or holds a space"):
+            kind(URL, token)
+
+
+@pytest.mark.parametrize("job_id", ["", ".", "..", "a/b", "a\nb", "ключ", "j" * 129])
+def test_what_cannot_be_the_id_of_a_job_is_not_asked_for(job_id: str, answering: Open) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise AssertionError(request.url)
+
+    with answering(answer) as client:
+        for ask in (client.get, client.wait, client.history, client.tasks, client.cancel):
+            with pytest.raises(JobNotFound):
+                ask(job_id)
+        with pytest.raises(JobNotFound):
+            list(client.follow(job_id))
+
+
 # Waiting.
 
 

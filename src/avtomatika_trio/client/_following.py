@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
 import attrs
 
@@ -73,7 +72,7 @@ def follow(world: Surroundings, job_id: str, *, after: int, outage_seconds: floa
     while True:
         request = Ask(
             method="GET",
-            path=f"/jobs/{quote(job_id, safe='')}/events",
+            path=_requests.job_path(job_id, "events"),
             headers={"accept": "text/event-stream", "last-event-id": str(place.last)},
             held_seconds=_HEARTBEAT_SECONDS,
             stream=True,
