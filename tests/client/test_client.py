@@ -286,6 +286,34 @@ def test_the_time_of_a_wait_also_passes_in_an_outage(answering: Open) -> None:
         client.wait("j", timeout_seconds=2)
 
 
+def test_a_wait_looks_again_for_a_host_that_vanished(answering: Open) -> None:
+    hands = Hands()
+    asked = 0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            hands.spend(60)  # the request was held, and nobody says that its host is gone
+            raise httpx.ReadTimeout("timed out")
+        return httpx.Response(200, json=job_json("finished"))
+
+    with answering(answer, hands) as client:
+        assert client.wait("j").status == "finished"
+
+
+def test_a_wait_asks_nobody_once_its_time_is_over(answering: Open) -> None:
+    hands = Hands()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        hands.spend(35)
+        raise httpx.ReadTimeout("timed out")
+
+    with answering(answer, hands) as client, pytest.raises(TimeoutError, match="is away"):
+        client.wait("j", timeout_seconds=5)
+    assert hands.now < 36
+
+
 # For real.
 
 
