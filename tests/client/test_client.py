@@ -188,6 +188,15 @@ def test_what_is_no_orchestrator_is_told(answering: Open) -> None:
         client.workers()
 
 
+@pytest.mark.parametrize("status", [301, 404, 500])
+def test_a_no_of_another_server_is_told_as_that(status: int, answering: Open) -> None:
+    with (
+        answering(lambda _: httpx.Response(status, text="<html>")) as client,
+        pytest.raises(Refused, match="is this the address of an orchestrator"),
+    ):
+        client.workers()
+
+
 @pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://x", "http://", "http:///x"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):
