@@ -55,7 +55,9 @@ async def test_a_deliberate_error_is_reported_and_not_logged(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-@pytest.mark.parametrize("error", [SystemExit(2), BaseException("odd"), StopAsyncIteration()])
+@pytest.mark.parametrize(
+    "error", [SystemExit(2), BaseException("odd"), StopAsyncIteration(), GeneratorExit()]
+)
 async def test_no_error_of_a_handler_ends_the_worker(
     autojump_clock: MockClock, error: BaseException
 ) -> None:
@@ -187,3 +189,14 @@ async def test_an_error_of_a_thread_is_reported(caplog: pytest.LogCaptureFixture
 
     result = await outcome_of(worker, "fail")
     assert result.error.message == "OSError: disk"
+
+
+async def test_an_interrupt_that_a_thread_raises_is_an_error_of_its_handler() -> None:
+    worker = Worker()
+
+    @worker.skill
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    result = await outcome_of(worker, "interrupted")
+    assert result.error.message == "RuntimeError: the handler raised KeyboardInterrupt"

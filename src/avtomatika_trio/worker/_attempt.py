@@ -112,7 +112,7 @@ async def run_attempt(attempt: Attempt, threads: trio.CapacityLimiter) -> Outcom
         task.
 
     Raises:
-        KeyboardInterrupt: the handler did, or the signal arrived in it.
+        KeyboardInterrupt: the handler did in the loop, or the signal arrived in it.
     """
     outcome: Outcome | None = None
     before = RUNNING.set(attempt)
@@ -229,7 +229,7 @@ async def _call(
         handle = partial(_handle, attempt, skill, context, threads)
         returned = await call_through(tuple(skill.middlewares.functions), context, handle)
         value = attempt.files.as_texts(plain(returned))
-    except (trio.Cancelled, KeyboardInterrupt, GeneratorExit):
+    except (trio.Cancelled, KeyboardInterrupt):
         # A thread that was left to itself may use them on.
         attempt.files.is_left = attempt.thread_runs
         raise
@@ -265,6 +265,8 @@ async def _handle(
 def _in_thread(attempt: Attempt, work: partial[Any]) -> Any:
     try:
         return work()
+    except KeyboardInterrupt as exc:  # no signal, which would end the worker: those end elsewhere
+        raise RuntimeError("the handler raised KeyboardInterrupt") from exc
     finally:
         attempt.thread_runs = False
 
