@@ -1,6 +1,7 @@
 """One attempt: a handler runs, and what it did becomes an outcome, or nothing."""
 
 import enum
+import inspect
 import logging
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -20,6 +21,7 @@ from avtomatika_trio.errors import (
     BlobRefused,
     HandlerError,
     InvalidInput,
+    PermanentError,
 )
 from avtomatika_trio.worker._attempt_files import AttemptFiles
 from avtomatika_trio.worker._cancellation import CheckForCancellation
@@ -229,6 +231,7 @@ async def _call(
         handle = partial(_handle, attempt, skill, context, threads)
         returned = await call_through(tuple(skill.middlewares.functions), context, handle)
         value = attempt.files.as_texts(plain(returned))
+        outcome = outcome_of_return(value, skill.returns, is_data=is_record(returned))
     except (trio.Cancelled, KeyboardInterrupt):
         # A thread that was left to itself may use them on.
         attempt.files.is_left = attempt.thread_runs
@@ -240,7 +243,7 @@ async def _call(
         return not_json(exc)
     except BaseException as exc:  # noqa: BLE001 - the border: also a handler's SystemExit
         return _failure(attempt, exc)
-    return outcome_of_return(value, skill.returns, is_data=is_record(returned))
+    return outcome
 
 
 async def _handle(
@@ -264,11 +267,26 @@ async def _handle(
 
 def _in_thread(attempt: Attempt, work: partial[Any]) -> Any:
     try:
-        return work()
+        return _awaited(work())
     except KeyboardInterrupt as exc:  # no signal, which would end the worker: those end elsewhere
         raise RuntimeError("the handler raised KeyboardInterrupt") from exc
     finally:
         attempt.thread_runs = False
+
+
+def _awaited(returned: Any) -> Any:
+    """*returned* by a handler in a thread, if it is not still to be awaited.
+
+    Raises:
+        PermanentError: it is.
+    """
+    if not inspect.iscoroutine(returned):
+        return returned
+    returned.close()
+    raise PermanentError(
+        "the handler, a `def`, returned a coroutine that nobody awaits;"
+        " make it, or what wraps it, an `async def` that ends with `return await ...`"
+    )
 
 
 def _let_out(group: BaseExceptionGroup[BaseException]) -> None:
