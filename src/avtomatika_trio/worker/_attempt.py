@@ -47,6 +47,9 @@ from avtomatika_trio.worker._task_files import TaskFiles
 
 logger = logging.getLogger(__name__)
 
+#: How often a thread that nobody waits for is looked at.
+_LOOK_SECONDS = 0.1
+
 
 class Ending(enum.Enum):
     """Why an attempt ends before its handler does."""
@@ -76,10 +79,12 @@ class Attempt:
     ending: Ending | None = None
     thread_runs: bool = False
     """Whether a thread of its handler is under way; it cannot be stopped."""
+    thread_is_unwanted: bool = False
+    """Whether a middleware has gone on without that thread."""
 
     def is_over(self) -> bool:
         """Whether nobody wants its result any more; to be asked from any thread."""
-        return self.ending is not None
+        return self.ending is not None or self.thread_is_unwanted
 
     def cancel(self) -> None:
         """Stop it: nobody wants its result.
@@ -155,6 +160,8 @@ async def _with_files(attempt: Attempt, skill: Skill, threads: trio.CapacityLimi
     except Exception as exc:  # noqa: BLE001 - whatever names and disks do: one attempt fails
         return _of_files(attempt, exc, _CODES)
     outcome = await _call(attempt, skill, params, threads)
+    if attempt.thread_runs:
+        await _let_thread_end(attempt)
     if attempt.ending is not None:
         return outcome  # nobody wants it
     try:
@@ -263,6 +270,23 @@ async def _handle(
     # Set before the thread exists: from here on it can only be left to itself.
     attempt.thread_runs = True
     return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=threads)
+
+
+async def _let_thread_end(attempt: Attempt) -> None:
+    """A middleware has gone on without the thread, which keeps slot and files until it ends."""
+    logger.warning(
+        "a middleware did not wait for the thread of %s (task %s), which cannot be stopped;"
+        " the outcome waits for its end, and check_for_cancellation tells it",
+        attempt.task.type,
+        attempt.task.task_id,
+    )
+    attempt.thread_is_unwanted = True
+    try:
+        while attempt.thread_runs:  # noqa: ASYNC110 - a thread ends it, and this is rare
+            await trio.sleep(_LOOK_SECONDS)
+    except trio.Cancelled:
+        attempt.files.is_left = attempt.thread_runs
+        raise
 
 
 def _in_thread(attempt: Attempt, work: partial[Any]) -> Any:
