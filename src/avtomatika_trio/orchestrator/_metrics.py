@@ -19,6 +19,7 @@ from avtomatika_trio._core import steps
 from avtomatika_trio._core.ledger import HistoryRow, Ledger
 from avtomatika_trio._core.results import Answer
 from avtomatika_trio._core.task import Task
+from avtomatika_trio.orchestrator._job_log import JobLog
 from avtomatika_trio.storage._base import Storage
 
 T = TypeVar("T")
@@ -131,6 +132,7 @@ class _Watched:
         self.happened: list[_Happening] = []
         self.fresh: dict[str, str] = {}
         """Skills of tasks that no attempt was made at yet, by task."""
+        self.log = JobLog()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ledger, name)
@@ -143,6 +145,7 @@ class _Watched:
     def record(self, row: HistoryRow) -> None:
         # What the row is about was read or written by the operation: to look costs nothing.
         self._ledger.record(row)
+        self.log.note(row, self._ledger)
         if row.type == "job_created" or row.type in _ENDS:
             job = self._ledger.job(row.job_id)
             assert job is not None
@@ -176,6 +179,7 @@ class _Counted:
         answer, seen = await self._storage.commit(watched, partition)
         if getattr(operation, "func", None) is steps.advance:
             self._metrics.step_took(time.perf_counter() - began)
+        seen.log.tell()
         for it in seen.happened:
             self._metrics.happened(it)
         if any(it.row.type in _DISPATCHES for it in seen.happened):
@@ -188,7 +192,7 @@ _DISPATCHES = frozenset({"task_dispatched", "branches_dispatched"})
 
 
 def counted(storage: Storage, metrics: Metrics) -> Storage:
-    """*storage*, what is committed through it counted in *metrics*.
+    """*storage*, what is committed through it counted in *metrics*, and told in the log.
 
     A commit whose caller was cancelled is carried through, and not counted.
     """
