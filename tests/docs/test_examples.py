@@ -116,11 +116,6 @@ def test_watching(tmp_path: Path, port: int, open_terminal: OpenTerminal) -> Non
     for name in ("terminal", "stream", "trace"):
         for exchange in read_session((WATCHING / f"{name}.console").read_text("utf-8")):
             reader.type(at_port(exchange, port))
-    page = (ROOT / "docs" / "how-to" / "watch-jobs.md").read_text("utf-8")
-    [search] = re.findall(r"^grep .*$", page, re.MULTILINE)
-    reader.type(Exchange(f"until {search} | grep -q leased; do sleep 0.1; done", ""))
-    leased = '"msg": "attempt leased", ... "attempt": 1, "state": "inspect",...\n'
-    reader.type(Exchange(f'{search} | grep -om1 \'"msg": "attempt leased".*\'', leased))
 
 
 def test_the_readme(tmp_path: Path, port: int, open_terminal: OpenTerminal) -> None:
