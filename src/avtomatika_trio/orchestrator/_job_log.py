@@ -17,7 +17,7 @@ from avtomatika_trio._task_logs import trace_fields
 from avtomatika_trio._wire.messages import Result
 from avtomatika_trio._wire.tracing import is_sampled, kept_tracing
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("avtomatika_trio.orchestrator.jobs")
 
 #: The details that a line shows: words of ours and names, never what people have written.
 _SHOWN = ("blueprint", "branches", "skill", "status", "code", "reason")
