@@ -16,6 +16,7 @@ from avtomatika_trio.orchestrator._service import run_orchestrator
 from avtomatika_trio.storage import MemoryStorage
 from avtomatika_trio.testing._mortal import MortalStorage
 from avtomatika_trio.worker import Worker
+from avtomatika_trio.worker._skills import CallHandler
 from avtomatika_trio.worker._spool_memory import MemoryFolder, open_memory_spool
 from avtomatika_trio.worker._surroundings import Surroundings
 
@@ -177,6 +178,7 @@ class WorkerMachine:
     worker: Worker
     settings: WorkerSettings
     folder: MemoryFolder = attrs.field(factory=MemoryFolder)
+    call_handler: CallHandler | None = None
     _network: Carrier
     _start: Starter
     _chance: random.Random
@@ -232,6 +234,7 @@ class WorkerMachine:
             wall_clock=now,
             transport=self._network.transport(self.worker_id),
             beats_in_thread=False,
+            call_handler=self.call_handler,
         )
         try:
             with process.scope:

@@ -118,10 +118,11 @@ class Groups:
 
     async def run(self) -> NoReturn:
         """Ask again about what is vetoed, until cancelled."""
-        while True:
+        while self._checker is not None:
             await trio.sleep(_VETO_SECONDS)
             if self._vetoed:
                 self.look()
+        await trio.sleep_forever()
 
     def share(self, most: int, *, keeps: bool, within: Sequence[str] | None = None) -> Share:
         """What a request for *most* tasks offers.

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 import httpx
 
+from avtomatika_trio.worker._skills import CallHandler
 from avtomatika_trio.worker._spool import Spool
 from avtomatika_trio.worker._switchboard import Noise
 
@@ -28,3 +29,5 @@ class Surroundings:
     """Instead of the network, for the heartbeats' threads."""
     beats_in_thread: bool = True
     """False on a virtual clock, which does not see threads."""
+    call_handler: CallHandler | None = None
+    """Instead of the loop for handlers that are `async`, and of threads for others."""
