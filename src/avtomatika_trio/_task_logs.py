@@ -7,7 +7,6 @@ log handler of its choice copies the fields to the records.
 
 import json
 import logging
-import re
 import traceback
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -15,12 +14,12 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+from avtomatika_trio._wire.tracing import read_tracing
+
 #: What records get; empty where it is not known.
 FIELDS = ("job_id", "task_id", "attempt", "skill", "state", "worker_id", "trace_id", "span_id")
 
 _HERE: ContextVar[Mapping[str, object]] = ContextVar("avtomatika_log_fields")
-
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 
 
 @contextmanager
@@ -36,8 +35,11 @@ def log_fields(**fields: object) -> Generator[None, None, None]:
 def trace_fields(tracing_context: Mapping[str, Any]) -> dict[str, str]:
     """`trace_id` and `span_id` of a W3C traceparent, if there is a valid one."""
     text = tracing_context.get("traceparent")
-    found = _TRACEPARENT.fullmatch(text) if isinstance(text, str) else None
-    return {} if found is None else {"trace_id": found[1], "span_id": found[2]}
+    known = read_tracing([text], ()) if isinstance(text, str) else {}
+    if not known:
+        return {}
+    _, trace_id, span_id, *_ = known["traceparent"].split("-")
+    return {"trace_id": trace_id, "span_id": span_id}
 
 
 class TaskContextFilter(logging.Filter):

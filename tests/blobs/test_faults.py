@@ -3,9 +3,13 @@
 import os
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -19,9 +23,12 @@ from tests.blobs.links import (
 )
 from tests.blobs.s3_server import BUCKET, S3Server
 from tests.e2e.fault_proxy import HOST, BlackHole, Cut, Refuse, Reset, Slow, Towards
+from urllib3.exceptions import NewConnectionError
 
 from avtomatika_trio.blobs import Blob, Blobs, Patience, open_s3
+from avtomatika_trio.blobs._connections import POOLS
 from avtomatika_trio.blobs._download import PIECE_BYTES
+from avtomatika_trio.blobs._line import Line
 from avtomatika_trio.blobs._s3 import S3Blobs
 from avtomatika_trio.blobs._upload import PART_BYTES
 from avtomatika_trio.errors import (
@@ -265,18 +272,25 @@ async def test_a_small_upload_that_stalls_can_be_cancelled(any_site: Site, tmp_p
         )
 
 
-@pytest.mark.parametrize("name", CALLS)
-async def test_connecting_can_be_cancelled(source: int, tmp_path: Path, name: str) -> None:
-    threads, target = _busy_threads(), tmp_path / "target"
-    async with AsyncExitStack() as stack:
+@contextmanager
+def port_that_nobody_accepts_at() -> Iterator[int]:
+    """And there is no room to wait: who connects there does so for long."""
+    with ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
         listening.bind((HOST, 0))
         listening.listen(0)
-        for _ in range(3):  # nobody accepts, and there is no room to wait
+        for _ in range(3):
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listening.getsockname())
-        access = access_to(f"http://{HOST}:{listening.getsockname()[1]}")
+        yield listening.getsockname()[1]
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_connecting_can_be_cancelled(source: int, tmp_path: Path, name: str) -> None:
+    threads, target = _busy_threads(), tmp_path / "target"
+    with port_that_nobody_accepts_at() as port:
+        access = access_to(f"http://{HOST}:{port}")
         async with open_s3(access, max_concurrency=10, patience=Patience()) as blobs:
             assert isinstance(blobs, S3Blobs)
             await cancel_when(
@@ -284,6 +298,25 @@ async def test_connecting_can_be_cancelled(source: int, tmp_path: Path, name: st
                 lambda: _has_asked(blobs),
                 lambda: prompt(blobs, target, threads),
             )
+
+
+class CutAsSoonAsWatched(Line):
+    """A cancellation arrives at the worst moment: when the thread has just told of its socket."""
+
+    def watch(self, descriptor: int) -> None:
+        super().watch(descriptor)
+        self.cut()
+
+
+def test_a_connection_that_is_just_being_made_can_be_cancelled() -> None:
+    with port_that_nobody_accepts_at() as port:
+        made: Any = POOLS["http"].ConnectionCls  # type: ignore[attr-defined]  # botocore has no types
+        connection = made(HOST, port, timeout=PROMPT_SECONDS)
+        ask = partial(connection.request, "GET", "/")
+        begin = time.monotonic()
+        with pytest.raises(NewConnectionError):
+            copy_context().run(CutAsSoonAsWatched().run, ask)  # as a thread has one of its own
+        assert time.monotonic() - begin < PROMPT_SECONDS
 
 
 def _has_asked(blobs: S3Blobs) -> bool:

@@ -111,11 +111,11 @@ async def test_the_next_page_keeps_the_filters() -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("statuss", "did you mean status?"),
+        ("statuss", "did you mean 'status'?"),
         ("label", "label.NAME"),
         ("label.", "label.NAME"),
-        ("createdafter", "did you mean created_after?"),
-        ("zzz", "there are: status"),
+        ("createdafter", "did you mean 'created_after'?"),
+        ("zzz", "it takes status"),
     ],
 )
 async def test_an_unknown_argument_is_refused(name: str, hint: str) -> None:

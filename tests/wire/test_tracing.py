@@ -2,7 +2,8 @@
 
 import pytest
 
-from avtomatika_trio._wire.tracing import read_tracing, trace_id_of
+from avtomatika_trio._task_logs import trace_fields
+from avtomatika_trio._wire.tracing import read_tracing
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -11,7 +12,7 @@ PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 def test_both_headers_are_taken() -> None:
     tracing = read_tracing([PARENT], ["congo=t61rcWkgMzE, rojo=00f0", "a@b=1"])
     assert tracing == {"traceparent": PARENT, "tracestate": "congo=t61rcWkgMzE,rojo=00f0,a@b=1"}
-    assert trace_id_of(tracing) == TRACE
+    assert trace_fields(tracing)["trace_id"] == TRACE
 
 
 def test_a_later_version_may_say_more() -> None:
@@ -42,7 +43,7 @@ def test_what_is_malformed_is_ignored_with_its_state(traceparent: str) -> None:
 def test_two_parents_are_none() -> None:
     assert read_tracing([PARENT, PARENT], []) == {}
     assert read_tracing([], ["a=1"]) == {}
-    assert trace_id_of({}) is None
+    assert trace_fields({}) == {}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ A record is in the partition that a hash of client and key names, and so are the
 made with it: both are one commit, on whichever orchestrator.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -26,13 +26,19 @@ def find_submission(ledger: Ledger, submission_id: str) -> Submission | None:
     return None if found is None or found.expires_at <= ledger.now else found
 
 
-def submit_once(ledger: Ledger, said: Submission, new: Sequence[steps.NewJob]) -> Submission | None:
+def submit_once(
+    ledger: Ledger,
+    said: Submission,
+    new: Sequence[steps.NewJob],
+    count: Callable[[Ledger], None] | None = None,
+) -> Submission | None:
     """Accept *new*, unless something was submitted with that key before.
 
     Args:
         ledger: Where.
         said: Of the request; its time is set here.
         new: The jobs that it asks for.
+        count: Counts them against a quota; what it raises undoes everything.
 
     Returns:
         What was made before, in which case nothing is done now; or None.
@@ -40,6 +46,8 @@ def submit_once(ledger: Ledger, said: Submission, new: Sequence[steps.NewJob]) -
     found = find_submission(ledger, said.id)
     if found is not None:
         return found
+    if count is not None:
+        count(ledger)
     for old in ledger.expired_submissions(most=_FORGOTTEN_AT_ONCE):
         ledger.drop_submission(old.id)
     steps.submit(ledger, new)

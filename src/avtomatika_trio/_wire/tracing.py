@@ -47,9 +47,3 @@ def _read_state(text: str) -> str:
     if not is_right or len(members) > _MOST_TRACESTATE_MEMBERS:
         return ""
     return state if len(state) <= _MOST_TRACESTATE_CHARACTERS else ""
-
-
-def trace_id_of(tracing: dict[str, str]) -> str | None:
-    """The id of the trace, for logs; None: there is no trace."""
-    parent = tracing.get("traceparent")
-    return None if parent is None else parent.split("-")[1]

@@ -1,5 +1,8 @@
 """Connections of botocore that tell the line of their thread about their sockets."""
 
+import errno
+import os
+import select
 import socket
 from collections.abc import Sequence
 from typing import Any, cast
@@ -13,7 +16,7 @@ from botocore.awsrequest import (
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import NewConnectionError
 
-from avtomatika_trio.blobs._line import Line, current_line
+from avtomatika_trio.blobs._line import Line, check_line, current_line
 
 #: How much of a body that is a file goes into one send; the default of 16 KiB costs 20 % more.
 _BLOCK_BYTES = 256 * 1024
@@ -63,10 +66,16 @@ class _Watched:
     def _connect(self, made: socket.socket, address: Any, line: Line | None) -> None:
         for level, option, value in self.socket_options or ():
             made.setsockopt(level, option, value)
+        made.settimeout(0)
+        _check(made.connect_ex(address), errno.EINPROGRESS)
         if line is not None:
-            line.watch(made.fileno())
-        made.settimeout(self.timeout)
-        made.connect(address)
+            line.watch(made.fileno())  # not before: only what connects already can be shut down
+        connecting = select.poll()
+        connecting.register(made, select.POLLOUT)
+        if not connecting.poll(self.timeout * 1000):
+            raise TimeoutError(f"no answer within {self.timeout:g} s")
+        check_line()
+        _check(made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
         # What urllib3 has set is the time to connect, and it would be that of each send, too.
         made.settimeout(SILENT_SECONDS)
 
@@ -75,6 +84,12 @@ class _Watched:
         if line is not None and self.sock is not None:
             line.watch(self.sock.fileno())
         return super().request(*args, **kwargs)  # type: ignore[misc]
+
+
+def _check(number: int, *fine: int) -> None:
+    """Raise OSError if that is the *number* of an error, and none that is *fine*."""
+    if number not in (0, *fine):
+        raise OSError(number, os.strerror(number))
 
 
 class _HttpConnection(_Watched, AWSHTTPConnection): ...  # type: ignore[misc]

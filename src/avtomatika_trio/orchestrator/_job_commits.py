@@ -86,13 +86,10 @@ def _submit(
     once: Submission | None,
     count: "partial[None] | None" = None,
 ) -> Submission | None:
-    before = None if once is None else find_submission(ledger, once.id)
-    if before is not None:
-        return before
+    if once is not None:
+        return submit_once(ledger, once, new, count)
     if count is not None:
         count(ledger)
-    if once is not None:
-        return submit_once(ledger, once, new)
     steps.submit(ledger, new)
     return None
 

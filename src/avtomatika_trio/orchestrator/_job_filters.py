@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterable
 from datetime import datetime
-from difflib import get_close_matches
 from http import HTTPStatus
 
 from quart import request
 
+from avtomatika_trio._core.arguments import unknown_names
 from avtomatika_trio._core.job import JobStatus
 from avtomatika_trio.errors import InvalidMessage, Problem
 from avtomatika_trio.orchestrator._access import Client
@@ -65,9 +65,7 @@ def _check_names(names: Iterable[str]) -> None:
     for name in names:
         if name in _ARGUMENTS or (name.startswith(_LABEL) and name != _LABEL):
             continue
-        close = get_close_matches(name[:80], _ARGUMENTS, n=1)
-        hint = f"did you mean {close[0]}? There are" if close else "there are"
-        text = f"is unknown; {hint}: {', '.join(_ARGUMENTS)}, {_LABEL}NAME"
+        text = unknown_names("the list of jobs", [name[:80]], (*_ARGUMENTS, f"{_LABEL}NAME"))
         problems.append(Problem(f"?{name[:80]}", text))
     if problems:
         raise InvalidMessage(tuple(problems[:20]))

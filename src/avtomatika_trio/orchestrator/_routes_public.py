@@ -1,5 +1,4 @@
-"""What anybody may ask: is it alive, is it ready, which version is it,
-what does it count.
+"""What anybody may ask: is it alive and ready, which version is it, what has it counted.
 
 Nothing here needs a token, and nothing of anybody's data is in the answers.
 """

@@ -118,11 +118,12 @@ class Groups:
 
     async def run(self) -> NoReturn:
         """Ask again about what is vetoed, until cancelled."""
-        while self._checker is not None:
+        if self._checker is None:
+            await trio.sleep_forever()
+        while True:
             await trio.sleep(_VETO_SECONDS)
             if self._vetoed:
                 self.look()
-        await trio.sleep_forever()
 
     def share(self, most: int, *, keeps: bool, within: Sequence[str] | None = None) -> Share:
         """What a request for *most* tasks offers.
@@ -193,7 +194,7 @@ class Groups:
         assert self._checker is not None
         try:
             able = bool(self._checker(skill))
-        except Exception as exc:
+        except Exception as exc:  # the border to foreign code: a checker that fails is a veto
             fault = f"{type(exc).__name__}: {exc}"
             if self._faults.get(skill) != fault:
                 logger.warning(

@@ -41,7 +41,7 @@ class Usage:
                 return None
             used = self._psutil.virtual_memory().used / _GIB
             load = self._psutil.cpu_percent(interval=None)
-        except Exception as exc:
+        except Exception as exc:  # the border to foreign code: of the author, or of psutil
             fault = f"{type(exc).__name__}: {exc}"
             if fault != self._fault:
                 logger.warning("the usage cannot be measured", exc_info=exc)
