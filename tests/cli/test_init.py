@@ -1,5 +1,6 @@
 """`avtomatika init`: a project that is right, and runs."""
 
+import importlib.util
 import re
 import signal
 import subprocess
@@ -149,7 +150,8 @@ def test_it_runs_as_its_readme_says(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_the_wheel_has_the_files(tmp_path: Path) -> None:
-    pytest.importorskip("hatchling", reason="what builds the wheel is not installed here")
+    if importlib.util.find_spec("hatchling") is None:
+        pytest.fail("hatchling, which builds the wheel, is missing: pip install 'hatchling>=1.25'")
     root = Path(__file__).parents[2]
     built = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],

@@ -10,8 +10,8 @@ from trio.testing import MockClock
 T = TypeVar("T")
 
 _REMEDY = (
-    "a cluster for tests needs a clock that jumps: let the test ask for pytest-trio's"
-    " `autojump_clock`, or call it as `testing.run(function)`"
+    "a cluster for tests needs a clock that jumps: let the test itself ask for"
+    " pytest-trio's `autojump_clock`, or call it as `testing.run(function)`"
 )
 
 

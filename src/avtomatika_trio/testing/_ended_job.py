@@ -7,6 +7,9 @@ import attrs
 
 from avtomatika_trio.client import HistoryEvent, Job, JobFault, TaskInfo
 
+#: Of a history, at its beginning and at its end.
+_MOST_LINES = 25
+
 
 @attrs.frozen(kw_only=True)
 class EndedJob:
@@ -102,8 +105,15 @@ def ended(
 
 
 def told(history: Sequence[HistoryEvent]) -> list[str]:
-    """A line for each event: how many seconds after the first one, and what it was."""
-    return [_line(event, history[0]) for event in history]
+    """A line for each event: how many seconds after the first one, and what it was.
+
+    In the middle of a long history some are left out.
+    """
+    lines = [_line(event, history[0]) for event in history]
+    left_out = len(lines) - 2 * _MOST_LINES
+    if left_out <= 0:
+        return lines
+    return [*lines[:_MOST_LINES], f"  ... {left_out} more ...", *lines[-_MOST_LINES:]]
 
 
 def _line(event: HistoryEvent, first: HistoryEvent) -> str:

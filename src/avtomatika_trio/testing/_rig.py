@@ -2,36 +2,62 @@
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 import trio
 
+from avtomatika_trio._config import WorkerSettings
+from avtomatika_trio._core.arguments import unknown_names
 from avtomatika_trio._core.job import Job as StoredJob
 from avtomatika_trio.client import AsyncClient, Job
+from avtomatika_trio.errors import ConfigError
 from avtomatika_trio.testing._cluster import Cluster
-from avtomatika_trio.testing._ended_job import EndedJob, ended, told
+from avtomatika_trio.testing._ended_job import EndedJob, ended
 from avtomatika_trio.testing._fakes import LOST, as_worker
 from avtomatika_trio.testing._machines import WorkerMachine
+from avtomatika_trio.testing._open_job import not_ended
 from avtomatika_trio.worker import SkillBlueprint, Worker
 
 #: How long a test waits for a job, in virtual time, if it does not say.  A second or two of
 #: real time: a job that is stuck must not keep the tests from ending.
 DAY_SECONDS = 86_400.0
 
-#: Longer than usual, since each beat costs real time and virtual time costs none.
-BEAT_SECONDS = 60.0
+#: Longer than usual, since each poll costs real time and virtual time costs none.
 POLL_SECONDS = 120.0
+
+#: What workers have who do not say otherwise; beats are rare for the same reason.
+_PLAIN = {"heartbeat_interval_seconds": 60.0, "poll_timeout_seconds": POLL_SECONDS}
+
+#: What is the test's and not its workers' choice: where they connect, and as whom.  There is no
+#: place for files.
+_OURS = ("worker_id", "orchestrators", "mode", "token", "secret_key", "use_access_tokens")
+_OURS_BY_PREFIX = ("tls_", "health_", "s3_", "aws_", "files_")
 
 
 @attrs.define(eq=False)
 class Post:
     """A worker's post: when the process at it dies, another one takes it."""
 
-    hire: Callable[[], Worker]
-    settings: dict[str, Any]
+    worker: Worker
+    settings: Mapping[str, Any]
+    """What wins over its own."""
     machine: WorkerMachine | None = None
+
+    def all_settings(self) -> dict[str, Any]:
+        """By field; those of `_OURS` are left out, unless they were given here.
+
+        Raises:
+            ConfigError: the worker's own cannot be used.
+        """
+        chosen = attrs.asdict(self.worker.settings_over(_PLAIN), recurse=False)
+        theirs = {
+            name: value
+            for name, value in chosen.items()
+            if name not in _OURS and not name.startswith(_OURS_BY_PREFIX)
+        }
+        return {**theirs, **self.settings}
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -44,6 +70,7 @@ class Rig:
     client: AsyncClient
     """A client of its orchestrator, for what this class has no method for."""
     _cluster: Cluster
+    _guard: trio.CancelScope
     _blueprints: tuple[str, ...]
     _vacant: trio.MemorySendChannel[Post]
     _posts: list[Post] = attrs.field(factory=list)
@@ -83,6 +110,8 @@ class Rig:
 
         Raises:
             ValueError: there are several blueprints, and none was named.
+            InvalidMessage: *initial_data* is not JSON.
+            Refused: there is no blueprint of that name.
         """
         if blueprint is None and len(self._blueprints) != 1:
             raise ValueError(f"name one of the blueprints: {', '.join(self._blueprints)}")
@@ -95,19 +124,23 @@ class Rig:
         Raises:
             TimeoutError: it has not ended in time; the message has its history.
         """
+        self._put_off(timeout_seconds)
         stored: StoredJob | None = None
         with trio.move_on_after(timeout_seconds):
             [stored] = await self._cluster.wait_until_final([job_id])
+        if not self._cluster.orchestrator.is_up:
+            raise TimeoutError(
+                f"job {job_id} cannot be looked at: the orchestrator is down;"
+                " start_orchestrator starts it"
+            )
         history = await self.client.history(job_id)
         tasks = await self.client.tasks(job_id)
         job = await self.client.get(job_id)
         if stored is None:
-            waits = [f"{task.skill} ({task.status})" for task in tasks if not task.result_status]
-            head = (
-                f"job {job_id} is {job.status} in state {job.state!r} after {timeout_seconds:g} s;"
-                f" open tasks: {', '.join(waits) or 'none'}"
+            skills = {skill for post in self._posts for skill in post.worker.skills}
+            raise TimeoutError(
+                not_ended(job, tasks, history, skills=skills, seconds=timeout_seconds)
             )
-            raise TimeoutError("\n".join([head, *told(history)]))
         return ended(job, history, tasks, stored.state_history)
 
     async def job(self, job_id: str) -> Job:
@@ -124,17 +157,28 @@ class Rig:
 
     async def sleep(self, seconds: float) -> None:
         """Let virtual time pass."""
+        self._put_off(seconds)
         await trio.sleep(seconds)
+
+    def _put_off(self, seconds: float) -> None:
+        """Let so much time not count as waited in vain."""
+        self._guard.deadline += seconds
 
     async def add_worker(self, worker: Worker | SkillBlueprint, **settings: Any) -> None:
         """Start one more worker.
 
         Args:
             worker: What it can do.
-            settings: Fields of `WorkerSettings`, such as `max_concurrent_tasks=1`.
+            settings: Fields of `WorkerSettings`, such as `max_concurrent_tasks=1`; they win over
+                its own.
+
+        Raises:
+            ConfigError: there is no such setting, or the worker has no skill.
         """
-        hired = as_worker(worker)
-        await self.fill(Post(lambda: hired, settings))
+        fields = [field.name for field in attrs.fields(WorkerSettings)]
+        if unknown := [name for name in settings if name not in fields]:
+            raise ConfigError((unknown_names("add_worker", unknown, fields),))
+        await self.fill(Post(as_worker(worker), settings))
 
     async def lose_worker(self, *, during: str | None = None) -> None:
         """Let a worker die without a word; another one takes its place.
@@ -175,9 +219,8 @@ class Rig:
         if post not in self._posts:
             self._posts.append(post)
         self._hired += 1
-        plain = {"heartbeat_interval_seconds": BEAT_SECONDS, "poll_timeout_seconds": POLL_SECONDS}
         machine = self._cluster.add_worker(
-            post.hire(), f"worker-{self._hired}", **{**plain, **post.settings}
+            post.worker, f"worker-{self._hired}", **post.all_settings()
         )
         post.machine = machine
 
