@@ -64,6 +64,12 @@ def test_a_name_that_is_none_is_refused(run: Run, tmp_path: Path, name: str) -> 
     assert "cannot be the name of a project" in ran.err
 
 
+def test_a_folder_without_a_name_is_refused(run: Run, tmp_path: Path) -> None:
+    ran = run("init", "")
+    assert (ran.code, files_in(tmp_path)) == (Exit.USAGE, set())
+    assert "FOLDER is empty; give one, or leave it out" in ran.err
+
+
 def test_nothing_is_written_where_one_of_the_files_is(run: Run, tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text("mine")
     (tmp_path / "README.md").symlink_to("nowhere")

@@ -33,6 +33,12 @@ class Block:
         """Of code; empty for a directive, which Sphinx carries out."""
         return "" if self.info.startswith("{") else self.info.partition(" ")[0] or "(none)"
 
+    @property
+    def first(self) -> str:
+        """Its first line that is no comment: what tables of tests call it by."""
+        lines = (line for line in self.text.splitlines() if not line.startswith("#"))
+        return next(lines, "")
+
 
 def read_blocks(page: Path) -> Iterator[Block]:
     """The blocks of *page*, in order.
@@ -64,10 +70,10 @@ def read_blocks(page: Path) -> Iterator[Block]:
 BLOCKS = tuple(block for page in PAGES for block in read_blocks(page))
 
 
-def commands_in(text: str) -> Iterator[list[str]]:
-    """The words of each command of a shell script: of one line, or of several if quotes do so.
+def typed_in(text: str) -> Iterator[tuple[str, list[str]]]:
+    """What is entered at a time - a line, or several if quotes do so - and its words.
 
-    What follows a pipe is a command of its own; redirections are left out.
+    Lines with nothing but a comment are left out.
     """
     waiting = ""
     for line in text.splitlines(keepends=True):
@@ -78,10 +84,20 @@ def commands_in(text: str) -> Iterator[list[str]]:
             words = list(lexer)
         except ValueError:  # within quotes
             continue
+        if words:
+            yield waiting.rstrip("\n"), words
         waiting = ""
-        yield from _split(words)
     if waiting:
         raise ValueError(f"a quotation has no end: {waiting!r}")
+
+
+def commands_in(text: str) -> Iterator[list[str]]:
+    """The words of each command of a shell script.
+
+    What follows a pipe is a command of its own; redirections are left out.
+    """
+    for _, words in typed_in(text):
+        yield from _split(words)
 
 
 def _split(words: list[str]) -> Iterator[list[str]]:

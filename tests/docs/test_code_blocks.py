@@ -1,7 +1,8 @@
 """Every block of code in the docs is executed, or read by what will read it.
 
 `RULES` says what is done with a language, `PLAYED` which blocks other tests run, and `REASONS`
-why something is left alone.  A block that none of them knows fails.
+why something is left alone.  A block that none of them knows fails.  Shell is read here, and
+played with real processes in `test_plays.py`.
 """
 
 import ast
@@ -41,10 +42,8 @@ from avtomatika_trio.worker import Worker
 PROGRAMS = (OrchestratorSettings, WorkerSettings)
 SETTINGS = {name for kind in PROGRAMS for name in known_variables(kind)}
 
-#: Blocks that tests of their own run with real processes or sockets: where that is.
+#: Blocks that tests of their own run or make: where that is.
 PLAYED = {
-    ("README.md", "console"): "tests/docs/test_examples.py",
-    ("docs/how-to/look-into-a-job.md", "bash"): "tests/docs/test_examples.py",
     ("docs/how-to/use-the-client.md", "python"): "tests/client/test_real_sockets.py",
     ("docs/reference/screens.md", "text"): "tests/docs/test_screens.py",
 }
@@ -74,6 +73,17 @@ GIVEN: Mapping[str, Callable[[], dict[str, Any]]] = {
 
 #: Programs of others that commands of the docs call.
 TOOLS = {"curl", "dot", "sqlite3", "python3.11", ".venv/bin/pip", ".venv/bin/nox"}
+
+#: What JSON of the docs is, by page and first line.
+BODIES: Mapping[tuple[str, str], type[Any]] = {
+    (
+        "docs/reference/http.md",
+        (
+            '{"initial_data": {"path": "/films/one.mp4"}, "labels": {"shop": "north"},'
+            ' "max_transitions": 50}'
+        ),
+    ): Submission,
+}
 
 #: What the docs shorten, and what stands there in full.
 SHORTENED = {"hs256$...": hash_token("secret", b"0123456789abcdef")}
@@ -216,8 +226,6 @@ def at_hand(value: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("block", of("console"))
 def test_sessions_can_be_entered(block: Block, tmp_path: Path) -> None:
-    """Played are those of the README and the examples; others need what is not here, a Redis or
-    a server of files, and show what tests of those commands look at."""
     exchanges = read_session(block.text)
     assert exchanges
     for exchange in exchanges:
@@ -247,9 +255,10 @@ def test_toml_is_what_it_is_for(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", of("json"))
-def test_json_is_what_may_be_posted(block: Block) -> None:
-    assert block.page == "docs/reference/http.md"
-    assert decode(block.text.encode(), Submission, closed=True).initial_data
+def test_json_is_what_it_is_for(block: Block) -> None:
+    kind = BODIES.get((block.page, block.first))
+    assert kind is not None, f"add to BODIES what {block} is: {block.first}"
+    decode(block.text.encode(), kind, closed=True)
 
 
 @pytest.mark.parametrize("block", of("ini"))
@@ -277,6 +286,6 @@ RULES: Mapping[str, Callable[..., None]] = {
     "sh": test_shell_can_be_entered,
     "console": test_sessions_can_be_entered,
     "toml": test_toml_is_what_it_is_for,
-    "json": test_json_is_what_may_be_posted,
+    "json": test_json_is_what_it_is_for,
     "ini": test_units_of_systemd_are_right,
 }

@@ -20,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 _NEXT = """\
 next, in {folder}:
-  pytest                                  # the test needs neither of the two programs
+  pytest                                  # the test needs nothing that runs; pip install pytest
   avtomatika serve                        # in a terminal of its own
   avtomatika worker run worker:worker     # in another
   avtomatika job submit greetings --data '{{"name": "Ada"}}' --wait"""
@@ -30,8 +30,10 @@ def run(options: Namespace) -> int:
     """Write the files, and tell what to do next.
 
     Raises:
-        CommandError: one of them is there already, the name is none, or they cannot be written.
+        CommandError: one of them is there already, a name is none, or they cannot be written.
     """
+    if not options.folder:
+        raise CommandError(Exit.USAGE, "FOLDER is empty; give one, or leave it out for this one")
     folder = Path(options.folder)
     texts = {
         folder / path: text.replace("@NAME@", _name(options.name, folder))
