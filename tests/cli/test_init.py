@@ -1,5 +1,6 @@
 """`avtomatika init`: a project that is right, and runs."""
 
+import contextlib
 import importlib.util
 import re
 import signal
@@ -12,6 +13,8 @@ import pytest
 import tomli
 from tests.cli.commands import Run
 from tests.cli.test_processes import line_with, serving, started
+from tests.docs.sessions import Exchange
+from tests.docs.stage import Stage
 
 from avtomatika_trio.cli import Exit
 
@@ -152,6 +155,21 @@ def test_it_runs_as_its_readme_says(run: Run, tmp_path: Path) -> None:
         ".avtomatika",
         "__pycache__",
     }
+
+
+@pytest.mark.e2e
+def test_it_runs_word_for_word(tmp_path: Path) -> None:
+    with contextlib.closing(Stage(folder=tmp_path)) as stage:
+        here = stage.terminal()
+        stage.enter(here, "avtomatika init shop", "cd shop")
+        readme = (tmp_path / "shop" / "README.md").read_text()
+        test, serve, work, submit = re.findall(r"^\$ (.*)$", readme, re.MULTILINE)
+        stage.enter(here, test)
+        for command in (serve, work):
+            another = stage.terminal()
+            stage.enter(another, "cd shop")
+            another.type(Exchange(command, "...\navtomatika ... ...s\n"), stays=True)
+        here.type(Exchange(submit, '...\nresult     {"said": "Hello, Ada!"}\n'))
 
 
 @pytest.mark.e2e
