@@ -12,6 +12,7 @@ import trio
 from avtomatika_trio._config import WorkerSettings
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import AsgiApp
+from avtomatika_trio.orchestrator._metrics import Metrics, counted
 from avtomatika_trio.orchestrator._service import run_orchestrator
 from avtomatika_trio.storage import MemoryStorage
 from avtomatika_trio.testing._mortal import MortalStorage
@@ -95,6 +96,8 @@ class Orchestrator:
     on_commit: Callable[[int], None] = lambda _: None
     """Called with the number of each commit of a process (from 1), when it has happened and
     nobody knows of it yet."""
+    metrics: list[Metrics] = attrs.field(factory=list)
+    """What each of its processes has measured, the newest last."""
     _network: Carrier
     _shared: MemoryStorage
     _start: Starter
@@ -119,7 +122,14 @@ class Orchestrator:
         )
         process = _Process()
         self._process, self._storage = process, storage
-        context = self._context(storage=storage, chance=self._ids, worker_token=self.worker_token)
+        metrics = Metrics()
+        self.metrics.append(metrics)
+        context = self._context(
+            storage=counted(storage, metrics),
+            metrics=metrics,
+            chance=self._ids,
+            worker_token=self.worker_token,
+        )
         await self._start(partial(self._run, process, context))
 
     def _committed(self, number: int) -> None:
