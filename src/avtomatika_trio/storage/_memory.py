@@ -4,6 +4,7 @@ It keeps every promise of `_base` but durability, and nothing in it grows with f
 jobs but the records themselves.  Tests in virtual time use it, since it has no thread.
 """
 
+import math
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -192,6 +193,16 @@ class MemoryStorage(Partitioned, Signalling):
             for name, records in self._divided.items()
             if any(records.queues.get(queue) for queue in queues)
         ]
+
+    def next_due(self) -> float:
+        """When a lease or a timer is due next, files apart; infinite if there is nothing."""
+        firsts = (
+            first - self.ahead.get(name, 0.0)
+            for name, it in self._divided.items()
+            for due in (it.due_timers, it.due_forgets, it.due_instances)
+            for first, *_ in due[:1]
+        )
+        return min(firsts, default=math.inf)
 
     async def due_partitions(self) -> Sequence[str]:
         await trio.lowlevel.checkpoint()

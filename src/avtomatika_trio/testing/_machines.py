@@ -18,6 +18,7 @@ from avtomatika_trio.storage import MemoryStorage
 from avtomatika_trio.testing._health_door import HealthDoor
 from avtomatika_trio.testing._mortal import MortalStorage
 from avtomatika_trio.worker import Worker
+from avtomatika_trio.worker._skills import CallHandler
 from avtomatika_trio.worker._spool_memory import MemoryFolder, open_memory_spool
 from avtomatika_trio.worker._surroundings import Surroundings
 
@@ -190,6 +191,7 @@ class WorkerMachine:
     folder: MemoryFolder = attrs.field(factory=MemoryFolder)
     health: HealthDoor = attrs.field(factory=HealthDoor)
     """Its health check; it is on with any `health_port`."""
+    call_handler: CallHandler | None = None
     _network: Carrier
     _start: Starter
     _chance: random.Random
@@ -246,6 +248,7 @@ class WorkerMachine:
             transport=self._network.transport(self.worker_id),
             open_health=self.health.open,
             beats_in_thread=False,
+            call_handler=self.call_handler,
         )
         try:
             with process.scope:

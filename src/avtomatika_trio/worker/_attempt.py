@@ -43,7 +43,7 @@ from avtomatika_trio.worker._outcome import (
 from avtomatika_trio.worker._requests import Terms
 from avtomatika_trio.worker._seal import RefusedTask
 from avtomatika_trio.worker._shapes import Misfit, is_record, plain
-from avtomatika_trio.worker._skills import Skill
+from avtomatika_trio.worker._skills import CallHandler, Skill
 from avtomatika_trio.worker._task_files import TaskFiles
 
 logger = logging.getLogger(__name__)
@@ -78,6 +78,8 @@ class Attempt:
     """What the worker has loaded."""
     tracing_context: dict[str, str] = attrs.field()
     """What the task came with, the attempt's own span in it."""
+    call: CallHandler | None = None
+    """Calls the handler in a way of its own."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     ending: Ending | None = None
     thread_runs: bool = False
@@ -272,6 +274,9 @@ async def _handle(
         except Misfit as exc:
             raise InvalidInput(f"the params do not fit: {exc}", exc.details) from exc
     arguments |= context.for_handler(skill.provided, skill.optional, everything=skill.takes_all)
+    if attempt.call is not None:
+        call = partial(skill.function, **arguments)
+        return await attempt.call(skill.name, context.params, call)
     if skill.is_async:
         return await skill.function(**arguments)
     work = partial(_in_thread, attempt, partial(skill.function, **arguments))
