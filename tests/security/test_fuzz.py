@@ -28,7 +28,7 @@ from avtomatika_trio.storage._memory import MemoryStorage
 #: The longest that any route may take: a poll or a wait of a client, in virtual seconds.
 PATIENCE = 61.0
 
-SETTINGS = settings(max_examples=150, deadline=None)
+SETTINGS = settings(max_examples=150)
 
 nasty_text = st.one_of(
     st.text(max_size=12),
