@@ -121,6 +121,25 @@ def test_an_orchestrator_without_blueprints_serves_and_ends(
     assert "Traceback" not in told
 
 
+def test_a_log_in_json_has_nothing_else_in_it(tmp_path: Path) -> None:
+    (tmp_path / "hands.py").write_text(WORKER)
+    (tmp_path / "flows.py").write_text(BLUEPRINT)
+    environ = {"LOG_FORMAT": "json", "WORKER_PORT": "off"}
+    with serving("--blueprints", "flows", **environ) as (orchestrator, ready):
+        argv = ("worker", "run", "hands:worker", "--orchestrator-url", ready["url"])
+        with started(*argv, environ=environ) as worker:
+            first = json.loads(line_with(worker.stderr, "works"))["msg"]
+            assert first.startswith("avtomatika ")
+            assert "; skills echo; slots 10; " in first
+            ends = []
+            for process in (worker, orchestrator):
+                process.terminate()
+                ends.append(process.communicate()[1])
+    for told in ends:
+        messages = [json.loads(line)["msg"] for line in told.splitlines()]
+        assert "SIGTERM: ending gracefully; once more ends at once" in messages
+
+
 def test_a_second_signal_ends_at_once() -> None:
     with serving("--storage", "memory:", SHUTDOWN_GRACE_SECONDS="60") as (process, ready):
         host, port = ready["url"].removeprefix("http://").split(":")

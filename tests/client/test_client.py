@@ -149,6 +149,18 @@ def test_what_is_not_json_is_not_sent(client: Any) -> None:
     assert list(client.list()) == []
 
 
+@pytest.mark.parametrize("data", [[], [1], "text", 0, "", (), object()])
+def test_what_is_no_object_is_not_sent(data: Any, client: Any) -> None:
+    with pytest.raises(InvalidMessage, match="initial_data: must be a dict with texts as keys"):
+        client.submit("resize", data)
+    assert list(client.list()) == []
+
+
+def test_one_status_may_be_given_alone(client: Any) -> None:
+    client.cancel(client.submit("resize"))
+    assert [job.status for job in client.list(statuses="cancelled")] == ["cancelled"]
+
+
 def test_a_refusal_carries_status_and_detail(client: Any) -> None:
     with pytest.raises(Refused) as caught:
         client.submit("rezise")
@@ -183,6 +195,15 @@ def test_an_orchestrator_that_is_away_is_unavailable(status: int, answering: Ope
 def test_what_is_no_orchestrator_is_told(answering: Open) -> None:
     with (
         answering(lambda _: httpx.Response(200, text="<html>")) as client,
+        pytest.raises(Refused, match="is this the address of an orchestrator"),
+    ):
+        client.workers()
+
+
+@pytest.mark.parametrize("status", [301, 404, 500])
+def test_a_no_of_another_server_is_told_as_that(status: int, answering: Open) -> None:
+    with (
+        answering(lambda _: httpx.Response(status, text="<html>")) as client,
         pytest.raises(Refused, match="is this the address of an orchestrator"),
     ):
         client.workers()

@@ -115,6 +115,12 @@ def test_a_question_is_asked_again_until_it_is_answered(played: Callable[..., An
     assert hands.now == pytest.approx(0.2 + 7 + 0.8)
 
 
+def test_an_answer_that_cannot_be_unpacked_is_asked_for_again(played: Callable[..., Any]) -> None:
+    broken = httpx.DecodingError("Error -3 while decompressing data")
+    with played(Script(broken, httpx.Response(200, json={"workers": []})), Hands()) as client:
+        assert client.workers() == []
+
+
 def test_it_gives_up_in_time(played: Callable[..., Any]) -> None:
     hands = Hands()
     script = Script(httpx.ReadError("reset"))

@@ -71,6 +71,8 @@ class Registration:
     """Extension: a random id of this run of the process; without it the worker is foreign."""
     heartbeat_seconds: Annotated[float, Meta(ge=0.1, le=3600)] | None = None
     """Extension: how often it means to beat."""
+    slots: Annotated[int, Meta(ge=1)] | None = None
+    """Extension: how many tasks it runs at the same time; for people."""
 
 
 @attrs.frozen(kw_only=True)

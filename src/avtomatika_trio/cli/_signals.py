@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from avtomatika_trio.cli._exits import Exit
-from avtomatika_trio.cli._output import note
+from avtomatika_trio.cli._logs import tell
 from avtomatika_trio.cli._tasktree import render_task_tree
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ async def watch_signals(
                 # Also when something keeps the loop from turning: the system sees to it.
                 for each in _ENDING:
                     signal.signal(each, signal.SIG_DFL)
-                note(f"{ending.by.name}: ending gracefully; once more ends at once")
+                tell(f"{ending.by.name}: ending gracefully; once more ends at once")
                 stop()
             else:
                 signal.raise_signal(number)  # it came before the system took over

@@ -19,6 +19,8 @@ from avtomatika_trio.errors import (
 
 T = TypeVar("T")
 
+_ANOTHER = "is this the address of an orchestrator?"
+
 
 def body_of(url: str, reply: Reply) -> Any:
     """The JSON of an answer.
@@ -47,7 +49,7 @@ def read_as(url: str, read: Callable[[Any], T], said: Any, status: int = HTTPSta
 
 def refuse(url: str, status: int, fault: str) -> NoReturn:
     """Say that who answers is no orchestrator."""
-    raise Refused(url, status, f"{fault}; is this the address of an orchestrator?") from None
+    raise Refused(url, status, f"{fault}; {_ANOTHER}") from None
 
 
 def problem(reply: Reply) -> tuple[str, str]:
@@ -78,4 +80,6 @@ def error_of(url: str, heard: Reply | Fault, job_id: str | None = None) -> Avtom
         return RateLimited(url, heard.status, detail, retry_after(heard.headers))
     if code == "idempotency_key_reused":
         return IdempotencyKeyReused(url, heard.status, detail)
+    if not code:
+        detail = f"{detail}; {_ANOTHER}"
     return Refused(url, heard.status, detail)

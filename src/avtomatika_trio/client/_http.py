@@ -15,6 +15,9 @@ from avtomatika_trio.errors import ConfigError
 #: Of these it is certain that nothing was sent.
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
+#: The network's, and bodies that are not what their headers say.
+FAULTS = (httpx.TransportError, httpx.DecodingError)
+
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
@@ -108,6 +111,6 @@ def reply_of(answer: httpx.Response, body: bytes) -> Reply:
     return Reply(status=answer.status_code, headers=headers, body=body)
 
 
-def fault_of(exc: httpx.TransportError) -> Fault:
+def fault_of(exc: httpx.RequestError) -> Fault:
     """What plans see of an error of the network."""
     return Fault(reason=str(exc) or type(exc).__name__, sent=not isinstance(exc, _UNSENT))

@@ -88,7 +88,7 @@ def ask(
 
 def submit(world: Surroundings, new: NewJobs, initial_data: Json | None) -> Plan[str]:
     """The id of one new job."""
-    body = encode(_submission(new, initial_data or {}))
+    body = encode(_submission(new, {} if initial_data is None else initial_data))
     answer = yield from _submit(world, new, body, new.idempotency_key)
     return read_as(world.url, lambda it: str(it["job_id"]), answer)
 
@@ -173,7 +173,8 @@ def list_jobs(
     most: int | None,
 ) -> Plan[None]:
     """Gives jobs, newest first; asks for more as they are taken."""
-    query: dict[str, str] = {"status": ",".join(statuses)} if statuses else {}
+    wanted = [statuses] if isinstance(statuses, str) else statuses  # one is a sequence of letters
+    query: dict[str, str] = {"status": ",".join(wanted)} if wanted else {}
     if blueprint is not None:
         query["blueprint"] = blueprint
     query |= {f"label.{name}": value for name, value in (labels or {}).items()}
@@ -279,6 +280,9 @@ def _told(name: str, moment: datetime) -> str:
 
 
 def _submission(new: NewJobs, initial_data: Json) -> Json:
+    if not isinstance(initial_data, Mapping):
+        fault = f"must be a dict with texts as keys, not of type {type(initial_data).__name__}"
+        raise InvalidMessage((Problem("$.initial_data", fault),))
     try:
         said: Json = {"initial_data": copy_json(initial_data, "initial_data")}
     except NotJson as exc:

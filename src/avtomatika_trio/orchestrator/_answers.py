@@ -148,6 +148,7 @@ def workers(instances: Sequence[Instance], leases: Mapping[str, int]) -> list[di
                 "skills": list(instance.skills),
                 "announced": _announced(instance),
                 "hot_skills": list(instance.hot_skills),
+                "slots": instance.registration.get("slots"),
                 **{it: instance.registration.get(it) for it in _SAID_OF_MACHINES},
                 "registered_at": rfc3339(instance.registered_at),
                 "seen_at": rfc3339(instance.seen_at),

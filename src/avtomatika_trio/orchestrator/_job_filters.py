@@ -1,7 +1,7 @@
 """Which jobs a client wants listed, read from the query strictly."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from http import HTTPStatus
 
@@ -29,6 +29,8 @@ _ARGUMENTS = (
     "limit",
 )
 
+_LISTS = ("fields", "status")
+
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 #: How the original calls a status, where that differs.
@@ -46,7 +48,7 @@ def read_job_query(client: Client, limit: int) -> JobQuery:
         InvalidMessage: an argument is malformed, or unknown.
         HttpProblem: 403, they are others' jobs.
     """
-    _check_names(request.args)
+    _check_names(request.args.lists())
     cursor = request.args.get("cursor")
     return JobQuery(
         client=_whose(client),
@@ -60,10 +62,15 @@ def read_job_query(client: Client, limit: int) -> JobQuery:
     )
 
 
-def _check_names(names: Iterable[str]) -> None:
+def _check_names(given: Iterable[tuple[str, Sequence[str]]]) -> None:
     problems: list[Problem] = []
-    for name in names:
+    for name, values in given:
         if name in _ARGUMENTS or (name.startswith(_LABEL) and name != _LABEL):
+            if len(values) > 1:
+                text = "is given more than once; give it once"
+                if name in _LISTS:
+                    text += ", with commas between its values"
+                problems.append(Problem(f"?{name[:80]}", text))
             continue
         text = unknown_names("the list of jobs", [name[:80]], (*_ARGUMENTS, f"{_LABEL}NAME"))
         problems.append(Problem(f"?{name[:80]}", text))
@@ -72,16 +79,11 @@ def _check_names(names: Iterable[str]) -> None:
 
 
 def _labels() -> dict[str, str]:
-    """All of them must be there, so one name cannot have two values."""
-    found: dict[str, str] = {}
-    for name, values in request.args.lists():
-        if not name.startswith(_LABEL):
-            continue
-        if len(values) > 1:
-            text = "is given more than once, and a job has one value of a label; give it once"
-            raise InvalidMessage((Problem(f"?{name[:80]}", text),))
-        found[name.removeprefix(_LABEL)] = values[0]
-    return found
+    return {
+        name.removeprefix(_LABEL): value
+        for name, value in request.args.items()
+        if name.startswith(_LABEL)
+    }
 
 
 def _time(name: str) -> float | None:

@@ -68,6 +68,6 @@ def etag_of(job: Job, progress: Sequence[Progress], fields: frozenset[str] | Non
 
 def is_known(etag: str) -> bool:
     """Whether the client has it already (RFC 9110, 13.1.2)."""
-    text = request.headers.get("If-None-Match", "")
+    text = ",".join(request.headers.getlist("If-None-Match"))
     known = [it.strip().removeprefix("W/") for it in text.split(",")]
     return "*" in known or etag.removeprefix("W/") in known
