@@ -92,7 +92,9 @@ def test_a_name_that_is_taken_is_told_with_both_places() -> None:
         assert f"{__file__}:{function.__code__.co_firstlineno}" in str(caught.value)
 
 
-def test_a_blueprint_may_ask_for_what_a_middleware_of_the_worker_provides() -> None:
+async def test_a_blueprint_may_ask_for_what_a_middleware_of_the_worker_provides(
+    autojump_clock: MockClock,
+) -> None:
     blueprint, worker = SkillBlueprint(), Worker()
 
     @blueprint.skill
@@ -101,11 +103,14 @@ def test_a_blueprint_may_ask_for_what_a_middleware_of_the_worker_provides() -> N
     async def provide(context: Any, call_next: Any) -> Any:
         return await call_next()
 
-    with pytest.raises(ConfigError, match="nothing fills the parameter 'db'"):
-        worker.include(blueprint)
-    worker.add_middleware(provide, provides=("db",))
     worker.include(blueprint)
-    assert worker.skills == ("it",)
+    missing = pytest.RaisesExc(ConfigError, match="nothing fills the parameter 'db'")
+    with pytest.RaisesGroup(missing):
+        async with running(worker, FakeOrchestrator()):
+            pass
+    worker.add_middleware(provide, provides=("db",))
+    async with running(worker, FakeOrchestrator()):
+        assert worker.skills == ("it",)
 
 
 async def test_a_folder_is_loaded_at_the_start(autojump_clock: MockClock, tmp_path: Path) -> None:
