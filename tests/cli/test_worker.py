@@ -83,7 +83,7 @@ HOW = "give MODULE:ATTR, such as my_worker:worker for `worker = Worker()` in my_
             1,
             (
                 "module 'cli_test_runs' line 3: cannot be imported: ConfigError: `worker.run()`"
-                " is called while `avtomatika worker run` imports the module;"
+                " is called while its module is imported for its worker;"
                 ' write it below `if __name__ == "__main__":`'
             ),
         ),

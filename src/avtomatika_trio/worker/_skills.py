@@ -89,9 +89,12 @@ def checked_name(name: Any, function: Handler, taken: "Mapping[str, Skill]") -> 
         raise ConfigError((problem,))
     if name in taken:
         first, second = place_of(taken[name].function), place_of(function)
-        problem = (
-            f"the skill {name!r} is registered twice, at {first} and at {second};"
+        problem = f"the skill {name!r} is registered twice, at {first} and at {second};"
+        problem += (
             " rename one of them"
+            if first != second
+            else " where several files of a folder of skills share something, it goes into one"
+            " whose name begins with '_'"
         )
         raise ConfigError((problem,))
     return name

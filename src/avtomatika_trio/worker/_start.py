@@ -122,7 +122,7 @@ async def run_until_signalled(
     """
     if IMPORTED.get():
         problem = (
-            "`worker.run()` is called while `avtomatika worker run` imports the module;"
+            "`worker.run()` is called while its module is imported for its worker;"
             ' write it below `if __name__ == "__main__":`'
         )
         raise ConfigError((problem,))
