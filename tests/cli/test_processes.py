@@ -121,6 +121,14 @@ def test_an_orchestrator_without_blueprints_serves_and_ends(
     assert "Traceback" not in told
 
 
+def test_a_process_whose_messages_nobody_reads_ends_gracefully_too() -> None:
+    with serving("--storage", "memory:") as (process, _):
+        assert process.stderr is not None
+        process.stderr.close()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == Exit.INTERRUPTED
+
+
 def test_a_second_signal_ends_at_once() -> None:
     with serving("--storage", "memory:", SHUTDOWN_GRACE_SECONDS="60") as (process, ready):
         host, port = ready["url"].removeprefix("http://").split(":")

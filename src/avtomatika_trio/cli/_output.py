@@ -22,8 +22,19 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def note(text: str = "") -> None:
-    """Tell people something: one or more lines on stderr."""
-    _write(sys.stderr, text)
+    """Tell people something: one or more lines on stderr.
+
+    Where nobody can read it any more, work goes on: a worker whose terminal or `tee` is gone
+    still has tasks to end.
+    """
+    if sys.stderr is None:  # it was closed before the process began
+        return
+    try:
+        _write(sys.stderr, text)
+    except BrokenPipeError:
+        _lead_nowhere(sys.stderr)
+    except OSError:
+        pass  # the disk is full, say; it may have room for the next
 
 
 def complain(text: str) -> None:
@@ -50,7 +61,11 @@ def print_line(text: str) -> None:
 
 def discard_output() -> None:
     """Lead stdout nowhere: Python flushes it once more at exit, and must be able to."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _lead_nowhere(sys.stdout)
+
+
+def _lead_nowhere(stream: Any) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_json(value: Any, *, one_line: bool = False) -> None:
