@@ -95,11 +95,28 @@ async def test_a_handler_in_a_thread_gets_it_too() -> None:
     assert (await outcome(worker)).data == "the database"
 
 
-def test_what_nothing_provides_is_an_error_at_registration() -> None:
+async def test_what_nothing_provides_is_an_error_at_the_start(autojump_clock: MockClock) -> None:
     worker = Worker()
     worker.add_middleware(_provide_db, provides=("db",))
-    with pytest.raises(ConfigError, match="nothing fills the parameter 'dbs'; did you mean 'db'"):
-        worker.skill("it")(lambda dbs: None)
+    worker.skill("it")(lambda dbs: None)
+    with pytest.RaisesGroup(ConfigError) as caught:
+        await outcome(worker)
+    (error,) = caught.value.exceptions
+    for text in ("nothing fills the parameter 'dbs'", "did you mean 'db'"):
+        assert text in str(error)
+
+
+async def test_a_middleware_may_be_added_after_the_skills_that_need_it(
+    autojump_clock: MockClock,
+) -> None:
+    worker = Worker()
+
+    @worker.skill("it")
+    async def it(db: str) -> str:
+        return db
+
+    worker.add_middleware(_provide_db, provides=("db",))
+    assert (await outcome(worker)).data == "the database"
 
 
 async def test_what_was_promised_and_not_provided_is_told(autojump_clock: MockClock) -> None:

@@ -6,6 +6,7 @@ import random
 import signal
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,9 @@ from avtomatika_trio.worker._spool_folder import default_worker_id
 from avtomatika_trio.worker._surroundings import Surroundings
 
 logger = logging.getLogger(__name__)
+
+#: Whether a module is just being imported for the worker in it, which is to run only then.
+IMPORTED: ContextVar[bool] = ContextVar("avtomatika_imported_for_its_worker", default=False)
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -119,8 +123,15 @@ async def run_until_signalled(
     """*serve*, and call *stop* at SIGTERM or SIGINT; a second signal ends the process.
 
     Raises:
+        ConfigError: it would run a second time when the module is imported.
         As *serve*.
     """
+    if IMPORTED.get():
+        problem = (
+            "`worker.run()` is called while its module is imported for its worker;"
+            ' write it below `if __name__ == "__main__":`'
+        )
+        raise ConfigError((problem,))
     failure: AvtomatikaError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, stop)
