@@ -22,7 +22,7 @@ FIRST_JOB = ROOT / "docs" / "examples" / "first-job"
 HOW_TO = ROOT / "docs" / "examples" / "how-to"
 WATCHING = ROOT / "docs" / "examples" / "watching"
 
-OpenTerminal = Callable[..., Terminal]
+OpenTerminal = Callable[[], Terminal]
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def open_terminal(tmp_path: Path, port: int) -> Iterator[OpenTerminal]:
     }
     opened: list[Terminal] = []
 
-    def open_(**settings: str) -> Terminal:
-        opened.append(Terminal(tmp_path, {**environ, **settings}))
+    def open_() -> Terminal:
+        opened.append(Terminal(tmp_path, environ))
         return opened[-1]
 
     yield open_
@@ -106,12 +106,11 @@ def test_the_how_tos(tmp_path: Path, port: int, open_terminal: OpenTerminal) -> 
 
 def test_watching(tmp_path: Path, port: int, open_terminal: OpenTerminal) -> None:
     shutil.copytree(HOW_TO, tmp_path, dirs_exist_ok=True)
-    logs = {"LOG_FORMAT": "json"}
-    serve = "avtomatika serve --blueprints blueprints 2> orchestrator.log"
+    serve = "avtomatika serve --blueprints blueprints --log-format json 2> orchestrator.log"
     work = "avtomatika worker run converter:worker 2> worker.log"
     reader = open_terminal()
     for command, word in ((serve, "serves orchestrator.log"), (work, "works worker.log")):
-        open_terminal(**logs).type(Exchange(command, ""), stays=True)
+        open_terminal().type(Exchange(command, ""), stays=True)
         reader.type(Exchange(f"until grep -qs {word}; do sleep 0.1; done", ""))
     for name in ("terminal", "stream", "trace"):
         for exchange in read_session((WATCHING / f"{name}.console").read_text("utf-8")):
