@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from avtomatika_trio._task_logs import trace_fields
 from avtomatika_trio._wire.tracing import kept_tracing
+from avtomatika_trio.orchestrator._context import Security
 from avtomatika_trio.testing import Call, Cluster
 from avtomatika_trio.worker import TransientError, Worker
 
@@ -138,6 +139,20 @@ async def test_a_result_from_the_spool_of_a_dead_process_has_it_still(
     [(task_id, tracing)] = seen.runs
     assert said["task_id"] == task_id
     assert said["trace_context"] == header_of(call) == tracing
+
+
+async def test_what_is_signed_has_it_too(autojump_clock: MockClock) -> None:
+    seen = Seen()
+    async with at_peace(security=Security(signing="required")) as cluster:
+        await cluster.add_worker(seen.worker()).start()
+        ids = await cluster.submit("one", {}, headers=headers(TRACES[0]))
+        await cluster.wait_until_final(ids, seconds=60)
+        await trio.sleep(1)
+        [(call, [said])] = posts(cluster, "/_worker/tasks/result")
+        [(_, event)] = posts(cluster, "/_worker/events")
+    [(_, tracing)] = seen.runs
+    assert "security" in said
+    assert said["trace_context"] == event["trace_context"] == header_of(call) == tracing
 
 
 @pytest.mark.parametrize("malformed", ["x", f"00-{'0' * 32}-00f067aa0ba902b7-01"])

@@ -54,11 +54,11 @@ def test_the_how_tos(stage: Stage) -> None:
 
 def test_watching(stage: Stage) -> None:
     shutil.copytree(HOW_TO, stage.folder, dirs_exist_ok=True)
-    serve = "avtomatika serve --blueprints blueprints 2> orchestrator.log"
+    serve = "avtomatika serve --blueprints blueprints --log-format json 2> orchestrator.log"
     work = "avtomatika worker run converter:worker 2> worker.log"
     reader = stage.terminal()
     for command, word in ((serve, "serves orchestrator.log"), (work, "works worker.log")):
-        stage.terminal(LOG_FORMAT="json").type(Exchange(command, ""), stays=True)
+        stage.terminal().type(Exchange(command, ""), stays=True)
         reader.type(Exchange(f"until grep -qs {word}; do sleep 0.1; done", ""))
     for name in ("terminal", "stream", "trace"):
         session = (WATCHING / f"{name}.console").read_text("utf-8")

@@ -142,6 +142,25 @@ async def test_what_the_engine_says_of_a_job_is_told_with_its_trace(
     assert "on purpose" in raised["exc"]
 
 
+async def test_nobody_forges_lines(autojump_clock: MockClock, lines: Lines) -> None:
+    parts = context()
+    forged = "x\n2026-11-29 ERROR all is lost\x1b[31m"
+    async with open_client(parts) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(run_engine, parts)
+        await client.post("/api/v1/jobs/retried", headers=traceparent())
+        await trio.sleep(1)
+        worker = Worker(client)
+        await worker.register("scale")
+        [task] = await worker.take()
+        ids = {"job_id": forged, "task_id": "another"}
+        await worker.report(ids, trace_context=traceparent())
+        await worker.report(task, status=forged)
+        nursery.cancel_scope.cancel()
+    texts = [text for it in lines.said for text in (it["msg"], str(it.get("job_id")))]
+    assert all(text.isprintable() for text in texts)
+    assert sum("all is lost" in text for text in texts) == 2
+
+
 async def test_jobs_that_run_together_keep_their_traces(
     autojump_clock: MockClock, lines: Lines
 ) -> None:

@@ -46,6 +46,7 @@ _OVERRIDES = (
     "spool_dir",
     "health_port",
     "log_level",
+    "log_format",
 )
 
 

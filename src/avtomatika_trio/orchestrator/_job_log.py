@@ -88,5 +88,13 @@ def _level(tracing_context: Mapping[str, Any]) -> int:
 def _log(
     level: int, what: str, fields: Mapping[str, object], tracing_context: Mapping[str, Any]
 ) -> None:
-    known = {name: it for name, it in fields.items() if it is not None}
-    logger.log(level, "%s", what, extra={**known, **trace_fields(tracing_context)})
+    known = {name: _on_one_line(it) for name, it in fields.items() if it is not None}
+    extra = {**known, **trace_fields(tracing_context)}
+    logger.log(level, "%s", _on_one_line(what), extra=extra)
+
+
+def _on_one_line(value: object) -> object:
+    """Workers choose statuses, and may send any id: none of them forges a line of the log."""
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return "".join(it if it.isprintable() else repr(it)[1:-1] for it in value)

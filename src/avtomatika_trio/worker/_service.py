@@ -104,7 +104,7 @@ async def run_service(
         service = _Service(
             identity, settings, skills, spool, payloads, clients, world, running, capacity
         )
-        capacity.usage.open()
+        capacity.usage.open(is_real=world.beats_in_thread)
         with capacity.hot.telling(service.beat_soon):
             await service.run(stop, task_status)
 

@@ -31,6 +31,6 @@ class Surroundings:
     open_health: OpenHealth = open_health_port
     """Where the health check is answered."""
     beats_in_thread: bool = True
-    """False on a virtual clock, which does not see threads."""
+    """False on a virtual clock, which does not see threads; nor is the real machine measured."""
     call_handler: CallHandler | None = None
     """Instead of the loop for handlers that are `async`, and of threads for others."""
