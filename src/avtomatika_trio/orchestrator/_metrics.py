@@ -7,7 +7,9 @@ never what somebody has sent.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from importlib import metadata
 from operator import attrgetter
 from typing import Any, TypeVar, cast
@@ -21,13 +23,14 @@ from avtomatika_trio._core.ledger import HistoryRow, Ledger
 from avtomatika_trio._core.results import Answer
 from avtomatika_trio._core.task import Attempt, AttemptStatus, Task
 from avtomatika_trio.orchestrator._job_log import JobLog
+from avtomatika_trio.orchestrator._loop_lag import LoopLag
+from avtomatika_trio.orchestrator._metric_families import Family, Kind
+from avtomatika_trio.orchestrator._metrics_storage import StorageGauges
 from avtomatika_trio.storage._base import Storage
 
 T = TypeVar("T")
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-
-_PREFIX = "avtomatika"
 
 #: Of steps and of waits, in seconds.
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -74,9 +77,17 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._submitted = self._counter("jobs_submitted", "Jobs accepted here.", "blueprint")
+        self._families: list[Family] = []
+        self.storage = StorageGauges()
+        """What the storage tells when it is asked, as whoever shows metrics should see to."""
+        self.loop = LoopLag()
+        """How late the event loop is."""
+        for collector in (self.storage, self.loop):
+            self._registry.register(collector)
+            self._families += collector.families
+        self._submitted = self._counter("jobs_submitted", "Jobs that were accepted.", "blueprint")
         self._finished = self._counter(
-            "jobs_finished", "Jobs that ended in a commit of this process.", "blueprint", "outcome"
+            "jobs_finished", "Jobs that have ended.", "blueprint", "outcome"
         )
         self._dispatched = self._counter(
             "tasks_dispatched", "Tasks that states have dispatched.", "task_type"
@@ -115,18 +126,44 @@ class Metrics:
         self._step_commit = self._histogram(
             "step_commit_seconds", "How long the storage took for a step of a job.", _SHORT
         )
-        build = Gauge(f"{_PREFIX}_build_info", "Always 1.", ("version",), registry=self._registry)
+        self._store_op = self._histogram(
+            "store_op_seconds",
+            "How long the storage took, by what it was asked for; what failed is not counted.",
+            _SHORT,
+            "op",
+        )
+        self._slots = self._gauge(
+            "worker_slots",
+            "Tasks that workers have room for, as the polls say that wait here; a poll asks for 100"
+            " at most.",
+            "state",
+        ).labels("offered")
+        build = self._gauge("build_info", "Always 1.", "version")
         build.labels(metadata.version("avtomatika-trio")).set(1)
 
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """Every metric that there may be, by name."""
+        return tuple(sorted(self._families, key=lambda it: it.name))
+
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
-        return Counter(f"{_PREFIX}_{name}_total", meaning, labels, registry=self._registry)
+        it = self._noted(f"{name}_total", "counter", meaning, labels)
+        return Counter(it.full_name, it.help, labels, registry=self._registry)
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        it = self._noted(name, "gauge", meaning, labels)
+        return Gauge(it.full_name, it.help, labels, registry=self._registry)
 
     def _histogram(
         self, name: str, meaning: str, buckets: tuple[float, ...], *labels: str
     ) -> Histogram:
-        return Histogram(
-            f"{_PREFIX}_{name}", meaning, labels, buckets=buckets, registry=self._registry
-        )
+        it = self._noted(name, "histogram", meaning, labels)
+        return Histogram(it.full_name, it.help, labels, buckets=buckets, registry=self._registry)
+
+    def _noted(self, name: str, kind: Kind, meaning: str, labels: tuple[str, ...]) -> Family:
+        family = Family(name=name, kind=kind, meaning=meaning, labels=labels)
+        self._families.append(family)
+        return family
 
     def as_text(self) -> bytes:
         """All of it in Prometheus' text format, 0.0.4."""
@@ -142,6 +179,19 @@ class Metrics:
     def step_took(self, seconds: float) -> None:
         """Count a step of a job that was committed."""
         self._step_commit.observe(seconds)
+
+    def store_op(self, name: str) -> Histogram:
+        """What is told how long the storage took for what is called *name*."""
+        return self._store_op.labels(name)
+
+    @contextmanager
+    def offered(self, slots: int) -> Iterator[None]:
+        """While inside, a poll waits here that has room for so many tasks."""
+        self._slots.inc(slots)
+        try:
+            yield
+        finally:
+            self._slots.dec(slots)
 
     def dispatched(self, skill: str) -> None:
         """Count a task that was dispatched."""
@@ -225,15 +275,41 @@ class _Watched:
             self.dispatches = True
 
 
+#: Reads that are timed: those that do not wait for news.
+_READS = (
+    "job",
+    "jobs",
+    "job_counts",
+    "tasks",
+    "attempts",
+    "history",
+    "progress",
+    "instance",
+    "instances",
+    "lease_counts",
+    "backlog",
+    "audit",
+)
+
+
 class _Counted:
-    """A storage whose commits are counted."""
+    """A storage whose commits are counted, and what it does timed."""
 
     def __init__(self, storage: Storage, metrics: Metrics) -> None:
         self._storage = storage
         self._metrics = metrics
+        self._commit = metrics.store_op("commit")
+        for name in _READS:
+            setattr(self, name, partial(self._timed, name, metrics.store_op(name)))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
+
+    async def _timed(self, read: str, took: Histogram, *arguments: Any, **named: Any) -> Any:
+        began = time.perf_counter()
+        found = await getattr(self._storage, read)(*arguments, **named)
+        took.observe(time.perf_counter() - began)
+        return found
 
     async def commit(self, operation: Callable[[Ledger], T], partition: str | None = None) -> T:
         began = time.perf_counter()
@@ -243,8 +319,10 @@ class _Counted:
             return operation(cast("Ledger", seen)), seen
 
         answer, seen = await self._storage.commit(watched, partition)
+        took = time.perf_counter() - began
+        self._commit.observe(took)
         if getattr(operation, "func", None) is steps.advance:
-            self._metrics.step_took(time.perf_counter() - began)
+            self._metrics.step_took(took)
         seen.log.tell()
         for it in seen.happened:
             self._metrics.happened(it)
