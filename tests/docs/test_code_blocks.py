@@ -115,6 +115,7 @@ def pages_with_python() -> list[str]:
     return [it for it in pages if (it, "python") not in PLAYED]
 
 
+@pytest.mark.timeout(180)  # a page's tests run in a pytest of their own
 @pytest.mark.parametrize("page", pages_with_python())
 def test_python_runs(page: str) -> None:
     names: dict[str, Any] = {"__name__": "page", **GIVEN.get(page, dict)()}

@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 ROOT = Path(__file__).parents[2]
 FIRST_JOB = ROOT / "docs" / "examples" / "first-job"
 HOW_TO = ROOT / "docs" / "examples" / "how-to"
+WATCHING = ROOT / "docs" / "examples" / "watching"
 
 
 def test_the_first_job(stage: Stage) -> None:
@@ -49,6 +50,20 @@ def test_the_how_tos(stage: Stage) -> None:
     third = stage.terminal()
     for exchange in read_session((HOW_TO / "films.console").read_text("utf-8")):
         third.type(exchange)
+
+
+def test_watching(stage: Stage) -> None:
+    shutil.copytree(HOW_TO, stage.folder, dirs_exist_ok=True)
+    serve = "avtomatika serve --blueprints blueprints 2> orchestrator.log"
+    work = "avtomatika worker run converter:worker 2> worker.log"
+    reader = stage.terminal()
+    for command, word in ((serve, "serves orchestrator.log"), (work, "works worker.log")):
+        stage.terminal(LOG_FORMAT="json").type(Exchange(command, ""), stays=True)
+        reader.type(Exchange(f"until grep -qs {word}; do sleep 0.1; done", ""))
+    for name in ("terminal", "stream", "trace"):
+        session = (WATCHING / f"{name}.console").read_text("utf-8")
+        for exchange in read_session(stage.here(session)):
+            reader.type(exchange)
 
 
 def test_every_example_is_shown_and_every_code_block_is_an_example() -> None:

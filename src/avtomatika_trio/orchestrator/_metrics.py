@@ -20,6 +20,7 @@ from avtomatika_trio._core import lease, steps
 from avtomatika_trio._core.ledger import HistoryRow, Ledger
 from avtomatika_trio._core.results import Answer
 from avtomatika_trio._core.task import Attempt, AttemptStatus, Task
+from avtomatika_trio.orchestrator._job_log import JobLog
 from avtomatika_trio.storage._base import Storage
 
 T = TypeVar("T")
@@ -180,7 +181,7 @@ def _passing_on(cls: type[T]) -> type[T]:
 class _Watched:
     """A ledger that remembers what is written to it; new for each run of an operation."""
 
-    __slots__ = ("_ledger", "dispatches", "ended", "fresh", "happened")
+    __slots__ = ("_ledger", "dispatches", "ended", "fresh", "happened", "log")
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -190,6 +191,7 @@ class _Watched:
         """Whether tasks were dispatched."""
         self.fresh: dict[str, str] = {}
         """Skills of tasks that no attempt was made at yet, by task."""
+        self.log = JobLog()
 
     def put_task(self, task: Task) -> None:
         self._ledger.put_task(task)
@@ -208,6 +210,7 @@ class _Watched:
     def record(self, row: HistoryRow) -> None:
         ledger = self._ledger
         ledger.record(row)
+        self.log.note(row, ledger)
         kind = row.type
         if kind == "job_created" or kind in _ENDS:
             job = ledger.job(row.job_id)
@@ -242,6 +245,7 @@ class _Counted:
         answer, seen = await self._storage.commit(watched, partition)
         if getattr(operation, "func", None) is steps.advance:
             self._metrics.step_took(time.perf_counter() - began)
+        seen.log.tell()
         for it in seen.happened:
             self._metrics.happened(it)
         for ended in seen.ended:
@@ -253,7 +257,7 @@ class _Counted:
 
 
 def counted(storage: Storage, metrics: Metrics) -> Storage:
-    """*storage*, what is committed through it counted in *metrics*.
+    """*storage*, what is committed through it counted in *metrics*, and told in the log.
 
     A commit whose caller was cancelled is carried through, and not counted.
     """

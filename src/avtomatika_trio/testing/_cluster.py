@@ -110,7 +110,11 @@ class Cluster:
         return machine
 
     async def submit(
-        self, blueprint: str, *initial_data: Mapping[str, Any], to: str = ANY_SERVER
+        self,
+        blueprint: str,
+        *initial_data: Mapping[str, Any],
+        to: str = ANY_SERVER,
+        headers: Mapping[str, str] | None = None,
     ) -> list[str]:
         """Post jobs to the orchestrator *to*, as a client does; returns their ids.
 
@@ -118,7 +122,8 @@ class Cluster:
             httpx.HTTPError: no orchestrator took them.
         """
         jobs = [{"initial_data": dict(one)} for one in initial_data]
-        answer = await self._client.post(f"http://{to}/api/v1/jobs/{blueprint}", json=jobs)
+        url = f"http://{to}/api/v1/jobs/{blueprint}"
+        answer = await self._client.post(url, json=jobs, headers=headers)
         answer.raise_for_status()
         return [accepted["job_id"] for accepted in answer.json()["jobs"]]
 

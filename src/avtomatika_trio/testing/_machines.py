@@ -15,6 +15,7 @@ from avtomatika_trio.orchestrator._http import AsgiApp
 from avtomatika_trio.orchestrator._metrics import Metrics, counted
 from avtomatika_trio.orchestrator._service import run_orchestrator
 from avtomatika_trio.storage import MemoryStorage
+from avtomatika_trio.testing._health_door import HealthDoor
 from avtomatika_trio.testing._mortal import MortalStorage
 from avtomatika_trio.worker import Worker
 from avtomatika_trio.worker._skills import CallHandler
@@ -188,6 +189,8 @@ class WorkerMachine:
     worker: Worker
     settings: WorkerSettings
     folder: MemoryFolder = attrs.field(factory=MemoryFolder)
+    health: HealthDoor = attrs.field(factory=HealthDoor)
+    """Its health check; it is on with any `health_port`."""
     call_handler: CallHandler | None = None
     _network: Carrier
     _start: Starter
@@ -243,6 +246,7 @@ class WorkerMachine:
             noise=lambda: self._chance.uniform(-1, 1),
             wall_clock=now,
             transport=self._network.transport(self.worker_id),
+            open_health=self.health.open,
             beats_in_thread=False,
             call_handler=self.call_handler,
         )

@@ -13,6 +13,7 @@ import trio
 
 from avtomatika_trio._core.json_values import NotJson
 from avtomatika_trio._wire.messages import TaskPayload
+from avtomatika_trio._wire.tracing import span_of
 from avtomatika_trio.errors import (
     BlobDenied,
     BlobError,
@@ -75,6 +76,8 @@ class Attempt:
     """Its folder, if it needs one."""
     hot: HotSkills
     """What the worker has loaded."""
+    tracing_context: dict[str, str] = attrs.field()
+    """What the task came with, the attempt's own span in it."""
     call: CallHandler | None = None
     """Calls the handler in a way of its own."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
@@ -83,6 +86,11 @@ class Attempt:
     """Whether a thread of its handler is under way; it cannot be stopped."""
     thread_is_unwanted: bool = False
     """Whether a middleware has gone on without that thread."""
+
+    @tracing_context.default
+    def _span(self) -> dict[str, str]:
+        given = self.task.tracing_context
+        return {**given, **span_of(given, self.task.task_id)}
 
     def is_over(self) -> bool:
         """Whether nobody wants its result any more; to be asked from any thread."""
@@ -216,7 +224,7 @@ def _arguments(attempt: Attempt, skill: Skill, params: dict[str, Any]) -> dict[s
         "add_to_hot_skills": attempt.hot.add,
         "remove_from_hot_skills": attempt.hot.remove,
         "priority": task.priority,
-        "tracing_context": task.tracing_context,
+        "tracing_context": attempt.tracing_context,
     }
     return {name: values[source] for name, source in skill.arguments.items()}
 
@@ -233,7 +241,7 @@ async def _call(
         task_id=task.task_id,
         attempt=task.attempt,
         idempotency_key=task.idempotency_key or task.task_id,
-        tracing_context=task.tracing_context,
+        tracing_context=attempt.tracing_context,
         provides=frozenset(skill.middlewares.provides),
     )
     try:

@@ -11,6 +11,7 @@ import trio
 
 from avtomatika_trio._task_logs import log_fields, trace_fields
 from avtomatika_trio._wire.messages import TaskPayload
+from avtomatika_trio._wire.tracing import kept_tracing
 from avtomatika_trio.worker._attempt import Attempt, Ending, run_attempt
 from avtomatika_trio.worker._attempt_files import AttemptFiles, FilePlaces
 from avtomatika_trio.worker._groups import Groups
@@ -99,7 +100,7 @@ class Attempts:
 
     async def run(self, attempt: Attempt) -> None:
         """Run *attempt*, and see to what is left of it."""
-        with self._logged(attempt.task):
+        with self._logged(attempt):
             outcome = await run_attempt(attempt, self._threads)
         task_id = attempt.task.task_id
         del self._running[task_id]
@@ -152,15 +153,16 @@ class Attempts:
             attempt.home.returns.give_back_started([attempt.task.task_id])
         self._left.clear()
 
-    def _logged(self, task: TaskPayload) -> AbstractContextManager[None]:
-        """What is logged within belongs to *task*."""
+    def _logged(self, attempt: Attempt) -> AbstractContextManager[None]:
+        """What is logged within belongs to *attempt*."""
+        task = attempt.task
         return log_fields(
             job_id=task.job_id,
             task_id=task.task_id,
             attempt=task.attempt,
             skill=task.type,
             worker_id=self._worker_id,
-            **trace_fields(task.tracing_context),
+            **trace_fields(attempt.tracing_context),
         )
 
     def _result(self, attempt: Attempt, outcome: Outcome) -> FinishedResult:
@@ -178,4 +180,5 @@ class Attempts:
             task_id=task.task_id,
             body=msgspec.Raw(body),
             finished_at=self._wall_clock(),
+            trace_context=kept_tracing(attempt.tracing_context),
         )

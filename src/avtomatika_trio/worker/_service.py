@@ -28,7 +28,7 @@ from avtomatika_trio.worker._beats import LoopWatch
 from avtomatika_trio.worker._capacity import NO_LIMITS, Capacity
 from avtomatika_trio.worker._credential import Credential
 from avtomatika_trio.worker._delivery import Delivery
-from avtomatika_trio.worker._health import open_health_port, serve_health
+from avtomatika_trio.worker._health import serve_health
 from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._in_turn import InTurn
 from avtomatika_trio.worker._intake import Intake
@@ -370,4 +370,4 @@ class _Service:
             running=lambda: len(self._attempts),
             wall_clock=self._world.wall_clock,
         )
-        await serve_health(await open_health_port(port, settings.health_host), status.tell)
+        await serve_health(await self._world.open_health(port, settings.health_host), status.tell)

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 import httpx
 
+from avtomatika_trio.worker._health import OpenHealth, open_health_port
 from avtomatika_trio.worker._skills import CallHandler
 from avtomatika_trio.worker._spool import Spool
 from avtomatika_trio.worker._switchboard import Noise
@@ -27,6 +28,8 @@ class Surroundings:
     """Instead of the network."""
     thread_transport: httpx.BaseTransport | None = None
     """Instead of the network, for the heartbeats' threads."""
+    open_health: OpenHealth = open_health_port
+    """Where the health check is answered."""
     beats_in_thread: bool = True
     """False on a virtual clock, which does not see threads."""
     call_handler: CallHandler | None = None
