@@ -1,7 +1,8 @@
 """What is done with each block of shell in the docs: it is played, or there is a reason not to.
 
 A page's blocks are named by their first line, in the order in which they are played.  Whoever
-writes a new one adds it here: to `PLAYS`, with a function that plays it, or to `REASONS`.
+writes a new one adds it here: to `PLAYS`, with a function that plays it, to `INCLUDED` if the
+page includes it from a file, or to `REASONS`.
 """
 
 import re
@@ -9,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 import trustme
+from tests.docs import test_examples
 from tests.docs.blocks import BLOCKS, Block
 from tests.docs.sessions import Exchange, read_session
 from tests.docs.stage import Stage, free_port
@@ -158,6 +160,11 @@ def use_several(stage: Stage, work: Block, look: Block) -> None:
     stage.play(stage.terminal(WORKER_PORT=str(health)), look)
 
 
+def watch_jobs(stage: Stage, logs: Block) -> None:
+    stage.write_films()
+    stage.play(stage.terminal(), logs)
+
+
 SERVE = Exchange("avtomatika serve", "...\navtomatika ... serves\n")
 
 PLAYS: Mapping[str, Play] = {
@@ -208,6 +215,13 @@ PLAYS: Mapping[str, Play] = {
     "docs/how-to/use-several-orchestrators.md": Play(
         use_several, ("export ORCHESTRATORS_CONFIG='[", "$ avtomatika worker status")
     ),
+    "docs/how-to/watch-jobs.md": Play(watch_jobs, ("export LOG_FORMAT=json",)),
+}
+
+#: Sessions that pages include, by their folder in `docs/examples`: what plays all of them.
+INCLUDED: Mapping[str, Callable[..., None]] = {
+    "first-job": test_examples.test_the_first_job,
+    "watching": test_examples.test_watching,
 }
 
 #: What is not played, by page and first line.

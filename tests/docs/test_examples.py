@@ -48,7 +48,8 @@ def test_the_how_tos(stage: Stage) -> None:
     work = Exchange("avtomatika worker run converter:worker", "avtomatika ... works\n")
     stage.terminal().type(work, stays=True)
     third = stage.terminal()
-    for exchange in read_session((HOW_TO / "films.console").read_text("utf-8")):
+    [session] = HOW_TO.glob("*.console")
+    for exchange in read_session(session.read_text("utf-8")):
         third.type(exchange)
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from tests.docs.blocks import BLOCKS, ROOT
-from tests.docs.plays import PLAYS, REASONS
+from tests.docs.plays import INCLUDED, PLAYS, REASONS
 from tests.docs.stage import Stage
 
 SHELL = {"bash", "sh", "shell", "zsh", "console"}
@@ -18,6 +18,14 @@ def test_every_block_of_shell_is_played_or_has_a_reason() -> None:
     unknown = [it for it in there if it not in listed]
     assert not unknown, f"add to PLAYS, or to REASONS, in tests/docs/plays.py: {unknown}"
     assert sorted(listed) == sorted(there), "a block is gone, or there twice"
+
+
+def test_every_session_that_is_included_is_played() -> None:
+    files = {(it.page, it.info.split()[1]) for it in BLOCKS if it.info.endswith(".console")}
+    folders = {((ROOT / page).parent / file).resolve().parent for page, file in files}
+    assert len(files) > 10
+    names = {str(it.relative_to(ROOT / "docs" / "examples")) for it in folders}
+    assert names == set(INCLUDED), "add the folder to INCLUDED in tests/docs/plays.py"
 
 
 @pytest.mark.e2e

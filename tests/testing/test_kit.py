@@ -568,6 +568,11 @@ async def test_mistakes_are_told(autojump_clock: MockClock, tmp_path: Path) -> N
     async with testing.cluster(greetings) as rig:
         with pytest.raises(LookupError, match="no worker that could be lost"):
             await rig.lose_worker()
+    async with testing.cluster(greetings, skills=GREETED) as c:
+        with pytest.raises(LookupError, match=r"the skill 'gret'; did you mean 'greet'"):
+            await c.lose_worker(during="gret")
+        with pytest.raises(LookupError, match="there is no job nobodys"):
+            await c.wait("nobodys")
 
 
 def test_it_needs_no_pytest() -> None:

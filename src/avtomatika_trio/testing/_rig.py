@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from avtomatika_trio._config import WorkerSettings
-from avtomatika_trio._core.arguments import unknown_names
+from avtomatika_trio._core.arguments import did_you_mean, unknown_names
 from avtomatika_trio._core.job import Job as StoredJob
 from avtomatika_trio.client import AsyncClient, Job
 from avtomatika_trio.errors import ConfigError
@@ -122,8 +122,10 @@ class Rig:
         """Wait for the end of a job.
 
         Raises:
+            LookupError: there is no such job.
             TimeoutError: it has not ended in time; the message has its history.
         """
+        await self._cluster.job(job_id)
         self._put_off(timeout_seconds)
         stored: StoredJob | None = None
         with trio.move_on_after(timeout_seconds):
@@ -137,9 +139,8 @@ class Rig:
         tasks = await self.client.tasks(job_id)
         job = await self.client.get(job_id)
         if stored is None:
-            skills = {skill for post in self._posts for skill in post.worker.skills}
             raise TimeoutError(
-                not_ended(job, tasks, history, skills=skills, seconds=timeout_seconds)
+                not_ended(job, tasks, history, skills=self._skills(), seconds=timeout_seconds)
             )
         return ended(job, history, tasks, stored.state_history)
 
@@ -159,6 +160,10 @@ class Rig:
         """Let virtual time pass."""
         self._put_off(seconds)
         await trio.sleep(seconds)
+
+    def _skills(self) -> set[str]:
+        """What some worker can do."""
+        return {skill for post in self._posts for skill in post.worker.skills}
 
     def _put_off(self, seconds: float) -> None:
         """Let so much time not count as waited in vain."""
@@ -190,9 +195,12 @@ class Rig:
                 was started first.
 
         Raises:
-            LookupError: there is no worker.
+            LookupError: there is no worker, or none with that skill.
         """
         if during is not None:
+            if during not in (skills := self._skills()):
+                hint = did_you_mean(during, sorted(skills))
+                raise LookupError(f"no worker has the skill {during!r}; {hint}")
             self._doomed.append(during)
             return
         if not self._posts:
