@@ -1091,7 +1091,7 @@ texts = st.one_of(
 
 @pytest.mark.parametrize("kind", [OrchestratorSettings, WorkerSettings])
 @given(data=st.data())
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 def test_any_values_load_or_are_a_config_error(kind: type[Any], data: st.DataObject) -> None:
     names = ("AVTOMATIKA_CONFIG", *known_variables(kind))
     environ = data.draw(st.dictionaries(st.sampled_from(names), texts))
@@ -1101,7 +1101,7 @@ def test_any_values_load_or_are_a_config_error(kind: type[Any], data: st.DataObj
 
 
 @given(token=st.text())
-@hypothesis_settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=100)
 def test_a_complaint_about_a_token_does_not_depend_on_it(token: str) -> None:
     (found,) = problems(OrchestratorSettings, {"CLIENT_TOKEN": f"secret {token}"})
     assert found in {
@@ -1116,7 +1116,7 @@ def settings_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(content=st.binary())
-@hypothesis_settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=100)
 def test_any_file_loads_or_is_a_config_error(settings_path: Path, content: bytes) -> None:
     settings_path.write_bytes(content)
     sources, found = outcome(WorkerSettings, {}, settings_path)

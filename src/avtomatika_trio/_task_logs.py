@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-from avtomatika_trio._wire.tracing import read_tracing
+from avtomatika_trio._wire.tracing import kept_tracing
 
 #: What records get; empty where it is not known.
 FIELDS = ("job_id", "task_id", "attempt", "skill", "state", "worker_id", "trace_id", "span_id")
@@ -34,8 +34,7 @@ def log_fields(**fields: object) -> Generator[None, None, None]:
 
 def trace_fields(tracing_context: Mapping[str, Any]) -> dict[str, str]:
     """`trace_id` and `span_id` of a W3C traceparent, if there is a valid one."""
-    text = tracing_context.get("traceparent")
-    known = read_tracing([text], ()) if isinstance(text, str) else {}
+    known = kept_tracing(tracing_context)
     if not known:
         return {}
     _, trace_id, span_id, *_ = known["traceparent"].split("-")

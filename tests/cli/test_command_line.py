@@ -88,6 +88,23 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert (process.returncode, told) == (Exit.BROKEN_PIPE, b"")
 
 
+@pytest.mark.parametrize(
+    "gone",
+    [
+        "import os; r, w = os.pipe(); os.close(r); os.dup2(w, 2)",
+        "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 2)",
+        "import sys; sys.stderr = None",
+    ],
+)
+def test_notes_that_nobody_reads_end_no_work(gone: str) -> None:
+    """As when Ctrl-C ends the `tee` behind a worker, before it tells how it will end."""
+    said = f"from avtomatika_trio.cli._output import note; {gone}; note('a'); note('b'); print('c')"
+    ended = subprocess.run(
+        [sys.executable, "-c", said], stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert ended.stdout == "c\n"
+
+
 @pytest.mark.parametrize("argv", [["--version"], ["check"]])
 def test_output_that_cannot_be_written_is_told_in_one_line(argv: list[str]) -> None:
     with Path("/dev/full").open("w") as full:

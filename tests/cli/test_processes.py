@@ -141,6 +141,14 @@ def test_a_log_in_json_has_nothing_else_in_it(tmp_path: Path) -> None:
         assert "SIGTERM: ending gracefully; once more ends at once" in messages
 
 
+def test_a_process_whose_messages_nobody_reads_ends_gracefully_too() -> None:
+    with serving("--storage", "memory:") as (process, _):
+        assert process.stderr is not None
+        process.stderr.close()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == Exit.INTERRUPTED
+
+
 def test_a_second_signal_ends_at_once() -> None:
     with serving("--storage", "memory:", SHUTDOWN_GRACE_SECONDS="60") as (process, ready):
         host, port = ready["url"].removeprefix("http://").split(":")

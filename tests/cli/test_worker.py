@@ -78,6 +78,15 @@ HOW = "give MODULE:ATTR, such as my_worker:worker for `worker = Worker()` in my_
             1,
             ("module 'cli_test_exits' line 2: cannot be imported: SystemExit: bye"),
         ),
+        (
+            "cli_test_runs:worker",
+            1,
+            (
+                "module 'cli_test_runs' line 3: cannot be imported: ConfigError: `worker.run()`"
+                " is called while its module is imported for its worker;"
+                ' write it below `if __name__ == "__main__":`'
+            ),
+        ),
     ],
 )
 def test_a_wrong_worker_is_explained(
@@ -87,6 +96,8 @@ def test_a_wrong_worker_is_explained(
     (tmp_path / "cli_test_empty.py").write_text("")
     (tmp_path / "cli_test_imports.py").write_text("import nosuch_package\n")
     (tmp_path / "cli_test_exits.py").write_text("import sys\nsys.exit('bye')\n")
+    runs = "from avtomatika_trio.worker import Worker\nworker = Worker()\nworker.run()\n"
+    (tmp_path / "cli_test_runs.py").write_text(runs)
     ran = run("worker", "run", spec)
     assert (ran.code, ran.out) == (code, "")
     assert ran.err == f"avtomatika: {fault}\n"
@@ -114,6 +125,13 @@ def test_what_is_typed_outweighs_code_and_environment(monkeypatch: pytest.Monkey
     settings = _settle(Worker(max_concurrent_tasks=3), options)
     assert (settings.max_concurrent_tasks, settings.worker_id) == (4, "w-1")
     assert (settings.health_port, settings.poll_timeout_seconds) == (None, 7)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_form_of_the_log_can_be_typed(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    monkeypatch.setenv("LOG_FORMAT", "json" if form == "text" else "text")
+    options = parse(["worker", "run", "m:w", "--log-format", form])
+    assert _settle(Worker(), options).log_format == form
 
 
 def test_ready_made_settings_are_outweighed_too() -> None:

@@ -130,13 +130,13 @@ Moves = list[tuple[str, object, object]]
 
 
 @pytest.mark.parametrize("make_storage", [MemoryStorage, SqliteWithoutThreads])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(moves=st.lists(move, max_size=60))
 def test_nothing_is_lost_doubled_or_stuck(make_storage: Make, moves: Moves) -> None:
     _nothing_is_lost_doubled_or_stuck(make_storage, moves)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(moves=st.lists(move, min_size=10, max_size=60))
 def test_nothing_is_lost_doubled_or_stuck_on_redis(redis: DirectBridge, moves: Moves) -> None:
     _nothing_is_lost_doubled_or_stuck(partial(RedisWithoutLoops, direct=redis), moves)

@@ -35,7 +35,13 @@ def generate() -> ModuleType:
 
 @pytest.mark.parametrize(
     "name",
-    ["reference/cli.md", "reference/errors.md", "reference/states.md", "explanation/failover.md"],
+    [
+        "reference/cli.md",
+        "reference/errors.md",
+        "reference/states.md",
+        "reference/metrics.md",
+        "explanation/failover.md",
+    ],
 )
 def test_a_generated_page_is_fresh(generate: ModuleType, name: str) -> None:
     page = DOCS / name

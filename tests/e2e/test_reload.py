@@ -67,6 +67,13 @@ def workers_of(pid: int) -> list[int]:
     return [int(line) for line in listed.stdout.split()]
 
 
+def runs(pid: int) -> bool:
+    listed = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return listed.stdout.strip() != "" and not listed.stdout.startswith("Z")
+
+
 def test_a_save_starts_the_worker_again_until_ctrl_c(reloading: Reloading) -> None:
     reloading.wait_for(r"skills\s+first")
     (first,) = workers_of(reloading.process.pid)
@@ -102,3 +109,17 @@ def test_a_second_signal_ends_a_worker_that_does_not(reloading: Reloading) -> No
     assert reloading.process.wait(20) == 0
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_no_worker_outlives_a_terminal_that_closes_nor_the_command(
+    reloading: Reloading, number: signal.Signals
+) -> None:
+    reloading.wait_for(r"skills\s+first")
+    (child,) = workers_of(reloading.process.pid)
+    reloading.process.send_signal(number)
+    assert reloading.process.wait(20) == (0 if number is signal.SIGHUP else -number)
+    until = time.monotonic() + 20
+    while runs(child):
+        assert time.monotonic() < until
+        time.sleep(0.05)

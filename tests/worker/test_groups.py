@@ -72,6 +72,7 @@ def test_what_a_request_was_promised_is_there_for_its_answer() -> None:
         ({"gpus": 1}, "no skill has the type 'gpus'; did you mean 'gpu'?"),
         ({"gpu": 0}, "the limit of 'gpu' is 0; give a whole number from 1"),
         ({"gpu": True}, "the limit of 'gpu' is True; give a whole number from 1"),
+        ({5: 1}, "no skill has the type 5; there are 'gpu'"),
     ],
 )
 async def test_a_limit_that_makes_no_sense_is_an_error_at_the_start(
@@ -86,3 +87,19 @@ async def test_a_limit_that_makes_no_sense_is_an_error_at_the_start(
         async with running(worker, FakeOrchestrator()):
             pass
     assert fault in str(caught.value.exceptions[0])
+
+
+async def _has_disk(skill: str) -> bool:
+    return False
+
+
+@pytest.mark.parametrize("checker", [_has_disk, "has_disk"])
+async def test_a_checker_that_cannot_answer_at_once_is_an_error_at_the_start(
+    autojump_clock: MockClock, checker: Any
+) -> None:
+    worker = Worker(capacity_checker=checker)
+    worker.skill("render")(lambda: None)
+    with pytest.RaisesGroup(ConfigError) as caught:
+        async with running(worker, FakeOrchestrator()):
+            pass
+    assert "capacity_checker: " in str(caught.value.exceptions[0])

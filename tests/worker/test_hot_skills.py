@@ -84,6 +84,11 @@ def test_a_name_that_is_neither_is_refused() -> None:
         hot(rendr=["sdxl"]).check()
 
 
+def test_one_resource_is_a_list_too() -> None:
+    with pytest.raises(ConfigError, match=r"'render' has 'sdxl'; write \['sdxl'\]"):
+        Worker(skill_dependencies={"render": "sdxl"})
+
+
 def test_the_worker_has_the_older_names_too() -> None:
     worker = Worker(skill_dependencies={"mix": ["samples"]})
     worker.skill("mix")(lambda: None)

@@ -92,7 +92,9 @@ def test_a_name_that_is_taken_is_told_with_both_places() -> None:
         assert f"{__file__}:{function.__code__.co_firstlineno}" in str(caught.value)
 
 
-def test_a_blueprint_may_ask_for_what_a_middleware_of_the_worker_provides() -> None:
+async def test_a_blueprint_may_ask_for_what_a_middleware_of_the_worker_provides(
+    autojump_clock: MockClock,
+) -> None:
     blueprint, worker = SkillBlueprint(), Worker()
 
     @blueprint.skill
@@ -101,11 +103,14 @@ def test_a_blueprint_may_ask_for_what_a_middleware_of_the_worker_provides() -> N
     async def provide(context: Any, call_next: Any) -> Any:
         return await call_next()
 
-    with pytest.raises(ConfigError, match="nothing fills the parameter 'db'"):
-        worker.include(blueprint)
-    worker.add_middleware(provide, provides=("db",))
     worker.include(blueprint)
-    assert worker.skills == ("it",)
+    missing = pytest.RaisesExc(ConfigError, match="nothing fills the parameter 'db'")
+    with pytest.RaisesGroup(missing):
+        async with running(worker, FakeOrchestrator()):
+            pass
+    worker.add_middleware(provide, provides=("db",))
+    async with running(worker, FakeOrchestrator()):
+        assert worker.skills == ("it",)
 
 
 async def test_a_folder_is_loaded_at_the_start(autojump_clock: MockClock, tmp_path: Path) -> None:
@@ -145,6 +150,7 @@ def test_a_folder_is_loaded_once(tmp_path: Path) -> None:
         ("\nimport not_there\n", 2, "ModuleNotFoundError: No module named 'not_there'"),
         ("def setup(worker):\n    worker.skill('a b')(print)\n", 2, "1 to 128 letters"),
         ("import sys\nsys.exit(3)\n", 2, "SystemExit: 3"),
+        ("\nfrom . import a\n", 2, "an import that begins with '.'; the folder is on sys.path"),
     ],
 )
 async def test_a_broken_file_stops_the_start_and_is_named(
@@ -169,6 +175,28 @@ def test_the_line_is_told_in_a_folder_that_is_named_relatively(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"^skills/broken\.py:2: cannot be loaded"):
         Worker().load_skills(Path("skills"))
+
+
+def test_a_file_whose_skills_cannot_be_registered_is_named(tmp_path: Path) -> None:
+    text = one_skill("a").replace("params: dict", "params: 'Nowhere'")
+    write(tmp_path, a=text)
+    with pytest.raises(ConfigError, match=f"^{tmp_path / 'a.py'}: cannot be loaded: skill 'a': "):
+        Worker().load_skills(tmp_path)
+
+
+def test_a_file_that_runs_a_worker_is_named(tmp_path: Path) -> None:
+    write(tmp_path, a="from avtomatika_trio.worker import Worker\nWorker().run()\n")
+    with pytest.raises(
+        ConfigError, match=r"a\.py:2: cannot be loaded: `worker\.run\(\)` is called"
+    ):
+        Worker().load_skills(tmp_path)
+
+
+def test_a_file_that_another_imports_is_not_to_have_skills(tmp_path: Path) -> None:
+    write(tmp_path, a=one_skill("a"), b="from a import blueprint\n")
+    with pytest.raises(ConfigError, match="goes into one whose name begins with '_'"):
+        Worker().load_skills(tmp_path)
+    del sys.modules["a"]
 
 
 def test_a_setup_that_is_async_is_refused(tmp_path: Path) -> None:

@@ -105,11 +105,9 @@ def _yields() -> Iterator[int]:
 @pytest.mark.parametrize(
     ("handler", "told"),
     [
-        (_unknown, "nothing fills the parameter 'parms'; did you mean 'params'?"),
         (_positional, "'params' is positional-only"),
         (_yields, "yields"),
         ("text", "cannot be called"),
-        (lambda quantum: None, "there are 'params', 'task_id'"),
     ],
 )
 def test_a_handler_that_cannot_be_called_is_refused_when_it_is_registered(
@@ -117,6 +115,44 @@ def test_a_handler_that_cannot_be_called_is_refused_when_it_is_registered(
 ) -> None:
     with pytest.raises(ConfigError, match="resize") as caught:
         Worker().skill("resize")(handler)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("handler", "told"),
+    [
+        (_unknown, "did you mean 'params'?"),
+        (lambda quantum: None, "there are 'params', 'task_id'"),
+    ],
+)
+async def test_a_parameter_that_nothing_fills_is_told_at_the_start(
+    autojump_clock: MockClock, handler: Any, told: str
+) -> None:
+    fake, worker = FakeOrchestrator(), Worker()
+    worker.skill("resize")(handler)
+    place = f"{__file__}:{handler.__code__.co_firstlineno}"
+    name = handler.__code__.co_varnames[0]
+    with pytest.RaisesGroup(ConfigError) as caught:
+        async with running(worker, fake):
+            pass
+    (error,) = caught.value.exceptions
+    for text in (f"nothing fills the parameter '{name}'", place, told):
+        assert text in str(error)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"type": 5}, "type: Expected `str | null`, got `int`"),
+        ({"output_statuses": "failed"}, "output_statuses: Expected `array | null`"),
+        ({"input_schema": {"const": object()}}, "what it publishes is not JSON"),
+    ],
+)
+def test_what_orchestrators_would_refuse_of_a_skill_is_told_when_it_is_registered(
+    said: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError, match="skill 'resize': ") as caught:
+        Worker().skill("resize", **said)(lambda: None)
     assert told in str(caught.value)
 
 

@@ -124,6 +124,8 @@ class Result:
     """A plain text counts as `TRANSIENT_ERROR`."""
     data_metadata: Any = None
     """What is known of files in the data, by their places; what is malformed is not kept."""
+    trace_context: Any = None
+    """Extension: `traceparent` and `tracestate` of the attempt; what is malformed is ignored."""
 
 
 @attrs.frozen(kw_only=True)
@@ -147,6 +149,8 @@ class WorkerEvent:
     target_job_id: str | None = None
     target_task_id: str | None = None
     origin_task_id: str | None = None
+    trace_context: Any = None
+    """`traceparent` and `tracestate` of the attempt."""
 
 
 #: The name of a label, and what a job may have under it.

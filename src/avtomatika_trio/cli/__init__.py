@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(options: Namespace) -> Callable[[Namespace], int]:
     """The function that does what *options* ask for."""
     match options.command:
+        case "init":
+            from avtomatika_trio.cli._init import run
         case "serve":
             from avtomatika_trio.cli._serve import run
         case "worker":

@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -22,6 +22,7 @@ from avtomatika_trio.cli._output import (
     print_line,
     print_records,
     printable,
+    table,
 )
 from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited, Refused
 
@@ -47,6 +48,9 @@ _LIST_COLUMNS = {
     "STATE": "state",
     "CREATED": "created_at",
 }
+#: Last, since it may be long, and only where there are some.
+_LABELS = {"LABELS": "labels"}
+
 _HISTORY_COLUMNS = {
     "TIME": "timestamp",
     "EVENT": "event_type",
@@ -112,10 +116,28 @@ def _list(client: "Client", options: Namespace) -> int:
     more = given(options, "labels", "created_after", "created_before")
     found = client.list(statuses=statuses, blueprint=options.blueprint, most=options.limit, **more)
     jobs = [job.raw for job in found]
-    print_records(options.output, jobs, _LIST_COLUMNS)
+    if options.output == "table":
+        print_line(list_of(jobs))
+    else:
+        print_records(options.output, jobs, {})
     if len(jobs) == options.limit:
         note(f"the newest {options.limit}; there may be more, see --limit")
     return Exit.OK
+
+
+def list_of(jobs: Sequence[_Job]) -> str:
+    """The table of *jobs*; with their labels, if one of them has any."""
+    has_labels = any(job.get("labels") for job in jobs)
+    columns = {**_LIST_COLUMNS, **(_LABELS if has_labels else {})}
+    rows = [[_shown(job, member) for member in columns.values()] for job in jobs]
+    return table(list(columns), rows)
+
+
+def _shown(job: _Job, member: str) -> object:
+    value: object = job.get(member)
+    if member != "labels" or not isinstance(value, Mapping):
+        return value
+    return ",".join(f"{name}={value[name]}" for name in sorted(value))
 
 
 def _history(client: "Client", options: Namespace) -> int:

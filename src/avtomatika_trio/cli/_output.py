@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from avtomatika_trio.cli._exits import CommandError, Exit
@@ -25,10 +24,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def note(text: str = "") -> None:
     """Tell people something: one or more lines on stderr.
 
-    Where that cannot be written, the command does what it is for all the same.
+    Where nobody can read it any more, the command does what it is for all the same: a worker
+    whose terminal or `tee` is gone still has tasks to end.
     """
-    with suppress(OSError):
+    try:
         _write(sys.stderr, text)
+    except BrokenPipeError:
+        _lead_nowhere(sys.stderr)
+    except OSError:
+        pass  # the disk is full, say; it may have room for the next
 
 
 def open_missing_streams() -> None:
@@ -65,7 +69,11 @@ def print_line(text: str) -> None:
 
 def discard_output() -> None:
     """Lead stdout nowhere: Python flushes it once more at exit, and must be able to."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _lead_nowhere(sys.stdout)
+
+
+def _lead_nowhere(stream: Any) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_json(value: Any, *, one_line: bool = False) -> None:

@@ -1,7 +1,8 @@
 """`avtomatika worker run --reload`: a worker that is started again when its code changes.
 
-The worker is a child process in a group of its own: Ctrl-C reaches this process alone, which
-ends the child as SIGTERM does.  A child that ends by itself, such as one that cannot be
+The worker is a child process in a group of its own: Ctrl-C, or a terminal that closes, reaches
+this process alone, which ends the child as SIGTERM does; where Linux can, the child does not
+outlive it.  A child that ends by itself, such as one that cannot be
 imported, has told why; the next save starts another.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 import attrs
 import trio
 
+from avtomatika_trio import _tether
 from avtomatika_trio._config import load_worker_settings
 from avtomatika_trio.cli._exits import Exit
 from avtomatika_trio.cli._imports import reach_working_folder
@@ -30,7 +32,7 @@ _CALM_SECONDS = 0.2
 #: What a worker may take after its grace: it delivers results for five seconds.
 _DELIVERY_SECONDS = 10.0
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Stamps = Mapping[str, tuple[int, int]]
 """The time and size of each file."""
@@ -48,7 +50,8 @@ def run(options: Namespace) -> int:
     folders = [folder_of(options.worker)]
     if settings.skills_dir is not None:
         folders.append(settings.skills_dir)
-    command = [sys.executable, "-m", "avtomatika_trio", *without_reload(sys.argv[1:])]
+    tied = [sys.executable, "-I", "-S", _tether.__file__, str(os.getpid())]
+    command = [*tied, sys.executable, "-m", "avtomatika_trio", *without_reload(sys.argv[1:])]
     grace = settings.shutdown_timeout_seconds + _DELIVERY_SECONDS
     note(f"watching *.py below {' and '.join(map(str, folders))}")
     return trio.run(_supervise, command, folders, grace)

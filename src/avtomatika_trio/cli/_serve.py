@@ -81,6 +81,7 @@ def _overrides(options: Namespace) -> Mapping[str, object]:
         "port": options.port,
         "blueprints": options.blueprints,
         "log_level": options.log_level,
+        "log_format": options.log_format,
     }
 
 

@@ -31,6 +31,7 @@ from avtomatika_trio.cli._places import settings_file
 from avtomatika_trio.cli._signals import Ending, watch_signals
 from avtomatika_trio.worker import Worker
 from avtomatika_trio.worker._spool_folder import default_worker_id
+from avtomatika_trio.worker._start import IMPORTED
 
 _REMEDY = "give MODULE:ATTR, such as my_worker:worker for `worker = Worker()` in my_worker.py"
 
@@ -45,6 +46,7 @@ _OVERRIDES = (
     "spool_dir",
     "health_port",
     "log_level",
+    "log_format",
 )
 
 
@@ -99,6 +101,7 @@ def import_worker(spec: str) -> Worker:
 
 
 def _import(name: str) -> ModuleType:
+    before = IMPORTED.set(True)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as exc:
@@ -112,6 +115,8 @@ def _import(name: str) -> ModuleType:
         SystemExit,
     ) as exc:  # the border to foreign code: whatever it raises, name the module
         raise _broken(name, exc) from exc
+    finally:
+        IMPORTED.reset(before)
 
 
 def _broken(name: str, exc: BaseException) -> CommandError:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -24,8 +25,14 @@ from avtomatika_trio.client._records import (
     TaskInfo,
     WorkerInfo,
 )
-from avtomatika_trio.client._retry import Repeat, may_repeat, next_pause, retry_after
-from avtomatika_trio.errors import InvalidMessage, JobNotFound, Problem
+from avtomatika_trio.client._retry import (
+    Repeat,
+    may_have_worked,
+    may_repeat,
+    next_pause,
+    retry_after,
+)
+from avtomatika_trio.errors import InvalidMessage, JobNotFound, Problem, Refused
 
 _quoted = partial(quote, safe="")
 
@@ -36,6 +43,9 @@ _MOST_PER_PAGE = 1000
 
 #: What an orchestrator takes as a key; a header would lose spaces at the ends.
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
+
+#: The code of the error of a job that somebody has cancelled.
+_CANCELLED = "CANCELLED"
 
 
 @attrs.frozen(kw_only=True)
@@ -63,9 +73,22 @@ class NewJobs:
 
 
 def ask(
-    world: Surroundings, request: Ask, repeat: Repeat = Repeat.ALWAYS, *, job_id: str | None = None
+    world: Surroundings,
+    request: Ask,
+    repeat: Repeat = Repeat.ALWAYS,
+    *,
+    job_id: str | None = None,
+    failed_tries: list[Reply | Fault] | None = None,
 ) -> Plan[Reply]:
-    """Send *request*, again where the policy allows, and raise what its answer means."""
+    """Send *request*, again where the policy allows, and raise what its answer means.
+
+    Args:
+        world: Where to, and for how long.
+        request: What to send.
+        repeat: How it may be sent again.
+        job_id: What it is about, for the error that there is no such job.
+        failed_tries: Is given what came of each try but the last.
+    """
     until = world.clock() + world.retry_seconds + request.held_seconds
     for tries in itertools.count(1):
         heard: Reply | Fault = yield request
@@ -82,6 +105,8 @@ def ask(
             )
         if pause is None:
             raise error_of(world.url, heard, job_id)
+        if failed_tries is not None:
+            failed_tries.append(heard)
         yield Pause(pause)
     raise AssertionError
 
@@ -221,10 +246,19 @@ def tasks(world: Surroundings, job_id: str) -> Plan[Listed[TaskInfo]]:
 
 
 def cancel(world: Surroundings, job_id: str, reason: str | None) -> Plan[Job]:
-    """The job, cancelled."""
+    """The job, cancelled; also where the answer that said so was lost, and another try was late."""
     body = b"" if reason is None else encode({"reason": reason})
     request = Ask(method="POST", path=job_path(job_id, "cancel"), body=body)
-    reply = yield from ask(world, request, job_id=job_id)
+    before: list[Reply | Fault] = []
+    try:
+        reply = yield from ask(world, request, job_id=job_id, failed_tries=before)
+    except Refused as exc:
+        if exc.status != HTTPStatus.CONFLICT or not any(map(may_have_worked, before)):
+            raise
+        job = yield from get(world, job_id)
+        if job.error is None or job.error.code != _CANCELLED:
+            raise  # it had ended otherwise
+        return job
     return read_as(world.url, lambda it: Job.read(it["job"]), body_of(world.url, reply))
 
 

@@ -285,8 +285,8 @@ class AsyncClient:
             The job, cancelled.
 
         Raises:
-            Refused: with status 409; it had ended before.  After a try whose answer was lost
-                it may have been this very call that ended it.
+            Refused: with status 409; it had ended before.  That it was cancelled is no such
+                end for a try that was sent again, since its answer was lost.
         """
         return await self._run(_requests.cancel(self._world, job_id, reason))
 

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import attrs
 
+from avtomatika_trio import _tether
 from avtomatika_trio._config._file import CONFIG_VARIABLE
 from avtomatika_trio._config._setting import setting_of
 from avtomatika_trio._config._settings_orchestrator import OrchestratorSettings
@@ -170,13 +171,12 @@ class Family:
         """
         log = self._folder / f"{name}.log"
         output = self._folder / f"{name}.out"
-        tether = Path(__file__).with_name("_tether.py")
         # From the main thread, which outlives every other: the kernel ends the child when the
         # *thread* that has started it ends.
         with log.open("ab") as errors, output.open("wb") as printed:
             popen = subprocess.Popen(  # noqa: S603 - this very Python
                 [
-                    *(sys.executable, "-I", "-S", str(tether), str(os.getpid())),
+                    *(sys.executable, "-I", "-S", _tether.__file__, str(os.getpid())),
                     *(sys.executable, "-m", "avtomatika_trio", *arguments),
                 ],
                 cwd=self._folder,

@@ -15,6 +15,7 @@ from avtomatika_trio.orchestrator._answers import Answer, json_answer
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem
 from avtomatika_trio.orchestrator._metrics import CONTENT_TYPE
+from avtomatika_trio.orchestrator._metrics_storage import skills_of
 
 #: How long a storage may take for a small read before it counts as gone.
 _STORAGE_SECONDS = 2.0
@@ -38,7 +39,10 @@ def add_public_routes(app: QuartTrio, context: Context) -> None:
             {"version": metadata.version("avtomatika-trio"), "rxon_version": RXON_VERSION}
         )
 
+    skills = skills_of(context.blueprints)
+
     async def metrics() -> Answer:
+        await context.metrics.storage.look(context.storage, skills)
         return context.metrics.as_text(), HTTPStatus.OK, {"content-type": CONTENT_TYPE}
 
     for path in ("/_public/metrics", "/metrics"):

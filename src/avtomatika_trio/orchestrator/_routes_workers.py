@@ -34,6 +34,7 @@ from avtomatika_trio.orchestrator._http import (
     send_nothing,
     send_problem,
 )
+from avtomatika_trio.orchestrator._job_log import tell_ignored
 from avtomatika_trio.orchestrator._polls import Presence, hand_over, wait_for_tasks
 from avtomatika_trio.orchestrator._problems import EXPECTED, as_problem
 from avtomatika_trio.orchestrator._reports import note_progress, report, take_back
@@ -299,8 +300,7 @@ class _Routes:
         with self._session(sender, presence.waiting) as session:
             offer = await self._offer(request, sender) if "max_tasks" in request.query else None
             answers, got = await report(self.context, reports, offer)
-            for it in answers:
-                self.context.metrics.answered(it)
+        tell_ignored(said, answers, request.headers)
         if not any(it["status"] == "accepted" for it in answers):
             rates.count("result", sender.worker_id)  # who does work may tell it at any rate
         if not listed:

@@ -12,6 +12,7 @@ As with slots, room in a group is taken before work is asked for:
 So no group ever has more attempts than its limit, whatever is answered when.
 """
 
+import inspect
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +54,8 @@ class Groups:
         checker: May veto a skill.
 
     Raises:
-        ConfigError: a limit is not a whole number from 1, or no skill is in its group.
+        ConfigError: a limit is not a whole number from 1, or no skill is in its group, or the
+            checker is no plain function.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Groups:
         self._groups = dict(groups)
         self._limits = dict(limits or {})
         self._checker = checker
-        _check(self._groups, self._limits)
+        _check(self._groups, self._limits, checker)
         self._running = Counter[str]()
         self._kept = Counter[str]()
         self._vetoed: frozenset[str] = frozenset()
@@ -213,13 +215,26 @@ class Groups:
             react()
 
 
-def _check(groups: Mapping[str, str], limits: Mapping[str, Any]) -> None:
+def _is_plain(checker: object) -> bool:
+    """Whether it can be called, and answers at once."""
+    if not callable(checker):
+        return False
+    return not any(map(inspect.iscoroutinefunction, (checker, type(checker).__call__)))
+
+
+def _check(groups: Mapping[str, str], limits: Mapping[Any, Any], checker: object) -> None:
     problems: list[str] = []
+    # The answer of an `async def` is true, whatever it would come to.
+    if checker is not None and not _is_plain(checker):
+        problems.append(
+            "capacity_checker: it is called in the loop with the name of a skill and answers at"
+            f" once; give a `def` (skill), not {checker!r}"
+        )
     for name, limit in limits.items():
         if name not in groups.values():
             problems.append(
                 f"skill_type_limits: no skill has the type {name!r};"
-                f" {did_you_mean(name, sorted(set(groups.values())))}"
+                f" {did_you_mean(str(name), sorted(set(groups.values())))}"
             )
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             problems.append(

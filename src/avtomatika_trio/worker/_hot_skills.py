@@ -18,11 +18,18 @@ class HotSkills:
         dependencies: The resources of each skill, where it has some: it is hot as long as all
             of these are marked.  The others are hot as long as they are marked themselves.
         skills: Tells the names of all skills.
+
+    Raises:
+        ConfigError: resources are one text, of which each letter would be one.
     """
 
     def __init__(
         self, dependencies: Mapping[str, Sequence[str]], skills: Callable[[], Sequence[str]]
     ) -> None:
+        for skill, needed in dependencies.items():
+            if isinstance(needed, str):
+                problem = f"skill_dependencies: {skill!r} has {needed!r}; write [{needed!r}]"
+                raise ConfigError((problem,))
         self._needs = {skill: frozenset(needed) for skill, needed in dependencies.items()}
         self._skills = skills
         self._marked: frozenset[str] = frozenset()

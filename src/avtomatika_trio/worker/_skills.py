@@ -1,7 +1,7 @@
 """Skills: what a worker can do, and the functions that do it.
 
 A handler asks for what it needs by the names of its parameters; whatever cannot be given
-is an error when the skill is registered, not when the first task arrives at night.
+is an error when the worker starts, not when the first task arrives at night.
 """
 
 import functools
@@ -9,19 +9,24 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Union
 
 import attrs
 
 from avtomatika_trio._core.arguments import NAME, did_you_mean
+from avtomatika_trio._wire.codec import decode, encode
 from avtomatika_trio._wire.messages import SkillInfo
-from avtomatika_trio.errors import ConfigError
+from avtomatika_trio.errors import ConfigError, InvalidMessage
 from avtomatika_trio.worker._middlewares import Middlewares
 from avtomatika_trio.worker._shapes import Shape, Unknown, shape_of
 from avtomatika_trio.worker._task_files import TaskFiles
 
 Handler = Callable[..., Any]
+
+#: Calls a handler in a way of its own: given the skill, the params and what calls the handler,
+#: which returns what the handler returns; for an `async def` that is to be awaited.
+CallHandler = Callable[[str, dict[str, Any], Callable[[], Any]], Awaitable[Any]]
 
 #: What a handler can ask for.
 INJECTED = (
@@ -88,9 +93,12 @@ def checked_name(name: Any, function: Handler, taken: "Mapping[str, Skill]") -> 
         raise ConfigError((problem,))
     if name in taken:
         first, second = place_of(taken[name].function), place_of(function)
-        problem = (
-            f"the skill {name!r} is registered twice, at {first} and at {second};"
+        problem = f"the skill {name!r} is registered twice, at {first} and at {second};"
+        problem += (
             " rename one of them"
+            if first != second
+            else " where several files of a folder of skills share something, it goes into one"
+            " whose name begins with '_'"
         )
         raise ConfigError((problem,))
     return name
@@ -105,7 +113,7 @@ def create_skill(info: SkillInfo, function: Handler, middlewares: Middlewares) -
     Args:
         info: What its author has written.
         function: The handler.
-        middlewares: Those of the worker; what they provide by now can be asked for.
+        middlewares: Those of the worker; `check_provided` looks at what they provide.
 
     Raises:
         ConfigError: it cannot be called as a handler; the message says why, and how it could.
@@ -119,11 +127,11 @@ def create_skill(info: SkillInfo, function: Handler, middlewares: Middlewares) -
         raise ConfigError((problem,))
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
     reading = _Reading(info.name, function)
-    reading.read(middlewares.provides)
+    reading.read()
     if reading.problems:
         raise ConfigError(tuple(reading.problems))
     return Skill(
-        info=_described(info, function, reading),
+        info=_sendable(_described(info, function, reading)),
         function=function,
         is_async=is_async,
         arguments=reading.arguments,
@@ -134,6 +142,27 @@ def create_skill(info: SkillInfo, function: Handler, middlewares: Middlewares) -
         returns=reading.returns,
         middlewares=middlewares,
     )
+
+
+def check_provided(skills: Iterable[Skill], provides: Collection[str]) -> None:
+    """Look whether all that handlers ask for is given to them, in whichever order it was added.
+
+    Args:
+        skills: All of a worker.
+        provides: What its middlewares provide.
+
+    Raises:
+        ConfigError: there are parameters that nothing fills.
+    """
+    known = (*INJECTED, *sorted(provides))
+    problems = tuple(
+        f"skill {skill.name!r}: nothing fills the parameter {name!r} ({place_of(skill.function)});"
+        f" {did_you_mean(name, known)}, or give it a default, or add a middleware that provides it"
+        for skill in skills
+        for name in sorted(skill.provided - set(provides))
+    )
+    if problems:
+        raise ConfigError(problems)
 
 
 def place_of(function: Handler) -> str:
@@ -165,6 +194,21 @@ def _described(info: SkillInfo, function: Handler, reading: "_Reading") -> Skill
     )
 
 
+def _sendable(info: SkillInfo) -> SkillInfo:
+    """*info* as orchestrators will read it.
+
+    Raises:
+        ConfigError: they would refuse it, and with it the worker.
+    """
+    try:
+        return decode(encode(info), SkillInfo)
+    except InvalidMessage as exc:
+        told = [f"{it.path.removeprefix('$.')}: {it.message}" for it in exc.problems]
+    except (TypeError, ValueError) as exc:
+        told = [f"what it publishes is not JSON: {exc}"]
+    raise ConfigError(tuple(f"skill {info.name!r}: {it}" for it in told))
+
+
 class _Reading:
     """What the signature of a handler says."""
 
@@ -187,7 +231,7 @@ class _Reading:
         self.returns: Shape | None = None
         self.problems: list[str] = []
 
-    def read(self, provided: Collection[str]) -> None:
+    def read(self) -> None:
         """Look at every parameter and at what is returned."""
         for parameter in self._signature.parameters.values():
             match parameter.kind:
@@ -202,12 +246,12 @@ class _Reading:
                         " handlers are called by name, remove the '/'"
                     )
                 case _:
-                    self._parameter(parameter, provided)
+                    self._parameter(parameter)
         self.returns = self._shape(
             self._signature.return_annotation, "its return value", is_output=True
         )
 
-    def _parameter(self, parameter: inspect.Parameter, provided: Collection[str]) -> None:
+    def _parameter(self, parameter: inspect.Parameter) -> None:
         name = parameter.name
         if name in INJECTED:
             self.arguments[name] = name
@@ -219,14 +263,8 @@ class _Reading:
             self.arguments[name] = "task_files"
         elif parameter.default is not inspect.Parameter.empty:
             self.optional.append(name)
-        elif name in provided:
-            self.provided.append(name)
         else:
-            self._tell(
-                f"nothing fills the parameter {name!r};"
-                f" {did_you_mean(name, (*INJECTED, *provided))}, or give it a default,"
-                " or add a middleware that provides it before the skill"
-            )
+            self.provided.append(name)
 
     def _shape(self, annotation: Any, what: str, *, is_output: bool) -> Shape | None:
         if annotation is inspect.Signature.empty:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from avtomatika_trio.errors import ConfigError
 from avtomatika_trio.worker._skill_blueprint import SkillBlueprint
+from avtomatika_trio.worker._start import IMPORTED
 
 if TYPE_CHECKING:
     from avtomatika_trio.worker._worker import Worker
@@ -35,7 +36,11 @@ def load_skills(folder: Path, worker: "Worker") -> None:
         raise ConfigError((f"WORKER_SKILLS_DIR: there is no folder {str(folder)!r}; make it",))
     files = list(_files(folder))
     if not files:
-        raise ConfigError((f"WORKER_SKILLS_DIR: there is no *.py file in {str(folder)!r}",))
+        problem = (
+            f"WORKER_SKILLS_DIR: there is no *.py file in {str(folder)!r};"
+            " those whose names, or folders, begin with '_' or '.' do not count"
+        )
+        raise ConfigError((problem,))
     if str(folder.resolve()) not in sys.path:
         sys.path.append(str(folder.resolve()))
     included: list[SkillBlueprint] = []
@@ -44,7 +49,14 @@ def load_skills(folder: Path, worker: "Worker") -> None:
             # One file may import it from another.
             if not any(blueprint is other for other in included):
                 included.append(blueprint)
-                worker.include(blueprint)
+                _include(blueprint, file, worker)
+
+
+def _include(blueprint: SkillBlueprint, file: Path, worker: "Worker") -> None:
+    try:
+        worker.include(blueprint)
+    except ConfigError as exc:
+        raise _broken(file, exc) from exc
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -62,14 +74,17 @@ def _load(file: Path, folder: Path, worker: "Worker") -> list[SkillBlueprint]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    before = IMPORTED.set(True)
     try:
         spec.loader.exec_module(module)
         _set_up(module, worker)
     except BaseException as exc:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         if isinstance(exc, Exception | SystemExit):  # the border to foreign code: name the file
             raise _broken(file, exc) from exc
         raise
+    finally:
+        IMPORTED.reset(before)
     found = {id(it): it for it in vars(module).values() if isinstance(it, SkillBlueprint)}
     return list(found.values())
 
@@ -94,5 +109,7 @@ def _broken(file: Path, exc: BaseException) -> ConfigError:
             if frame.filename in names:
                 line = frame.lineno
         text = str(exc) if isinstance(exc, ConfigError) else f"{type(exc).__name__}: {exc}"
+    if isinstance(exc, ModuleNotFoundError) and exc.name == _PACKAGE:
+        text = "an import that begins with '.'; the folder is on sys.path, so write it without"
     place = str(file) if line is None else f"{file}:{line}"
     return ConfigError((f"{place}: cannot be loaded: {text}",))

@@ -5,7 +5,8 @@ import os
 import random
 import signal
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,9 @@ from avtomatika_trio.worker._spool_folder import default_worker_id
 from avtomatika_trio.worker._surroundings import Surroundings
 
 logger = logging.getLogger(__name__)
+
+#: Whether a module is just being imported for the worker in it, which is to run only then.
+IMPORTED: ContextVar[bool] = ContextVar("avtomatika_imported_for_its_worker", default=False)
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -57,17 +61,23 @@ class Choices:
         Raises:
             ConfigError: with every problem, of every source.
         """
-        settings = self._from_sources()
+        settings = self._read(
+            environ=os.environ, file=find_settings_file(os.environ), overrides=self._overrides
+        )
         settings.s3()  # half of what S3 needs is a mistake, now and not at the first file
         return settings
 
-    def _from_sources(self) -> WorkerSettings:
+    def over(self, plain: Mapping[str, Any]) -> WorkerSettings:
+        """What they come to over *plain*, by field, in the place of environment and file.
+
+        Raises:
+            ConfigError: with every problem.
+        """
+        return self._read(environ={}, file=None, overrides={**plain, **self._overrides})
+
+    def _read(self, **sources: Any) -> WorkerSettings:
         if self._settings is None:
-            return load_worker_settings(
-                environ=os.environ,
-                file=find_settings_file(os.environ),
-                overrides=self._overrides,
-            ).settings
+            return load_worker_settings(**sources).settings
         token = self._overrides.get("token")
         if isinstance(token, str):
             return attrs.evolve(self._settings, **{**self._overrides, "token": Secret(token)})
@@ -113,8 +123,15 @@ async def run_until_signalled(
     """*serve*, and call *stop* at SIGTERM or SIGINT; a second signal ends the process.
 
     Raises:
+        ConfigError: it would run a second time when the module is imported.
         As *serve*.
     """
+    if IMPORTED.get():
+        problem = (
+            "`worker.run()` is called while its module is imported for its worker;"
+            ' write it below `if __name__ == "__main__":`'
+        )
+        raise ConfigError((problem,))
     failure: AvtomatikaError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, stop)

@@ -6,9 +6,7 @@ from typing import Any, TypeVar, overload
 
 import trio
 
-from avtomatika_trio._config import (
-    WorkerSettings,
-)
+from avtomatika_trio._config import WorkerSettings
 from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import ConfigError
 from avtomatika_trio.worker._attempt import Attempt
@@ -20,7 +18,14 @@ from avtomatika_trio.worker._middlewares import Middleware, Middlewares
 from avtomatika_trio.worker._progress import Checkpoint
 from avtomatika_trio.worker._service import run_service
 from avtomatika_trio.worker._skill_blueprint import SkillBlueprint
-from avtomatika_trio.worker._skills import INJECTED, Handler, Skill, checked_name, create_skill
+from avtomatika_trio.worker._skills import (
+    INJECTED,
+    Handler,
+    Skill,
+    check_provided,
+    checked_name,
+    create_skill,
+)
 from avtomatika_trio.worker._skills_folder import load_skills
 from avtomatika_trio.worker._start import (
     Choices,
@@ -143,8 +148,8 @@ class Worker:
             output_statuses: The statuses that it may return.
 
         Raises:
-            ConfigError: the name is taken or malformed, or the handler has a parameter that
-                nothing can fill, or an annotation that cannot be used.
+            ConfigError: the name is taken or malformed, or the handler has an annotation that
+                cannot be used.  A parameter that nothing fills is an error at the start.
         """
         if callable(name):
             return self.skill()(name)
@@ -218,8 +223,8 @@ class Worker:
 
         Args:
             function: Called with a `TaskContext` and what calls the next one.
-            provides: Names of parameters that it fills with `context.provide(name, value)`;
-                skills that ask for them are registered after it.
+            provides: Names of parameters that it fills with `context.provide(name, value)`, also
+                of skills that are registered already.
 
         Raises:
             ConfigError: it is no such function, or a name is taken.
@@ -239,6 +244,10 @@ class Worker:
         """
         self._choices.override(overrides)
         return self._choices.load()
+
+    def settings_over(self, plain: Mapping[str, Any]) -> WorkerSettings:
+        """What its author chose over *plain*, by field; no source is asked.  For tests."""
+        return self._choices.over(plain)
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT (Ctrl-C), then end gracefully.
@@ -287,6 +296,7 @@ class Worker:
         if self._stop is not None:
             raise ConfigError(("this worker is running already; make a second Worker",))
         checked_worker_id(worker_id)
+        check_provided(self._skills.values(), self._middlewares.provides)
         self._capacity.hot.check()
         self._capacity.groups(self._skills)  # a limit that makes no sense is a mistake now
         self._stop = trio.Event()
