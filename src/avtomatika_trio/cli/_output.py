@@ -28,6 +28,8 @@ def note(text: str = "") -> None:
     Where nobody can read it any more, the command does what it is for all the same: a worker
     whose terminal or `tee` is gone still has tasks to end.
     """
+    if sys.stderr is None:
+        return
     try:
         _write(sys.stderr, text)
     except BrokenPipeError:
