@@ -10,9 +10,10 @@ from typing import Any
 
 import attrs
 
+from avtomatika_trio._core.attempts import record_attempt
 from avtomatika_trio._core.event_rules import MOST_EVENTS, contract_fault, shape_fault
 from avtomatika_trio._core.fencing import Answer, ignored, mismatch, refusal, stale, unknown
-from avtomatika_trio._core.ledger import HistoryRow, Ledger
+from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio._core.rules import Rules
 from avtomatika_trio._core.task import Attempt, NotedEvents, Task
 
@@ -91,7 +92,9 @@ def carried(
     if lost:
         attempt = ledger.attempt(wire_id)
         assert attempt is not None
-        _record(ledger, attempt, _task_of(ledger, attempt), "worker_events_lost", {"count": lost})
+        record_attempt(
+            ledger, _task_of(ledger, attempt), attempt, "worker_events_lost", {"count": lost}
+        )
 
 
 def _is_noted(noted: NotedEvents, event: SaidEvent) -> bool:
@@ -122,7 +125,7 @@ def _note(ledger: Ledger, attempt: Attempt, event: SaidEvent, rules: Rules) -> A
         noted = attrs.evolve(noted, last=event.number)
     ledger.put_attempt(attrs.evolve(attempt, events=noted))
     details = {"type": event.type, "payload": event.payload}
-    _record(ledger, attempt, task, "worker_event", details)
+    record_attempt(ledger, task, attempt, "worker_event", details)
     return _ACCEPTED
 
 
@@ -130,7 +133,7 @@ def _one_too_many(ledger: Ledger, attempt: Attempt, task: Task, noted: NotedEven
     """The history tells once that there were more."""
     if not noted.is_full:
         ledger.put_attempt(attrs.evolve(attempt, events=attrs.evolve(noted, is_full=True)))
-        _record(ledger, attempt, task, "worker_events_full", {"most": MOST_EVENTS})
+        record_attempt(ledger, task, attempt, "worker_events_full", {"most": MOST_EVENTS})
     return ignored(
         "too_many_events",
         f"Event ignored: the history keeps {MOST_EVENTS:,} events of an attempt; send fewer, such"
@@ -153,21 +156,3 @@ def _task_of(ledger: Ledger, attempt: Attempt) -> Task:
     task = ledger.task(attempt.task_id)
     assert task is not None
     return task
-
-
-def _record(
-    ledger: Ledger, attempt: Attempt, task: Task, kind: str, details: dict[str, Any]
-) -> None:
-    ledger.record(
-        HistoryRow(
-            job_id=task.job_id,
-            type=kind,
-            at=ledger.now,
-            revision=task.dispatch,
-            state=task.state,
-            task_id=task.id,
-            attempt=attempt.number,
-            worker_id=attempt.worker_id,
-            details=details,
-        )
-    )
