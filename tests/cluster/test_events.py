@@ -8,6 +8,7 @@ import trio
 from tests.cluster.scene import Workshop, at_peace, unexplained
 from trio.testing import MockClock
 
+from avtomatika_trio.orchestrator._context import Security
 from avtomatika_trio.testing import Cluster, Fault, WorkerMachine, calls
 from avtomatika_trio.worker import Worker
 
@@ -73,7 +74,9 @@ async def test_events_are_in_the_history_before_their_result(autojump_clock: Moc
         await all_there(cluster, ids)
 
 
-@pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.LOSE_REQUEST, Fault.LOSE_ANSWER])
+@pytest.mark.parametrize(
+    "fault", [Fault.REFUSE, Fault.LOSE_REQUEST, Fault.LOSE_ANSWER, Fault.DUPLICATE]
+)
 async def test_a_post_of_events_that_fails_doubles_and_loses_nothing(
     autojump_clock: MockClock, fault: Fault
 ) -> None:
@@ -101,6 +104,23 @@ async def test_events_that_come_with_a_result_whose_answer_is_lost_come_once(
         await cluster.wait_until_final(ids, seconds=30)
         await trio.sleep(30)
         await all_there(cluster, ids)
+
+
+async def test_events_that_must_be_signed_are_signed_and_may_be_sent_again(
+    autojump_clock: MockClock,
+) -> None:
+    signed = Security(signing="required")
+    async with at_peace(security=signed, orchestrators=2) as cluster:
+        await add_to(cluster).start()
+        await trio.sleep(1)
+        ids = await cluster.submit("one", {"n": 1}, {"n": 2})
+        for fault in (Fault.LOSE_ANSWER, Fault.DUPLICATE, Fault.REFUSE):
+            cluster.network.befall(fault, EVENTS, times=3)
+            await trio.sleep(2)
+        await cluster.wait_until_final(ids, seconds=30)
+        await all_there(cluster, ids)
+        refused = {it.call.path for it in cluster.network.seen if it.outcome == 403}
+        assert refused <= {"/_worker/workers/register"}  # only then it is known
 
 
 @pytest.mark.parametrize("how", ["killed", "cut"])
@@ -201,7 +221,7 @@ async def test_events_outlive_a_storm(autojump_clock: MockClock, shop: Workshop,
         ids = await cluster.submit("one", *({"n": n} for n in range(8)))
         for turn in range(8):
             await trio.sleep(cluster.chance.uniform(0, 2))
-            for fault in (Fault.LOSE_ANSWER, Fault.REFUSE, Fault.LOSE_REQUEST):
+            for fault in (Fault.LOSE_ANSWER, Fault.REFUSE, Fault.LOSE_REQUEST, Fault.DUPLICATE):
                 cluster.network.befall(fault, EVENTS, times=cluster.chance.randrange(3))
             cluster.network.befall(Fault.LOSE_ANSWER, RESULT, times=cluster.chance.randrange(2))
             dying: Any = cluster.orchestrators[turn % 2] if turn % 3 else machines[turn % 2]

@@ -124,7 +124,7 @@ async def test_what_is_malformed_is_told_as_rxon_tells_it(autojump_clock: MockCl
             desk.event(1, event_id=""),
             desk.event(1, event_id="e" * 201),
             [desk.event(1), {"event_type": "note"}],
-            [desk.event(1)] * 1001,
+            [desk.event(1)] * 101,
             "text",
         ]
         for said in wrong:

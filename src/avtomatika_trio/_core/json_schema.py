@@ -12,7 +12,7 @@ from typing import Any
 #: How deep schemas and values are looked into.
 MOST_LEVELS = 50
 #: Schemas that one value is held against.
-_MOST_STEPS = 20_000
+_MOST_STEPS = 10_000
 
 #: Characters of a text that a message shows.
 _MOST_SHOWN = 80

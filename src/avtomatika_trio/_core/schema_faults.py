@@ -21,7 +21,7 @@ from avtomatika_trio._core.json_schema import (
 )
 
 #: Schemas within one schema.
-_MOST_SCHEMAS = 5_000
+_MOST_SCHEMAS = 1_000
 
 #: What a schema may say besides: it is for people and for other programs.
 _ANNOTATIONS = frozenset(

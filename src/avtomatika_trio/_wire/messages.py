@@ -33,6 +33,9 @@ EXTENSIONS = ("any_data", "batch", "events", "instances", "return", "room", "swe
 #: The most results in one post, and tasks in one answer.
 MOST_PER_REQUEST = 1000
 
+#: The most events in one post; each is held against a schema.
+MOST_EVENTS_PER_REQUEST = 100
+
 
 #: Names of workers and skills; RXON has no dot, blueprints of ours may.
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]

@@ -32,8 +32,8 @@ def read_events(body: bytes) -> tuple[list[messages.WorkerEvent], bool]:
     if not isinstance(decode_any(body), list):
         return [decode(body, messages.WorkerEvent)], False
     said = decode(body, list[messages.WorkerEvent])
-    if len(said) > messages.MOST_PER_REQUEST:
-        problem = Problem("$", f"at most {messages.MOST_PER_REQUEST} events in one post")
+    if len(said) > messages.MOST_EVENTS_PER_REQUEST:
+        problem = Problem("$", f"at most {messages.MOST_EVENTS_PER_REQUEST} events in one post")
         raise InvalidMessage((problem,))
     return said, True
 

@@ -19,7 +19,13 @@ import trio
 
 from avtomatika_trio._core.event_rules import MOST_EVENTS, payload_bytes
 from avtomatika_trio._wire.codec import encode
-from avtomatika_trio._wire.messages import CarriedEvent, EventAnswer, TaskPayload, WorkerEvent
+from avtomatika_trio._wire.messages import (
+    MOST_EVENTS_PER_REQUEST,
+    CarriedEvent,
+    EventAnswer,
+    TaskPayload,
+    WorkerEvent,
+)
 from avtomatika_trio.errors import InvalidEvent, OrchestratorUnavailable, Refused
 from avtomatika_trio.worker import _requests
 from avtomatika_trio.worker._link import Link, Noise, retry_seconds
@@ -29,7 +35,6 @@ from avtomatika_trio.worker._routes import Routes
 logger = logging.getLogger(__name__)
 
 #: In one post; a server of ours reads 1 MiB by default.
-_MOST_PER_POST = 100
 _MOST_POST_BYTES = 256 * 1024
 
 #: How long the result of a handler that has ended waits for its events to be taken, while
@@ -44,6 +49,8 @@ _MOST_CARRIED_BYTES = 256 * 1024
 _ENVELOPE_BYTES = 600
 
 _FINAL_REFUSALS = frozenset({400, 413, 422})
+#: A token that is over; there will be another one.
+_UNAUTHORIZED = 401
 
 #: What the original answers to an event that it has taken already.
 _DUPLICATE = "Duplicate message"
@@ -103,7 +110,7 @@ class _Line:
     count: int = 0
     """How many there were; the number of the newest."""
     unsent: deque[_Event] = attrs.field(factory=deque)
-    most: int = _MOST_PER_POST
+    most: int = MOST_EVENTS_PER_REQUEST
     """In one post: fewer once a list was refused."""
     told: set[str] = attrs.field(factory=set)
     """Why events were not wanted, as far as it is in the log."""
@@ -316,7 +323,7 @@ class EventPosts:
     def _refused(
         self, line: _Line, batch: Sequence[_Event], exc: Refused, *, is_final: bool
     ) -> None:
-        if not is_final and exc.status not in _FINAL_REFUSALS:
+        if exc.status not in _FINAL_REFUSALS and (exc.status == _UNAUTHORIZED or not is_final):
             self._failed(exc)
         elif len(batch) > 1:
             line.most = 1  # the one that is meant comes alone

@@ -41,8 +41,12 @@ class EventTalk:
         Raises:
             As `send_event`.
         """
-        said = event if isinstance(event, Mapping) else vars(event)
-        task_id = said.get("target_task_id") or said.get("origin_task_id")
+        names = ("event_type", "payload", "target_task_id", "origin_task_id")
+        if isinstance(event, Mapping):
+            said = {name: event.get(name) for name in names}
+        else:
+            said = {name: getattr(event, name, None) for name in names}
+        task_id = said["target_task_id"] or said["origin_task_id"]
         return self._talk.send_event(
-            event_type=said.get("event_type"), payload=said.get("payload"), task_id=task_id
+            event_type=said["event_type"], payload=said["payload"], task_id=task_id
         )
