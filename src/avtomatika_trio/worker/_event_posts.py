@@ -160,6 +160,8 @@ _NOTHING = Unsent()
 class EventPosts:
     """The events of an orchestrator's attempts, on their way there.
 
+    They are bounded by what an attempt may have: `MOST_EVENTS`, of `MOST_PAYLOAD_BYTES` each.
+
     Args:
         link: The orchestrator.
         routes: Who may stand in for it.
@@ -241,7 +243,7 @@ class EventPosts:
             What is to go with the result.
         """
         line = self._lines[task.task_id]
-        if is_wanted:
+        if is_wanted and line.unsent:
             with trio.move_on_after(_LAST_SECONDS):
                 while line.unsent and not self._is_out:
                     await self._changed.park()
