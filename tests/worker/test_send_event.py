@@ -14,7 +14,7 @@ from tests.worker.worker_cases import among, killed_at_the_end, running, targets
 from trio.testing import MockClock
 
 from avtomatika_trio._core.event_rules import MOST_EVENTS
-from avtomatika_trio._wire.messages import WorkerEvent
+from avtomatika_trio._wire.messages import EXTENSIONS, WorkerEvent
 from avtomatika_trio.errors import ConfigError, InvalidEvent
 from avtomatika_trio.worker import Worker
 from avtomatika_trio.worker._spool_memory import MemoryFolder
@@ -583,8 +583,13 @@ async def test_a_stop_waits_for_events_a_moment_and_no_longer(autojump_clock: Mo
 # An orchestrator that knows none of this.
 
 
-async def test_the_original_gets_bare_events_one_by_one(autojump_clock: MockClock) -> None:
-    fake, worker = FakeOrchestrator(extensions=(), cluster_id=None), Worker()
+@pytest.mark.parametrize(
+    "extensions", [(), tuple(it for it in EXTENSIONS if it != "events")], ids=["original", "older"]
+)
+async def test_who_knows_no_events_gets_them_bare_and_one_by_one(
+    autojump_clock: MockClock, extensions: tuple[str, ...]
+) -> None:
+    fake, worker = FakeOrchestrator(extensions=extensions), Worker()
     counting(worker, 5)
     fake.submit("work")
     async with running(worker, fake):
@@ -594,6 +599,27 @@ async def test_the_original_gets_bare_events_one_by_one(autojump_clock: MockCloc
     assert len({it.event_id for it in fake.events}) == 5
     [result] = fake.applied
     assert (result.events, result.events_lost) == ([], 0)
+
+
+async def test_a_token_that_is_over_at_the_original_drops_no_event(
+    autojump_clock: MockClock,
+) -> None:
+    fake, worker = FakeOrchestrator(extensions=(), cluster_id=None), Worker()
+    refused: list[float] = []
+
+    async def over(request: httpx.Request) -> Answer | None:
+        if "/events" in request.url.path and not refused:
+            refused.append(trio.current_time())
+            return httpx.Response(401, text="expired")
+        return None
+
+    fake.fault = over
+    counting(worker, 100, pause=1.0)
+    fake.submit("work")
+    async with running(worker, fake):
+        await fake.all_done()
+    assert refused != []
+    assert [it.payload["n"] for it in fake.events] == list(range(100))
 
 
 async def test_the_original_refuses_what_it_has_taken_already(
