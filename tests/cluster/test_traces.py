@@ -89,8 +89,8 @@ async def test_attempts_of_a_task_have_spans_of_its_trace(autojump_clock: MockCl
     assert len(events) == 4
     said = [(call, one["task_id"], one["trace_context"]) for call, (one,) in results]
     for call, body in events:
-        for one in body if isinstance(body, list) else [body]:
-            said.append((call, one["target_task_id"], one["trace_context"]))
+        listed = body if isinstance(body, list) else [body]
+        said += [(call, one["target_task_id"], one["trace_context"]) for one in listed]
     for call, task_id, in_body in said:
         assert header_of(call) == in_body == dict(seen.runs)[task_id]
 
