@@ -41,10 +41,11 @@ async def test_what_happens_to_jobs_and_tasks_is_counted(autojump_clock: MockClo
         await client.post(f"/api/v1/jobs/{third['job_id']}/cancel")
         await worker.report(third)
         await trio.sleep(1)
+        counted_by_now = context.metrics.as_text()  # the next request counts once it is answered
         answer = await client.get("/_public/metrics")
         nursery.cancel_scope.cancel()
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert answer.content == context.metrics.as_text()
+    assert answer.content == counted_by_now
     found = samples(context)
     expected = {
         ("jobs_submitted_total", "walk"): 1,
@@ -76,7 +77,9 @@ async def test_what_strangers_send_makes_no_labels() -> None:
         await worker.register("a-skill-of-strangers")
         await worker.report({"job_id": "stranger", "task_id": "stranger"})
     new = samples(context).keys() - before
-    assert new == {("results_rejected_total", "job_not_found")}
+    assert {it for it in new if it[0] != "http_requests_total"} == {
+        ("results_rejected_total", "job_not_found")
+    }
 
 
 async def test_two_orchestrators_in_a_process_count_apart() -> None:

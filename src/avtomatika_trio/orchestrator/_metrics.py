@@ -19,6 +19,7 @@ from avtomatika_trio._core import steps
 from avtomatika_trio._core.ledger import HistoryRow, Ledger
 from avtomatika_trio._core.results import Answer
 from avtomatika_trio._core.task import Task
+from avtomatika_trio.orchestrator._observed import Seen
 from avtomatika_trio.storage._base import Storage
 
 T = TypeVar("T")
@@ -41,6 +42,20 @@ _ATTEMPTS = {
     "attempt_returned": "handed_back",
 }
 """What a row says of an attempt; one that brings the outcome is told of by its task's row."""
+
+#: Whoever sends a request may write any word as its method.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+_AUTH_FAILURES = {
+    "token_missing": "client",
+    "token_unknown": "client",
+    "role_missing": "role",
+    "unauthorized": "worker",
+    "foreign_worker_id": "worker",
+    "signature_refused": "signature",
+    "too_many_wrong_tokens": "throttled",
+}
+"""What the code of an answer says of who sent the request."""
 
 
 @attrs.frozen(kw_only=True)
@@ -70,6 +85,16 @@ class Metrics:
             "task_attempts", "Attempts that have ended.", "task_type", "outcome"
         )
         self._rejected = self._counter("results_rejected", "Results not applied.", "reason")
+        self._requests = self._counter(
+            "http_requests",
+            "Requests, by the template of their route.",
+            "route",
+            "method",
+            "status",
+        )
+        self._auth_failures = self._counter(
+            "auth_failures", "Requests refused for who sent them.", "kind"
+        )
         self._queue_wait = self._histogram(
             "task_queue_wait_seconds", "From the dispatch of a task to its first lease.", _LONG
         )
@@ -96,6 +121,14 @@ class Metrics:
         """Count what a result was answered with."""
         if answer.get("status") == "ignored":
             self._rejected.labels(answer["reason"]).inc()
+
+    def requested(self, request: Seen, status: str) -> None:
+        """Count a request that was answered with *status*."""
+        method = request.method if request.method in _METHODS else "other"
+        self._requests.labels(request.route, method, status).inc()
+        kind = _AUTH_FAILURES.get(request.code or "")
+        if kind is not None:
+            self._auth_failures.labels(kind).inc()
 
     def step_took(self, seconds: float) -> None:
         """Count a step of a job that was committed."""
