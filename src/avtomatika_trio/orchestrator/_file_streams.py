@@ -24,6 +24,7 @@ from avtomatika_trio._core.access import Role
 from avtomatika_trio.blobs import Location
 from avtomatika_trio.blobs._disk import disk_faults
 from avtomatika_trio.errors import BlobMissing, BlobRefused
+from avtomatika_trio.orchestrator import _answer_shapes as shapes
 from avtomatika_trio.orchestrator._access import Client
 from avtomatika_trio.orchestrator._client_request import admit, owned_job, still_runs
 from avtomatika_trio.orchestrator._context import Context
@@ -134,17 +135,15 @@ class _Streams:
                 raise HttpProblem(HTTPStatus.UNAUTHORIZED, "token_unknown", detail)
             still_runs(await owned_job(self.context, client, request.job_id))
             blob = await blobs_of(self.context).upload(file.fileno(), at, lambda _: None)
-        await send_json(
-            request.send,
-            {
-                "status": "uploaded",
-                "s3_uri": blob.uri,
-                "uri": blob.uri,
-                "size": blob.size,
-                "etag": blob.etag,
-                "sha256": blob.sha256,
-            },
-        )
+        answer: shapes.Uploaded = {
+            "status": "uploaded",
+            "s3_uri": blob.uri,
+            "uri": blob.uri,
+            "size": blob.size,
+            "etag": blob.etag,
+            "sha256": blob.sha256,
+        }
+        await send_json(request.send, answer)
 
     async def get(self, request: _Request) -> None:
         """`GET /jobs/{id}/files/download/{name}`: the file, or where it is."""

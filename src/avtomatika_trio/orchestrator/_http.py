@@ -14,6 +14,7 @@ import attrs
 from avtomatika_trio._wire.codec import encode
 from avtomatika_trio._wire.messages import RXON_VERSION
 from avtomatika_trio.errors import InvalidMessage, Problem
+from avtomatika_trio.orchestrator._answer_shapes import ProblemBody
 from avtomatika_trio.orchestrator._observed import seen
 
 Scope = Mapping[str, Any]
@@ -41,7 +42,7 @@ class HttpProblem(Exception):
 
     def as_body(self) -> bytes:
         """The body of the answer to the request that is served here, which is told of it."""
-        said: dict[str, Any] = {
+        said: ProblemBody = {
             "type": "about:blank",
             "title": self.status.phrase,
             "status": self.status.value,

@@ -23,7 +23,7 @@ from avtomatika_trio._core.submission import Submission as Remembered
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION, Submission
 from avtomatika_trio._wire.tracing import read_tracing
 from avtomatika_trio.errors import InvalidMessage, Problem, QuotaExceeded
-from avtomatika_trio.orchestrator import _answers as answers
+from avtomatika_trio.orchestrator import _answer_shapes as shapes, _answers as answers
 from avtomatika_trio.orchestrator._access import Client
 from avtomatika_trio.orchestrator._answers import Answer, json_answer
 from avtomatika_trio.orchestrator._client_request import (
@@ -134,11 +134,13 @@ class _Routes:
             if asked is not None and before is not None:
                 asked.check(before)
                 ids, headers = before.job_ids, REPLAYED
-        accepted = [{"job_id": job_id, "status": "accepted"} for job_id in ids]
+        accepted: shapes.AcceptedJobs = {
+            "jobs": [{"job_id": job_id, "status": "accepted"} for job_id in ids]
+        }
         if listed:
-            return json_answer({"jobs": accepted}, HTTPStatus.ACCEPTED, headers)
+            return json_answer(accepted, HTTPStatus.ACCEPTED, headers)
         headers = {**headers, "location": f"{PREFIXES[0]}/jobs/{ids[0]}"}
-        return json_answer(accepted[0], HTTPStatus.ACCEPTED, headers)
+        return json_answer(accepted["jobs"][0], HTTPStatus.ACCEPTED, headers)
 
     async def _commit_new(
         self, client: Client, new: list[steps.NewJob], once: Remembered | None
@@ -249,7 +251,8 @@ class _Routes:
         job = await owned_job(self.context, client, job_id)
         tasks = await self.storage.tasks(job.id)
         attempts = await self.storage.attempts(job.id)
-        return json_answer({"tasks": answers.tasks_with_attempts(tasks, attempts)})
+        answer: shapes.TaskList = {"tasks": answers.tasks_with_attempts(tasks, attempts)}
+        return json_answer(answer)
 
     async def cancel(self, client: Client, job_id: str) -> Answer:
         said = read_as(await read_body(), Cancellation)
@@ -261,8 +264,11 @@ class _Routes:
         was_final, cancelled = await cancel(self.context, job.id, said.reason, row)
         if was_final:
             raise is_final(cancelled)
-        accepted = {"status": "cancellation_request_accepted"}
-        return json_answer({**accepted, "job": answers.job_details(cancelled, ())})
+        answer: shapes.Cancelled = {
+            "status": "cancellation_request_accepted",
+            "job": answers.job_details(cancelled, ()),
+        }
+        return json_answer(answer)
 
     def _blueprint(self, name: str) -> Blueprint:
         blueprint = self.context.blueprints.get(name)
@@ -274,7 +280,7 @@ class _Routes:
 
     async def list_blueprints(self, client: Client) -> Answer:
         del client  # blueprints are everybody's
-        listed = [
+        listed: list[shapes.BlueprintShown] = [
             {
                 "name": blueprint.name,
                 "endpoints": [PREFIXES[0] + path for path in endpoints_of(blueprint)],
@@ -282,7 +288,8 @@ class _Routes:
             }
             for blueprint in self.context.blueprints
         ]
-        return json_answer({"blueprints": listed})
+        answer: shapes.BlueprintList = {"blueprints": listed}
+        return json_answer(answer)
 
     async def blueprint(self, client: Client, name: str) -> Answer:
         del client
@@ -297,7 +304,8 @@ class _Routes:
         del client  # workers are everybody's
         instances = await self.storage.instances()
         leases = await self.storage.lease_counts(instances)
-        return json_answer({"workers": answers.workers(instances, leases)})
+        answer: shapes.WorkerList = {"workers": answers.workers(instances, leases)}
+        return json_answer(answer)
 
 
 def _is_news(job: Job, after: int) -> bool:

@@ -11,6 +11,7 @@ from quart_trio import QuartTrio
 
 from avtomatika_trio._wire.messages import RXON_VERSION
 from avtomatika_trio.errors import StorageUnavailable
+from avtomatika_trio.orchestrator import _answer_shapes as shapes
 from avtomatika_trio.orchestrator._answers import Answer, json_answer
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem
@@ -26,17 +27,21 @@ _NO_JOB = "readyz"
 def add_public_routes(app: QuartTrio, context: Context) -> None:
     """Serve the public routes from *app*."""
 
+    well: shapes.Alive = {"status": "ok"}
+
     async def alive() -> Answer:
-        return json_answer({"status": "ok"})
+        return json_answer(well)
 
     async def ready() -> Answer:
         await _check_ready(context)
-        return json_answer({"status": "ok"})
+        return json_answer(well)
 
     async def version() -> Answer:
-        return json_answer(
-            {"version": metadata.version("avtomatika-trio"), "rxon_version": RXON_VERSION}
-        )
+        answer: shapes.Version = {
+            "version": metadata.version("avtomatika-trio"),
+            "rxon_version": RXON_VERSION,
+        }
+        return json_answer(answer)
 
     async def metrics() -> Answer:
         return context.metrics.as_text(), HTTPStatus.OK, {"content-type": CONTENT_TYPE}
