@@ -77,8 +77,13 @@ async def test_what_strangers_send_makes_no_labels() -> None:
         await worker.register("a-skill-of-strangers")
         await worker.report({"job_id": "stranger", "task_id": "stranger"})
     new = samples(context).keys() - before
-    assert {it for it in new if it[0] != "http_requests_total"} == {
-        ("results_rejected_total", "job_not_found")
+    assert new == {
+        ("results_rejected_total", "job_not_found"),
+        ("http_requests_total", "GET", "unmatched", "404"),
+        ("http_requests_total", "other", "unmatched", "404"),
+        ("http_requests_total", "POST", "/api/v1/jobs/{name}", "404"),
+        ("http_requests_total", "POST", "/_worker/workers/register", "200"),
+        ("http_requests_total", "POST", "/_worker/tasks/result", "200"),
     }
 
 

@@ -5,12 +5,17 @@ of `/openapi.json` of them, so that code and document cannot differ.  The text u
 its description there.
 """
 
-from typing import Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from msgspec import Meta
 
 from avtomatika_trio._core.access import Difference, Role
 from avtomatika_trio._core.job import JobFault, JobStatus
 from avtomatika_trio._core.ledger import InstanceKind
 from avtomatika_trio._core.task import AttemptStatus, TaskFault, TaskStatus
+
+Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+"""A time in RFC 3339, in UTC."""
 
 # Errors.
 
@@ -88,8 +93,8 @@ class JobSummary(TypedDict):
     transitions: int
     """How many states it has entered since the start."""
     error: JobFault | None
-    created_at: str
-    updated_at: str
+    created_at: Moment
+    updated_at: Moment
     client: str
     """Who submitted it."""
 
@@ -98,10 +103,10 @@ class ProgressShown(TypedDict):
     """What a running task last said of itself."""
 
     task_id: str
-    progress: float | None
+    progress: Annotated[float, Meta(ge=0, le=1)] | None
     """From 0 to 1."""
     message: str
-    at: str
+    at: Moment
 
 
 class JobDetails(JobSummary):
@@ -127,7 +132,7 @@ class HistoryEvent(TypedDict):
 
     event_id: int
     event_type: str
-    timestamp: str
+    timestamp: Moment
     revision: int
     state: str | None
     next_state: str | None
@@ -143,8 +148,8 @@ class AttemptShown(TypedDict):
     number: int
     status: AttemptStatus
     worker_id: str
-    leased_at: str
-    ended_at: str | None
+    leased_at: Moment
+    ended_at: Moment | None
 
 
 class TaskShown(TypedDict):
@@ -162,7 +167,7 @@ class TaskShown(TypedDict):
     lost: int
     result_status: str | None
     error: TaskFault | None
-    created_at: str
+    created_at: Moment
     attempts: list[AttemptShown]
 
 
@@ -188,7 +193,7 @@ class FileShown(TypedDict):
     name: str
     size: int
     etag: str
-    modified_at: str
+    modified_at: Moment
     uri: str
 
 
@@ -253,8 +258,8 @@ class InstanceShown(TypedDict):
     installed_software: Any
     installed_artifacts: Any
     capabilities: Any
-    registered_at: str
-    seen_at: str
+    registered_at: Moment
+    seen_at: Moment
     leases: int
     gone: bool
     blocked: bool
@@ -292,7 +297,7 @@ class WorkerSection(TypedDict):
     name: str
     tokens: int
     """How many it has."""
-    expires_at: str | None
+    expires_at: Moment | None
     skills: tuple[str, ...] | None
     """What it may be given; null = anything."""
     description: str
@@ -304,7 +309,7 @@ class ClientSection(TypedDict):
     name: str
     tokens: int
     """How many it has."""
-    expires_at: str | None
+    expires_at: Moment | None
     plan: str | None
     monthly_attempts: int | None
     """How many jobs it may submit in a calendar month; null = any number."""
@@ -325,7 +330,7 @@ AuditEntry = TypedDict(
     "AuditEntry",
     {
         "number": int,
-        "at": str,
+        "at": Moment,
         "who": str,
         "action": str,
         "from": str,
@@ -339,3 +344,31 @@ class AuditPage(TypedDict):
     """What was changed by whom, in order."""
 
     audit: list[AuditEntry]
+
+
+# For workers, where the classes of `_wire.messages` do not say it.
+
+
+class Issued(TypedDict):
+    """A short-lived token, and what renews it once."""
+
+    access_token: str
+    refresh_token: str
+    expires_in: int
+    """Seconds."""
+    worker_id: str
+
+
+class Returned(TypedDict):
+    """What was taken back."""
+
+    status: str
+    count: int
+
+
+class EventAnswer(TypedDict):
+    """What became of an event."""
+
+    status: str
+    """`event_accepted`, or `error` for one that is malformed."""
+    message: NotRequired[str]

@@ -13,8 +13,7 @@ from avtomatika_trio.orchestrator._answers import Answer, json_answer, rfc3339
 from avtomatika_trio.orchestrator._client_request import whole_number
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem
-
-_MOST_PER_PAGE = 1000
+from avtomatika_trio.orchestrator._table_clients import MOST_PER_PAGE
 
 
 def audit_row(client: Client, action: str, **details: Any) -> AuditRow:
@@ -62,7 +61,7 @@ class AdminRoutes:
         """`GET /admin/audit`: what was changed by whom, in order."""
         del client
         after = whole_number("after", 0)
-        limit = whole_number("limit", 100, least=1, most=_MOST_PER_PAGE)
+        limit = whole_number("limit", 100, least=1, most=MOST_PER_PAGE)
         rows = await self.context.storage.audit(after=after, limit=limit)
         listed: list[shapes.AuditEntry] = [
             {
