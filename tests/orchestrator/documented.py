@@ -8,7 +8,6 @@ from typing import Any
 import attrs
 import httpx
 import jsonschema_rs
-import pytest
 
 #: What is not ours alone may say more, as RXON allows.
 _OPEN = {"TaskPayload", "SkillInfo"}
@@ -81,8 +80,3 @@ def successes(document: dict[str, Any]) -> set[tuple[str, int]]:
         for status in operation["responses"]
         if int(status) < 400
     }
-
-
-def missing(what: str) -> None:
-    """End a test that cannot run without *what*."""
-    pytest.fail(f"this needs {what}: pip install --group tests")
