@@ -44,7 +44,7 @@ from avtomatika_trio.orchestrator._problems import EXPECTED, as_problem
 from avtomatika_trio.orchestrator._registry import prefixes_of
 from avtomatika_trio.orchestrator._route import Route
 from avtomatika_trio.orchestrator._routes_files import blobs_of
-from avtomatika_trio.orchestrator._table_clients import GET_FILE, PUT_FILE
+from avtomatika_trio.orchestrator._table_files import GET_FILE, PUT_FILE
 
 #: So much goes to or comes from the disk at a time.
 _PIECE_BYTES = 1024 * 1024

@@ -1,5 +1,6 @@
 """The routes of clients; their paths are below `/api/v1`, `/api` and versions of blueprints."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import attrs
@@ -7,12 +8,19 @@ from msgspec import Meta
 
 from avtomatika_trio._core.access import Role
 from avtomatika_trio._core.blueprint import Blueprint
-from avtomatika_trio._core.files import LONGEST_URL_SECONDS
 from avtomatika_trio._core.graph import Graph
+from avtomatika_trio._core.job import JobStatus
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION, Submission
 from avtomatika_trio.orchestrator import _answer_shapes as shapes
 from avtomatika_trio.orchestrator._registry import endpoints_of
-from avtomatika_trio.orchestrator._route import Answered, Body, Caller, Parameter, Route
+from avtomatika_trio.orchestrator._route import Answered, Body, Parameter, Route
+from avtomatika_trio.orchestrator._table_files import (
+    FILE_ROUTES,
+    GET_FILE,
+    JOB_ID,
+    PUT_FILE,
+    client_route,
+)
 
 #: How long a client may wait for a change; proxies commonly cut at 60 s (nginx's default).
 MOST_WAIT_SECONDS = 60.0
@@ -21,12 +29,12 @@ MOST_PER_PAGE = 1000
 MOST_REASON_CHARACTERS = 1000
 
 _JOBS = "Jobs"
-_FILES = "Files of jobs"
 _SERVED = "Blueprints and workers"
 _ADMIN = "For admins"
 
-_Whole = Annotated[int, Meta(ge=0)]
-_Positive = Annotated[int, Meta(ge=1)]
+_MOST = 10**18 - 1  # what `as_whole_number` reads: up to 18 digits
+_Whole = Annotated[int, Meta(ge=0, le=_MOST)]
+_Positive = Annotated[int, Meta(ge=1, le=_MOST)]
 _Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
 
@@ -39,28 +47,33 @@ class Cancellation:
     )
 
 
+#: How the original calls a status, where that differs.
+STATUS_ALIASES = {"waiting_for_parallel_tasks": JobStatus.WAITING_FOR_PARALLEL}
+
 #: What a path without a name cannot be answered with.
 _OF_NAMES = ("no_such_route", "blueprint_not_found")
 
 
-def _client(id_: str, method: str, path: str, role: Role, **more: Any) -> Route:
-    return Route(id=id_, method=method, path=path, caller=Caller.CLIENT, role=role, **more)
-
-
-_JOB_ID = Parameter(name="job_id", where="path", text="The id of a job.", example="JOB_ID")
 _BLUEPRINT = Parameter(
     name="name", where="path", text="The name of a blueprint.", example="BLUEPRINT"
 )
-_FILE = Parameter(
-    name="name",
-    where="path",
-    text="The name of the file; it may have folders, as in `frames/0001.png`.",
-    example="frames/0001.png",
-    has_slashes=True,
-)
-_FIELDS = Parameter(
-    name="fields", text="Only these members, with commas; `id` is always there.", example="status"
-)
+
+
+def _some_of(names: Iterable[str]) -> Any:
+    """Text that is one of *names*, or several with commas."""
+    one = f"({'|'.join(names)})"
+    return Annotated[str, Meta(pattern=f"^{one}(,{one})*$")]
+
+
+def _fields(shape: Any) -> Parameter:
+    return Parameter(
+        name="fields",
+        kind=_some_of(shape.__annotations__),
+        text="Only these members, with commas; `id` is always there.",
+        example="status",
+    )
+
+
 _LIMIT = Parameter(
     name="limit",
     kind=_Positive,
@@ -69,7 +82,7 @@ _LIMIT = Parameter(
 _AFTER_EVENT = Parameter(name="after", kind=_Whole, text="Only events with an `event_id` above it.")
 _NEXT = {"Link": "The next page, with `rel=next`; there is none without it."}
 
-SUBMIT = _client(
+SUBMIT = client_route(
     *("submit", "POST", "/jobs/{name}", Role.SUBMITTER),
     group=_JOBS,
     summary="Submit one job of a blueprint, or several",
@@ -112,7 +125,7 @@ SUBMIT = _client(
     ),
 )
 
-EVENTS = _client(
+EVENTS = client_route(
     *("job_events", "GET", "/jobs/{job_id}/events", Role.VIEWER),
     group=_JOBS,
     summary="What happens to a job, as it happens",
@@ -121,7 +134,7 @@ EVENTS = _client(
         " `end` with the job."
     ),
     parameters=(
-        _JOB_ID,
+        JOB_ID,
         _AFTER_EVENT,
         Parameter(
             name="Last-Event-ID",
@@ -136,13 +149,18 @@ EVENTS = _client(
 
 _JOB_ROUTES = (
     SUBMIT,
-    _client(
+    client_route(
         *("list_jobs", "GET", "/jobs", Role.VIEWER),
         group=_JOBS,
         summary="List jobs, newest first",
         text="Without results. Arguments that are not listed here are refused.",
         parameters=(
-            Parameter(name="status", text="One or several, with commas.", example="running"),
+            Parameter(
+                name="status",
+                kind=_some_of([*JobStatus, *STATUS_ALIASES]),
+                text="One or several, with commas.",
+                example="running",
+            ),
             Parameter(name="blueprint", text="Of this blueprint."),
             Parameter(
                 name="label.NAME",
@@ -169,16 +187,16 @@ _JOB_ROUTES = (
             ),
             Parameter(name="cursor", text="`next_cursor` of the page before."),
             _LIMIT,
-            _FIELDS,
+            _fields(shapes.JobSummary),
         ),
         answers=(Answered(text="A page of jobs.", kind=shapes.JobPage, headers=_NEXT),),
     ),
-    _client(
+    client_route(
         *("get_job", "GET", "/jobs/{job_id}", Role.VIEWER),
         group=_JOBS,
         summary="Look at a job, or wait for news of it",
         parameters=(
-            _JOB_ID,
+            JOB_ID,
             Parameter(
                 name="wait",
                 kind=Annotated[float, Meta(ge=0)],
@@ -192,7 +210,7 @@ _JOB_ROUTES = (
                 kind=_Whole,
                 text="News is a revision above this one; without it, the end of the job.",
             ),
-            _FIELDS,
+            _fields(shapes.JobDetails),
             Parameter(
                 name="If-None-Match",
                 where="header",
@@ -209,26 +227,26 @@ _JOB_ROUTES = (
         ),
         problems=("no_such_route", "job_not_found"),
     ),
-    _client(
+    client_route(
         *("job_history", "GET", "/jobs/{job_id}/history", Role.VIEWER),
         group=_JOBS,
         summary="What happened to a job, oldest first",
-        parameters=(_JOB_ID, _AFTER_EVENT, _LIMIT),
+        parameters=(JOB_ID, _AFTER_EVENT, _LIMIT),
         answers=(
             Answered(text="A page of events.", kind=list[shapes.HistoryEvent], headers=_NEXT),
         ),
         problems=("no_such_route", "job_not_found"),
     ),
     EVENTS,
-    _client(
+    client_route(
         *("job_tasks", "GET", "/jobs/{job_id}/tasks", Role.VIEWER),
         group=_JOBS,
         summary="The tasks of a job, with their attempts",
-        parameters=(_JOB_ID,),
+        parameters=(JOB_ID,),
         answers=(Answered(text="All of them.", kind=shapes.TaskList),),
         problems=("no_such_route", "job_not_found"),
     ),
-    _client(
+    client_route(
         *("cancel_job", "POST", "/jobs/{job_id}/cancel", Role.SUBMITTER),
         group=_JOBS,
         summary="Cancel a job",
@@ -236,95 +254,21 @@ _JOB_ROUTES = (
             "Queued tasks are cancelled at once, a running attempt when its worker next sends a"
             " heartbeat. The body may be empty."
         ),
-        parameters=(_JOB_ID,),
+        parameters=(JOB_ID,),
         body=Body(kind=Cancellation, example={"reason": "not wanted any more"}),
         answers=(Answered(text="The job has ended.", kind=shapes.Cancelled),),
         problems=("no_such_route", "job_not_found", "job_is_final"),
     ),
 )
 
-_OF_FILES = (
-    *("no_such_route", "job_not_found", "files_off", "files_refused", "files_unavailable"),
-    "disk_full",
-)
-
-PUT_FILE = _client(
-    *("put_file", "PUT", "/jobs/{job_id}/files/content/{name}", Role.SUBMITTER),
-    group=_FILES,
-    summary="Keep the body as a file of a job",
-    parameters=(_JOB_ID, _FILE),
-    body=Body(content="application/octet-stream"),
-    answers=(Answered(text="It is kept.", kind=shapes.Uploaded),),
-    problems=(*_OF_FILES, "job_is_final", "file_too_large"),
-)
-
-GET_FILE = _client(
-    *("get_file", "GET", "/jobs/{job_id}/files/download/{name}", Role.VIEWER),
-    group=_FILES,
-    summary="Get a file of a job",
-    parameters=(_JOB_ID, _FILE),
-    answers=(
-        Answered(
-            text="The file.",
-            content="application/octet-stream",
-            headers={"Content-Disposition": "The name of the file."},
-        ),
-        Answered(
-            status=302,
-            text="It is on S3.",
-            content=None,
-            headers={"Location": "A URL that needs no token, for a minute."},
-        ),
-    ),
-    problems=(*_OF_FILES, "file_not_found"),
-)
-
-_FILE_ROUTES = (
-    _client(
-        *("list_files", "GET", "/jobs/{job_id}/files", Role.VIEWER),
-        group=_FILES,
-        summary="The files of a job, by name",
-        parameters=(
-            _JOB_ID,
-            Parameter(name="prefix", text="Only names that begin with it.", example="frames/"),
-        ),
-        answers=(Answered(text="All of them.", kind=shapes.FileList),),
-        problems=_OF_FILES,
-    ),
-    _client(
-        *("upload_url", "GET", "/jobs/{job_id}/files/upload", Role.SUBMITTER),
-        group=_FILES,
-        summary="Where to put a file",
-        text="With S3 the URL needs no token, and the file does not pass through here.",
-        parameters=(
-            _JOB_ID,
-            Parameter(
-                name="filename",
-                text="The name; it may have folders.",
-                is_required=True,
-                example="frames/0001.png",
-            ),
-            Parameter(
-                name="expires_in",
-                kind=Annotated[int, Meta(ge=1, le=LONGEST_URL_SECONDS)],
-                text="For how many seconds the URL is valid.",
-            ),
-        ),
-        answers=(Answered(text="Send the file there.", kind=shapes.UploadUrl),),
-        problems=(*_OF_FILES, "job_is_final"),
-    ),
-    PUT_FILE,
-    GET_FILE,
-)
-
 _OTHER_ROUTES = (
-    _client(
+    client_route(
         *("list_blueprints", "GET", "/blueprints", Role.VIEWER),
         group=_SERVED,
         summary="The blueprints that are served here",
         answers=(Answered(text="All of them.", kind=shapes.BlueprintList),),
     ),
-    _client(
+    client_route(
         *("get_blueprint", "GET", "/blueprints/{name}", Role.VIEWER),
         group=_SERVED,
         summary="The graph of a blueprint, as JSON",
@@ -332,7 +276,7 @@ _OTHER_ROUTES = (
         answers=(Answered(text="Its states, and what leads where.", kind=Graph),),
         problems=("no_such_route", "blueprint_not_found"),
     ),
-    _client(
+    client_route(
         *("blueprint_graph", "GET", "/blueprints/{name}/graph", Role.VIEWER),
         group=_SERVED,
         summary="The graph of a blueprint, in DOT",
@@ -340,13 +284,13 @@ _OTHER_ROUTES = (
         answers=(Answered(text="For Graphviz.", content="text/vnd.graphviz"),),
         problems=("no_such_route", "blueprint_not_found"),
     ),
-    _client(
+    client_route(
         *("list_workers", "GET", "/workers", Role.OPERATOR),
         group=_SERVED,
         summary="The workers, with their processes",
         answers=(Answered(text="All that were heard of.", kind=shapes.WorkerList),),
     ),
-    _client(
+    client_route(
         *("reload_workers", "POST", "/admin/reload-workers", Role.ADMIN),
         group=_ADMIN,
         summary="Read workers.toml and clients.toml again",
@@ -354,13 +298,13 @@ _OTHER_ROUTES = (
         answers=(Answered(text="They are in force.", kind=shapes.Reloaded),),
         problems=("credentials_refused",),
     ),
-    _client(
+    client_route(
         *("credentials", "GET", "/admin/credentials", Role.ADMIN),
         group=_ADMIN,
         summary="Who may talk",
         answers=(Answered(text="Without tokens and hashes.", kind=shapes.Credentials),),
     ),
-    _client(
+    client_route(
         *("audit", "GET", "/admin/audit", Role.ADMIN),
         group=_ADMIN,
         summary="What was changed by whom, in order",
@@ -375,7 +319,7 @@ _OTHER_ROUTES = (
 STREAMED = (EVENTS, PUT_FILE, GET_FILE)
 """Those that are plain ASGI in front of Quart (ADR 0004)."""
 
-CLIENT_ROUTES = (*_JOB_ROUTES, *_FILE_ROUTES, *_OTHER_ROUTES)
+CLIENT_ROUTES = (*_JOB_ROUTES, *FILE_ROUTES, *_OTHER_ROUTES)
 
 
 def endpoint_routes(blueprint: Blueprint) -> list[Route]:

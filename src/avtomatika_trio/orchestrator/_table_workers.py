@@ -11,7 +11,10 @@ from avtomatika_trio.orchestrator._route import Answered, Body, Caller, Paramete
 
 _GROUP = "For workers (RXON)"
 
-_WORKER_ID = Parameter(name="worker_id", where="path", text="Its id.", example="worker-1")
+_WORKER_ID = Parameter(
+    name="worker_id", where="path", kind=messages.Name, text="Its id.", example="worker-1"
+)
+_ROOM = r"[A-Za-z0-9_.-]{1,128}(~[A-Za-z0-9_.-]{1,128})*:[0-9]{1,9}"
 _Number = Annotated[float, Meta(ge=0)]
 
 _TASKS_ARE_WANTED = (
@@ -27,6 +30,7 @@ _TASKS_ARE_WANTED = (
     ),
     Parameter(
         name="room",
+        kind=Annotated[str, Meta(pattern=f"^{_ROOM}(,{_ROOM})*$")],
         text="Extension: no more tasks than that of these skills, as in `render~upscale:1,mix:2`.",
         example="render:2",
     ),
