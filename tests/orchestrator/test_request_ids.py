@@ -22,7 +22,10 @@ from trio.testing import MockClock
 
 from avtomatika_trio._task_logs import JsonFormatter, TaskContextFilter, TextFormatter
 from avtomatika_trio.client import Client
-from avtomatika_trio.errors import Refused
+from avtomatika_trio.client._answers import error_of
+from avtomatika_trio.client._plans import Fault, Reply
+from avtomatika_trio.errors import OrchestratorUnavailable, Refused
+from avtomatika_trio.orchestrator import Orchestrator
 from avtomatika_trio.orchestrator._app import create_app
 from avtomatika_trio.orchestrator._context import SystemChance
 from avtomatika_trio.orchestrator._observed import observed
@@ -170,6 +173,13 @@ async def test_a_bug_is_logged_with_the_id_that_its_answer_has(
     assert " [case-7]" in TextFormatter().format(record)
 
 
+async def test_one_that_does_not_run_inside_another_server_has_the_id_too() -> None:
+    hosted = Orchestrator([], environ={"CLIENT_TOKEN": "c" * 20, "WORKER_TOKEN": "w" * 20})
+    answer = await ask_raw(hosted.asgi_app, "GET", "/livez", headers=[(b"x-request-id", b"mine")])
+    assert (answer.status, answer.headers["x-request-id"]) == (503, "mine")
+    assert json.loads(answer.body)["request_id"] == "mine"
+
+
 async def test_what_is_no_request_passes_unchanged() -> None:
     scopes: list[Any] = []
 
@@ -189,6 +199,16 @@ def test_ids_that_are_drawn_are_fresh() -> None:
     drawn = {chance.request_id() for _ in range(1000)}
     assert len(drawn) == 1000
     assert {len(it) for it in drawn} == {32}
+
+
+def test_the_python_client_tells_the_id_of_one_that_is_away() -> None:
+    reply = Reply(status=503, headers={"x-request-id": "of-a-proxy"}, body=b"<html>")
+    error = error_of("http://o", reply)
+    assert isinstance(error, OrchestratorUnavailable)
+    assert error.request_id == "of-a-proxy"
+    assert str(error).endswith(" (request of-a-proxy)")
+    unheard = error_of("http://o", Fault(reason="refused", sent=False))
+    assert str(unheard) == "http://o is not available: refused"
 
 
 def test_the_python_client_tells_the_id_with_its_errors() -> None:

@@ -92,6 +92,8 @@ class Metrics:
             "method",
             "status",
         )
+        self._requests_at: dict[tuple[str, str, str], Counter] = {}
+        """By labels, found once: every request comes by here."""
         self._auth_failures = self._counter(
             "auth_failures", "Requests refused for who sent them.", "kind"
         )
@@ -125,7 +127,11 @@ class Metrics:
     def requested(self, request: Seen, status: str) -> None:
         """Count a request that was answered with *status*."""
         method = request.method if request.method in _METHODS else "other"
-        self._requests.labels(request.route, method, status).inc()
+        labels = (request.route, method, status)
+        counter = self._requests_at.get(labels)
+        if counter is None:
+            counter = self._requests_at[labels] = self._requests.labels(*labels)
+        counter.inc()
         kind = _AUTH_FAILURES.get(request.code or "")
         if kind is not None:
             self._auth_failures.labels(kind).inc()
