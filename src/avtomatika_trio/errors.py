@@ -275,15 +275,21 @@ class UnsafePath(HandlerError):
     code = "SECURITY_ERROR"
 
 
+def _told(request_id: str | None) -> str:
+    return "" if request_id is None else f" (request {request_id})"
+
+
 @attrs.frozen
 class OrchestratorUnavailable(AvtomatikaError):
     """It could not be reached, or is shutting down; retry."""
 
     url: str
     reason: str
+    request_id: str | None = attrs.field(default=None, kw_only=True)
+    """What the orchestrator, or what is in front of it, calls the request; None = unknown."""
 
     def __str__(self) -> str:
-        return f"{self.url} is not available: {self.reason}"
+        return f"{self.url} is not available: {self.reason}{_told(self.request_id)}"
 
 
 @attrs.frozen
@@ -293,9 +299,11 @@ class Refused(AvtomatikaError):
     url: str
     status: int
     detail: str
+    request_id: str | None = attrs.field(default=None, kw_only=True)
+    """What the orchestrator's log calls the request; None = it does not say."""
 
     def __str__(self) -> str:
-        return f"{self.url} refused ({self.status}): {self.detail}"
+        return f"{self.url} refused ({self.status}): {self.detail}{_told(self.request_id)}"
 
 
 @attrs.frozen

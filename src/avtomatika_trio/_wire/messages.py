@@ -205,7 +205,8 @@ class Submission:
 
     initial_data: dict[str, Any] = attrs.field(factory=dict)
     labels: Labels = attrs.field(factory=dict)
-    max_transitions: int | None = None
+    max_transitions: Annotated[int, Meta(extra_json_schema={"minimum": 1})] | None = None
+    """After how many states it fails; at most `MAX_TRANSITIONS_PER_JOB`, which is the default."""
 
 
 #: The most jobs in one submission.

@@ -1,6 +1,7 @@
 """Between RXON's messages and the core's records: translation, and refusals in RXON's words."""
 
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +15,7 @@ from avtomatika_trio._wire.codec import decode_any
 from avtomatika_trio._wire.file_metadata import file_metadata
 from avtomatika_trio._wire.signing import sign_task
 from avtomatika_trio.errors import InvalidMessage, Problem
-from avtomatika_trio.orchestrator._http import HttpProblem, Request
+from avtomatika_trio.orchestrator._http import HttpProblem
 
 PREFIX = "/_worker/"
 
@@ -146,20 +147,11 @@ def foreign_instance(worker_id: str) -> str:
     return f"foreign/{worker_id}"
 
 
-def no_route(request: Request) -> HttpProblem:
+def no_route(path: str, allowed: Sequence[str]) -> HttpProblem:
     """404, or 405 if another method would have been right."""
-    match request.path.removeprefix(PREFIX).split("/"):
-        case ["workers", "register"] | ["tasks", "result" | "return"] | ["events"]:
-            right = "POST"
-        case ["auth", "token"] | ["auth", "token", "refresh"]:
-            right = "POST"
-        case ["workers", _, "tasks", "next"]:
-            right = "GET"
-        case ["workers", _]:
-            right = "PATCH"
-        case _:
-            detail = f"there is no {request.path}"
-            return HttpProblem(HTTPStatus.NOT_FOUND, "no_such_route", detail)
+    if not allowed:
+        return HttpProblem(HTTPStatus.NOT_FOUND, "no_such_route", f"there is no {path}")
+    right = ", ".join(allowed)
     detail = f"this method is not for this path; allowed: {right}"
     return HttpProblem(
         HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", detail, headers={"allow": right}
