@@ -24,6 +24,7 @@
     ├── HandlerError
     │   ├── UnsafePath           a name leads out of the folder of the attempt
     │   ├── TransientError       raised by a task handler: try again
+    │   ├── InvalidEvent         an event cannot be sent: its type, its payload or its schema
     │   ├── PermanentError       raised by a task handler: another try cannot end differently
     │   └── InvalidInput         raised by a task handler: the params are wrong
     ├── OrchestratorUnavailable  could not be reached, or is shutting down; retry
@@ -257,6 +258,15 @@ class InvalidInput(HandlerError):
     """The params are wrong; whoever dispatched the task must change them."""
 
     code = "INVALID_INPUT_ERROR"
+
+
+class InvalidEvent(HandlerError):
+    """An event cannot be sent: its type or its payload is malformed, or breaks its schema.
+
+    Let out of the handler it fails the attempt for good, as any breach of what the skill declares.
+    """
+
+    code = "CONTRACT_VIOLATION_ERROR"
 
 
 class UnsafePath(HandlerError):

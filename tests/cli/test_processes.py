@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -222,6 +223,16 @@ def test_a_watch_outlives_a_restart_of_the_orchestrator(run: Run, tmp_path: Path
         assert watch.returncode == Exit.FAILED
         assert ("waiting for it" in told, f"{url} answers again\n" in told) == (False, True)
         assert "status     cancelled\n" in printed
+
+
+def test_a_watch_ends_in_time_where_nothing_answers(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and is frozen
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        ran = run("job", "watch", "j", "--timeout", "1", "--url", url, "--token", "t")
+        assert time.monotonic() - began < 15
+    assert ran.code == Exit.FAILED
+    assert f"{url} cannot be reached: timed out" in ran.err
 
 
 def test_systemd_is_told_of_a_start_the_life_and_the_end(tmp_path: Path) -> None:

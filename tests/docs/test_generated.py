@@ -66,8 +66,8 @@ def texts_of(call: ast.Call) -> Iterator[str]:
 def test_every_type_of_history_event_is_explained_and_no_other() -> None:
     types = {f"job_{status}" for status in JobStatus if status.is_final}
     types |= {f"attempt_{status}" for status in (AttemptStatus.FAILED, AttemptStatus.TIMED_OUT)}
-    named = re.compile(r"(job|state|branches|task|attempt)_[a-z]+")
-    for call in calls_in("_core", {"HistoryRow", "_record", "_end"}):
+    named = re.compile(r"(job|state|branches|task|attempt|worker)_[a-z]+(_[a-z]+)?")
+    for call in calls_in("_core", {"HistoryRow", "_record", "record_attempt", "_end"}):
         types |= {text for text in texts_of(call) if named.fullmatch(text)}
     page = (DOCS / "reference" / "history.md").read_text("utf-8")
     tables = page.partition("## The job")[2].partition("## Reasons")[0]

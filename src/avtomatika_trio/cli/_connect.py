@@ -29,8 +29,12 @@ TOKEN_VARIABLE = "AVTOMATIKA_CLIENT_TOKEN"  # noqa: S105 - the name of a variabl
 
 
 @contextlib.contextmanager
-def open_client(options: Namespace) -> "Iterator[Client]":
+def open_client(options: Namespace, silence_seconds: float = 30.0) -> "Iterator[Client]":
     """A client of the orchestrator that *options* and the environment name.
+
+    Args:
+        options: Of the command.
+        silence_seconds: How long it may be silent.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -45,7 +49,13 @@ def open_client(options: Namespace) -> "Iterator[Client]":
     url, source = _url(options, settings)
     ca_file = None if settings.tls_ca is None else str(settings.tls_ca)
     # A command is told at once what is wrong; who wants to wait says so.
-    with Client(url, token=_token(url, settings), ca_file=ca_file, retry_seconds=0) as client:
+    with Client(
+        url,
+        token=_token(url, settings),
+        ca_file=ca_file,
+        timeout_seconds=silence_seconds,
+        retry_seconds=0,
+    ) as client:
         try:
             yield client
         except OrchestratorUnavailable as exc:

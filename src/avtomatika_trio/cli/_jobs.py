@@ -34,6 +34,9 @@ _Job = Mapping[str, Any]
 #: Progress does not change a job's revision: it is looked at this often.
 _LOOK_SECONDS = 1.0
 
+#: For how long the orchestrator may leave a question open.
+_SILENCE_SECONDS = 30.0
+
 #: For how long the orchestrator may be away while a job is followed; a restart takes less.
 _OUTAGE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.5
@@ -77,7 +80,9 @@ def run(options: Namespace) -> int:
     }
     if options.verb == "submit":
         options.data = read_data(options.data)
-    with open_client(options) as client:
+    # A submission gets its time whatever is said of the job: else it may arrive untold.
+    silence = options.timeout if options.verb == "watch" else math.inf
+    with open_client(options, min(max(silence, 1.0), _SILENCE_SECONDS)) as client:
         return verbs[options.verb](client, options)
 
 
@@ -224,7 +229,8 @@ def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_
                 after=job.get("revision", 0),
             ).raw
         except (OrchestratorUnavailable, RateLimited) as exc:
-            pause = max(_PAUSE_SECONDS, getattr(exc, "retry_after_seconds", None) or 0.0)
+            asked = exc.retry_after_seconds if isinstance(exc, RateLimited) else None
+            pause = max(_PAUSE_SECONDS, asked or 0.0)
             if time.monotonic() + pause > seen + _OUTAGE_SECONDS:
                 raise
             if not away:

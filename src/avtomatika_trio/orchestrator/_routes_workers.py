@@ -37,14 +37,13 @@ from avtomatika_trio.orchestrator._http import (
 from avtomatika_trio.orchestrator._job_log import tell_ignored
 from avtomatika_trio.orchestrator._polls import Presence, hand_over, wait_for_tasks
 from avtomatika_trio.orchestrator._problems import EXPECTED, as_problem
-from avtomatika_trio.orchestrator._reports import note_progress, report, take_back
+from avtomatika_trio.orchestrator._reports import report, take_back
 from avtomatika_trio.orchestrator._routes_tokens import issue_tokens, refresh_tokens
 from avtomatika_trio.orchestrator._rxon import (
     PREFIX,
     as_payload,
     as_report,
     as_said,
-    as_share,
     foreign_id,
     foreign_instance,
     no_route,
@@ -54,6 +53,7 @@ from avtomatika_trio.orchestrator._rxon import (
     warning_for,
 )
 from avtomatika_trio.orchestrator._worker_door import Door, Sender
+from avtomatika_trio.orchestrator._worker_events import note_events, read_events
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +62,6 @@ _FOREIGN_INTERVAL_SECONDS = 15.0
 _OUR_INTERVAL_SECONDS = 10.0
 
 _WITHDRAWN = "the credential was withdrawn meanwhile"
-
-#: Characters of a progress message that are kept.
-_LONGEST_MESSAGE = 1000
 
 
 def create_worker_routes(context: Context) -> AsgiApp:
@@ -327,20 +324,10 @@ class _Routes:
 
     async def event(self, request: Request) -> dict[str, Any]:
         admitted = await self.admit(request, "event")
-        sender = admitted.worker_id
         try:
-            said = decode(request.body, messages.WorkerEvent)
+            said, listed = read_events(request.body)
         except InvalidMessage as exc:
             return {"status": "error", "message": f"Invalid event payload: {exc}"}
         self.check(request, admitted)
-        if said.worker_id != sender:
-            raise foreign_id(sender, said.worker_id)
-        if said.event_type == "progress" and said.target_task_id is not None:
-            await note_progress(
-                self.context,
-                sender=sender,
-                wire_id=said.target_task_id,
-                progress=as_share(said.payload.get("progress")),
-                message=str(said.payload.get("message", ""))[:_LONGEST_MESSAGE],
-            )
-        return {"status": "event_accepted"}
+        answers = await note_events(self.context, admitted.worker_id, said)
+        return {"results": answers} if listed else answers[0]

@@ -6,6 +6,7 @@ from typing import Any
 
 from avtomatika_trio._core import results
 from avtomatika_trio._core.dispatch import HandOut, Room
+from avtomatika_trio._core.events import SaidEvent
 from avtomatika_trio._core.known_files import kept_metadata
 from avtomatika_trio._core.task import TaskFault, TaskResult
 from avtomatika_trio._wire import messages
@@ -42,7 +43,20 @@ def as_report(said: messages.Result, sender: str) -> results.Report:
         error=fault,
         data_metadata=kept_metadata(said.data_metadata),
     )
-    return results.Report(worker_id=sender, wire_id=said.task_id, job_id=said.job_id, result=result)
+    return results.Report(
+        worker_id=sender,
+        wire_id=said.task_id,
+        job_id=said.job_id,
+        result=result,
+        events=tuple(as_event(it) for it in said.events),
+        events_lost=said.events_lost,
+    )
+
+
+def as_event(said: messages.WorkerEvent | messages.CarriedEvent) -> SaidEvent:
+    return SaidEvent(
+        id=said.event_id, number=said.number, type=said.event_type, payload=said.payload
+    )
 
 
 def as_payload(hand_out: HandOut, key: bytes | None, *, ours: bool) -> dict[str, Any]:
