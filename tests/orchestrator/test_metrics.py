@@ -98,10 +98,14 @@ async def test_a_repetition_is_no_second_rejection(autojump_clock: MockClock) ->
         for _ in range(3):
             await worker.report(task)
             await worker.report({"job_id": "stranger", "task_id": "stranger"})
+        other = Worker(client, "w2")
+        await other.register("scale")
+        await other.report(task)
         nursery.cancel_scope.cancel()
     found = samples(context)
     assert found["results_rejected_total", "job_already_terminated"] == 1
     assert found["results_rejected_total", "job_not_found"] == 3
+    assert found["results_rejected_total", "worker_mismatch"] == 1
     assert found["results_duplicate_total",] == 2
 
 

@@ -220,7 +220,7 @@ class Metrics:
         self._step_commit.observe(seconds)
 
     def store_op(self, name: str) -> Histogram:
-        """What is told how long the storage took for what is called *name*."""
+        """Of how long the storage takes for what is called *name*."""
         return self._store_op.labels(name)
 
     @contextmanager
