@@ -227,15 +227,18 @@ class HandlerError(AvtomatikaError):
 
     Args:
         message: What went wrong, for the job's history.
-        details: Anything JSON that helps to understand it.
+        details: JSON that helps to understand it; what is no dict becomes `{"details": ...}`.
     """
 
     code = "TRANSIENT_ERROR"
 
-    def __init__(self, message: str = "", details: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, message: str = "", details: Any = None) -> None:
         super().__init__(message)
         self.message = message
-        self.details = dict(details or {})
+        if details is None:
+            details = {}
+        # Told as it is: an error about it would hide this one, and what it means.
+        self.details = dict(details) if isinstance(details, Mapping) else {"details": details}
 
 
 class TransientError(HandlerError):

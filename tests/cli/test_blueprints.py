@@ -129,9 +129,7 @@ def test_a_graph_needs_no_orchestrator(run: Run, folder: Path) -> None:
 def test_an_unknown_blueprint_is_not_found_and_the_others_are_named(run: Run, folder: Path) -> None:
     ran = run("blueprint", "graph", "godo", "--blueprints", "blueprints")
     assert ran.code == Exit.NOT_FOUND
-    assert ran.err == (
-        "avtomatika: there is no blueprint 'godo'; there are: good; did you mean 'good'?\n"
-    )
+    assert ran.err == ("avtomatika: there is no blueprint 'godo'; did you mean 'good'?\n")
 
 
 def test_an_orchestrator_lists_its_blueprints_as_a_source_does(ask_for: Run) -> None:

@@ -166,6 +166,17 @@ def test_ctrl_c_ends_a_watch_without_a_traceback(run: Run, tmp_path: Path) -> No
         assert (process.returncode, told) == (Exit.INTERRUPTED, detached)
 
 
+def test_ctrl_c_ends_waiting_and_says_how_to_watch(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "flows.py").write_text(BLUEPRINT)
+    with serving("--blueprints", "flows") as (_, ready):
+        with started("job", "submit", "echo", "--wait", "--url", ready["url"]) as process:
+            job_id = line_with(process.stderr, "job ").split()[1]
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate()
+        assert process.returncode == Exit.INTERRUPTED
+        assert f"job {job_id} goes on; watch it again: avtomatika job watch {job_id}" in told
+
+
 def test_a_watch_outlives_a_restart_of_the_orchestrator(run: Run, tmp_path: Path) -> None:
     (tmp_path / "flows.py").write_text(BLUEPRINT)
     with serving("--blueprints", "flows") as (first, ready):
@@ -180,8 +191,9 @@ def test_a_watch_outlives_a_restart_of_the_orchestrator(run: Run, tmp_path: Path
             with started(*again, "-o", "json") as second:
                 first_line(second.stdout)
                 assert run("job", "cancel", job_id, "--url", url).code == Exit.OK
-                printed, _ = watch.communicate()
+                printed, told = watch.communicate()
         assert watch.returncode == Exit.FAILED
+        assert ("waiting for it" in told, f"{url} answers again\n" in told) == (False, True)
         assert "status     cancelled\n" in printed
 
 

@@ -12,6 +12,7 @@ from avtomatika_trio.client._plans import Fault, Reply
 from avtomatika_trio.client._retry import Repeat, back_off, may_repeat, next_pause, retry_after
 from avtomatika_trio.errors import (
     IdempotencyKeyReused,
+    InvalidMessage,
     OrchestratorUnavailable,
     RateLimited,
     Refused,
@@ -180,6 +181,19 @@ def test_with_a_key_of_the_caller_a_lost_answer_is_asked_for_again(
     with played(script, Hands()) as client:
         assert client.submit("walk", idempotency_key="order-7") == "j"
     assert [it.headers["idempotency-key"] for it in script.requests] == ["order-7"] * 3
+
+
+@pytest.mark.parametrize("key", ["", "ключ", "a\nb", " a", "k" * 256])
+def test_a_key_that_no_header_carries_is_told_and_nothing_is_sent(
+    key: str, played: Callable[..., Any]
+) -> None:
+    script, hands = Script(OK), Hands()
+    with played(script, hands) as client:
+        with pytest.raises(InvalidMessage, match="idempotency_key: must be 1 to 255 printable"):
+            client.submit("walk", idempotency_key=key)
+        with pytest.raises(InvalidMessage, match="traceparent: must be"):
+            client.submit_many("walk", [{}], traceparent=key)
+    assert (script.requests, hands.now) == ([], 0)
 
 
 def test_a_key_of_another_submission_is_an_error_of_its_own(played: Callable[..., Any]) -> None:

@@ -57,12 +57,37 @@ async def test_what_happens_to_jobs_and_tasks_is_counted(autojump_clock: MockClo
         ("tasks_dispatched_total", "scale"): 3,
         ("task_attempts_total", "succeeded", "scale"): 1,
         ("task_attempts_total", "failed", "scale"): 1,
+        ("task_attempts_total", "cancelled", "scale"): 1,
+        ("task_duration_seconds_count", "scale"): 2,
+        ("results_duplicate_total",): 0,
+        ("leases_expired_total",): 0,
         ("results_rejected_total", "job_already_terminated"): 1,
         ("task_queue_wait_seconds_count",): 3,
         ("step_commit_seconds_count",): 7,
     }
     assert {key: found.get(key) for key in expected} == expected
     assert 29 < found["task_queue_wait_seconds_sum",] < 31
+
+
+async def test_a_repetition_is_no_second_rejection(autojump_clock: MockClock) -> None:
+    """What no attempt can be found for is not remembered, and rejected each time."""
+    context = measured()
+    async with open_client(context) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(run_engine, context)
+        await client.post("/api/v1/jobs/resize")
+        await trio.sleep(1)
+        worker = Worker(client)
+        await worker.register("scale")
+        [task] = await worker.take()
+        await client.post(f"/api/v1/jobs/{task['job_id']}/cancel")
+        for _ in range(3):
+            await worker.report(task)
+            await worker.report({"job_id": "stranger", "task_id": "stranger"})
+        nursery.cancel_scope.cancel()
+    found = samples(context)
+    assert found["results_rejected_total", "job_already_terminated"] == 1
+    assert found["results_rejected_total", "job_not_found"] == 3
+    assert found["results_duplicate_total",] == 2
 
 
 async def test_what_strangers_send_makes_no_labels() -> None:

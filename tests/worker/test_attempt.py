@@ -2,6 +2,8 @@
 
 import logging
 import threading
+from collections import UserDict
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -55,7 +57,9 @@ async def test_a_deliberate_error_is_reported_and_not_logged(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-@pytest.mark.parametrize("error", [SystemExit(2), BaseException("odd"), StopAsyncIteration()])
+@pytest.mark.parametrize(
+    "error", [SystemExit(2), BaseException("odd"), StopAsyncIteration(), GeneratorExit()]
+)
 async def test_no_error_of_a_handler_ends_the_worker(
     autojump_clock: MockClock, error: BaseException
 ) -> None:
@@ -67,6 +71,21 @@ async def test_no_error_of_a_handler_ends_the_worker(
 
     result = await outcome_of(worker, "fail")
     assert result.error.code == "TRANSIENT_ERROR"
+
+
+async def test_nothing_that_a_handler_returns_ends_the_worker(autojump_clock: MockClock) -> None:
+    worker = Worker()
+
+    class Closed(UserDict[str, Any]):
+        def __iter__(self) -> Iterator[str]:
+            raise ValueError("it is closed")
+
+    @worker.skill
+    async def odd() -> Any:
+        return Closed()
+
+    result = await outcome_of(worker, "odd")
+    assert result.error.message == "ValueError: it is closed"
 
 
 async def test_a_keyboard_interrupt_ends_the_worker(autojump_clock: MockClock) -> None:
@@ -187,3 +206,29 @@ async def test_an_error_of_a_thread_is_reported(caplog: pytest.LogCaptureFixture
 
     result = await outcome_of(worker, "fail")
     assert result.error.message == "OSError: disk"
+
+
+async def test_an_interrupt_that_a_thread_raises_is_an_error_of_its_handler() -> None:
+    worker = Worker()
+
+    @worker.skill
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    result = await outcome_of(worker, "interrupted")
+    assert result.error.message == "RuntimeError: the handler raised KeyboardInterrupt"
+
+
+async def test_a_coroutine_that_nobody_awaits_is_told_with_the_remedy() -> None:
+    worker = Worker()
+
+    async def inner(params: dict[str, Any]) -> int:
+        return 1
+
+    @worker.skill
+    def wrapped(params: dict[str, Any]) -> Any:
+        return inner(params)
+
+    result = await outcome_of(worker, "wrapped")
+    assert result.error.code == "PERMANENT_ERROR"
+    assert "make it, or what wraps it, an `async def`" in result.error.message

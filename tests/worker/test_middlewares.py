@@ -1,6 +1,7 @@
 """Middlewares: around every handler, and what they provide."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -233,3 +234,30 @@ async def test_it_is_cancelled_with_its_handler(autojump_clock: MockClock) -> No
 def test_what_cannot_be_a_middleware_is_refused(function: Any, provides: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         Worker().add_middleware(function, provides=provides)
+
+
+async def test_a_thread_that_a_middleware_does_not_wait_for_keeps_its_slot_and_is_told() -> None:
+    """In real time; a fraction of a second."""
+    worker, at_once, most = Worker(), [0], [0]
+
+    async def hasty(context: TaskContext, call_next: Next) -> Any:
+        with trio.move_on_after(0.01):
+            return await call_next()
+        return "too slow"
+
+    worker.add_middleware(hasty)
+
+    @worker.skill("it")
+    def it(check_for_cancellation: Any) -> Any:
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        while not check_for_cancellation():
+            time.sleep(0.001)
+        at_once[0] -= 1
+
+    fake = FakeOrchestrator()
+    fake.submit("it", count=3)
+    async with running(worker, fake, max_concurrent_tasks=1):
+        await fake.until(lambda: all(task.result for task in fake.tasks.values()), seconds=5)
+    assert {data for _, data in fake.results().values()} == {"too slow"}
+    assert (at_once, most) == ([0], [1])

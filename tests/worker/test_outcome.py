@@ -172,6 +172,43 @@ def test_details_that_are_not_json_are_kept_as_text() -> None:
     assert "details.tags: a set is not JSON" in said["error"]["details"]["not_json"]
 
 
+def test_details_that_are_no_dict_are_kept() -> None:
+    raised = PermanentError("no such model", ["sdxl"])
+    expected = failure("PERMANENT_ERROR", "no such model", {"details": ["sdxl"]})
+    assert sent(outcome_of_error(raised)) == expected
+
+
+class OutOfPaper(PermanentError):
+    """Of an author who has an `__init__` of their own, and does not call ours."""
+
+    code = 507  # type: ignore[assignment]  # which no checker has looked at
+
+    def __init__(self, tray: int) -> None:
+        self.tray = tray
+
+
+def test_an_error_that_was_never_initialised_is_told_like_any_other() -> None:
+    assert sent(outcome_of_error(OutOfPaper(3))) == failure("507", "3")
+
+
+class Unreadable(PermanentError):
+    """Its details cannot be had."""
+
+    @property
+    def details(self) -> dict[str, Any]:  # type: ignore[override]
+        raise ZeroDivisionError
+
+    def __init__(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("raised", [Unreadable(), PermanentError("", {"n": 10**5000})])
+def test_details_that_cannot_be_had_hide_no_error(raised: PermanentError) -> None:
+    error = sent(outcome_of_error(raised))["error"]
+    assert error["code"] == "PERMANENT_ERROR"
+    assert "not_json" in error["details"]
+
+
 def test_an_endless_error_text_is_cut() -> None:
     message = sent(outcome_of_error(ValueError("x" * 1_000_000)))["error"]["message"]
     assert len(message) < 11_000

@@ -48,6 +48,14 @@ class Report:
 Answer = dict[str, Any]
 
 
+def was_answered(ledger: Ledger, said: Report) -> bool:
+    """Whether `report` would answer with what it has answered to this attempt before."""
+    attempt = ledger.attempt(said.wire_id)
+    return (
+        attempt is not None and attempt.worker_id == said.worker_id and attempt.answer is not None
+    )
+
+
 def report(ledger: Ledger, said: Report, rules: Rules, noise: float) -> Answer:
     """Apply one result.
 

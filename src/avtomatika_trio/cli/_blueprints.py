@@ -3,11 +3,11 @@
 With a source nothing but the source is needed; without one an orchestrator is asked.
 """
 
-import difflib
 from argparse import Namespace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from avtomatika_trio._core.arguments import did_you_mean
 from avtomatika_trio._core.graph import to_dot, to_json
 from avtomatika_trio._core.graph_svg import to_svg
 from avtomatika_trio._core.graph_text import to_text
@@ -111,11 +111,8 @@ def _from_source(source: str) -> "Blueprints":
 def _named(blueprints: "Blueprints", name: str) -> "Blueprint":
     blueprint = blueprints.get(name)
     if blueprint is None:
-        names = [each.name for each in blueprints]
-        fault = f"there is no blueprint {name!r}; there are: {', '.join(names)}"
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "; take one of these"
-        raise CommandError(Exit.NOT_FOUND, fault + hint)
+        hint = did_you_mean(name, [each.name for each in blueprints])
+        raise CommandError(Exit.NOT_FOUND, f"there is no blueprint {name!r}; {hint}")
     return blueprint
 
 

@@ -24,7 +24,7 @@ from avtomatika_trio.cli._output import (
     printable,
     table,
 )
-from avtomatika_trio.errors import OrchestratorUnavailable, Refused
+from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited, Refused
 
 if TYPE_CHECKING:
     from avtomatika_trio.client import Client
@@ -86,8 +86,11 @@ def _submit(client: "Client", options: Namespace) -> int:
     submit = partial(client.submit, options.blueprint, options.data, **more)
     job_id = ask_by_name(client, options.blueprint, submit)
     if options.wait:
-        note(f"job {job_id}")
-        *_, job = _follow(client, job_id, options.timeout)
+        try:
+            note(f"job {job_id}")
+            *_, job = _follow(client, job_id, options.timeout)
+        except KeyboardInterrupt:
+            return _detached(job_id)
         _print_job(options.output, job)
         return _outcome(job)
     if options.output == "table":
@@ -165,12 +168,15 @@ def _watch(client: "Client", options: Namespace) -> int:
         if job is None:
             job = _told(options.output, changes)
     except KeyboardInterrupt:
-        again = f"avtomatika job watch {options.job_id}"
-        note(f"detached; job {options.job_id} goes on; watch it again: {again}")
-        return Exit.INTERRUPTED
+        return _detached(options.job_id)
     if options.output != "jsonl":
         _print_job(options.output, job)
     return _outcome(job)
+
+
+def _detached(job_id: str) -> int:
+    note(f"detached; job {job_id} goes on; watch it again: avtomatika job watch {job_id}")
+    return Exit.INTERRUPTED
 
 
 def _drawn(client: "Client", changes: Iterator[_Job]) -> _Job | None:
@@ -198,13 +204,16 @@ def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_
     """The job whenever it may have changed, at last when it is final.
 
     An orchestrator that goes away in between is waited for: it may be starting again.
+    So is one that wants to be asked less often.
 
     Raises:
         CommandError: it is not final in time.
         OrchestratorUnavailable: it does not answer at the beginning, or stays away.
+        RateLimited: likewise.
     """
     until = time.monotonic() + timeout_seconds
     seen = -math.inf
+    away = False
     job: _Job = {}
     while True:
         left = max(0.0, until - time.monotonic())
@@ -214,13 +223,19 @@ def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_
                 wait_seconds=min(_LOOK_SECONDS, left) if job else 0,
                 after=job.get("revision", 0),
             ).raw
-        except OrchestratorUnavailable as exc:
-            if time.monotonic() > seen + _OUTAGE_SECONDS:
+        except (OrchestratorUnavailable, RateLimited) as exc:
+            pause = max(_PAUSE_SECONDS, getattr(exc, "retry_after_seconds", None) or 0.0)
+            if time.monotonic() + pause > seen + _OUTAGE_SECONDS:
                 raise
-            note(f"{exc}; waiting for it")
-            time.sleep(min(_PAUSE_SECONDS, left))
+            if not away:
+                note(f"{exc}; waiting for it")
+            away = True
+            left = max(0.0, until - time.monotonic())
+            time.sleep(min(pause, left))
         else:
-            seen = time.monotonic()
+            if away:
+                note(f"{client.url} answers again")
+            seen, away = time.monotonic(), False
             yield job
             if job["status"] in FINAL:
                 return

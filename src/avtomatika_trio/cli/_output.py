@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from avtomatika_trio.cli._exits import CommandError, Exit
@@ -22,8 +23,22 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def note(text: str = "") -> None:
-    """Tell people something: one or more lines on stderr."""
-    _write(sys.stderr, text)
+    """Tell people something: one or more lines on stderr.
+
+    Where that cannot be written, the command does what it is for all the same.
+    """
+    with suppress(OSError):
+        _write(sys.stderr, text)
+
+
+def open_missing_streams() -> None:
+    """Lead stdin, stdout and stderr nowhere if the process was started without them.
+
+    Nothing else may be opened before: it would get their numbers, and what is printed.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for good
 
 
 def complain(text: str) -> None:

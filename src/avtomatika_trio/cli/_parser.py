@@ -58,6 +58,7 @@ def create_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_init(commands)
     _add_serve(commands)
     _add_worker(commands)
     _add_job(commands)
@@ -68,6 +69,14 @@ def create_parser() -> argparse.ArgumentParser:
     _add_completion(commands)
     _add_demo(commands)
     return parser
+
+
+def _add_init(commands: _Commands) -> None:
+    init = _add(commands, "init", "write a project to begin with; replaces no file")
+    init.add_argument(
+        "folder", metavar="FOLDER", nargs="?", default=".", help="where (default: here)"
+    )
+    init.add_argument("--name", help="the project's name (default: the folder's)")
 
 
 def _add_serve(commands: _Commands) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import attrs
 
+from avtomatika_trio._core.arguments import NAME
 from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._wire.codec import encode
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION
@@ -31,7 +32,7 @@ from avtomatika_trio.client._retry import (
     next_pause,
     retry_after,
 )
-from avtomatika_trio.errors import InvalidMessage, Problem, Refused
+from avtomatika_trio.errors import InvalidMessage, JobNotFound, Problem, Refused
 
 _quoted = partial(quote, safe="")
 
@@ -39,6 +40,9 @@ _quoted = partial(quote, safe="")
 _MOST_BYTES_PER_SUBMISSION = 900_000
 
 _MOST_PER_PAGE = 1000
+
+#: What an orchestrator takes as a key; a header would lose spaces at the ends.
+_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
 #: The code of the error of a job that somebody has cancelled.
 _CANCELLED = "CANCELLED"
@@ -130,9 +134,10 @@ def submit_many(
 
 
 def _submit(world: Surroundings, new: NewJobs, body: bytes, key: str | None) -> Plan[Any]:
-    headers = {"idempotency-key": key or world.new_key()}
+    sent = world.new_key() if key is None else _sendable("idempotency_key", key)
+    headers = {"idempotency-key": sent}
     if new.traceparent is not None:
-        headers["traceparent"] = new.traceparent
+        headers["traceparent"] = _sendable("traceparent", new.traceparent)
     request = Ask(method="POST", path=f"/jobs/{_quoted(new.blueprint)}", body=body, headers=headers)
     # Who names a key says that the orchestrator knows keys; an older one ignores them, and
     # a submission that may have arrived would be doubled by another try.
@@ -141,12 +146,30 @@ def _submit(world: Surroundings, new: NewJobs, body: bytes, key: str | None) -> 
     return body_of(world.url, reply)
 
 
+def _sendable(name: str, value: str) -> str:
+    if not _KEY.fullmatch(value):
+        fault = f"must be 1 to 255 printable characters of ASCII, not {value[:40]!r}"
+        raise InvalidMessage((Problem(name, fault),))
+    return value
+
+
+def job_path(job_id: str, *below: str) -> str:
+    """Where a job is asked about.
+
+    Raises:
+        JobNotFound: no job has such an id, and some of them would lead elsewhere.
+    """
+    if not NAME.fullmatch(job_id) or not job_id.strip("."):
+        raise JobNotFound(job_id)
+    return "/".join(["/jobs", job_id, *below])
+
+
 def get_request(job_id: str, *, wait_seconds: float = 0, after: int | None = None) -> Ask:
     """For one job, held until there is news."""
     query = {"wait": f"{wait_seconds:g}"} if wait_seconds else {}
     if after is not None:
         query["after"] = str(after)
-    path = f"/jobs/{_quoted(job_id)}"
+    path = job_path(job_id)
     return Ask(method="GET", path=path, query=query, held_seconds=wait_seconds)
 
 
@@ -203,7 +226,7 @@ def history(world: Surroundings, job_id: str, *, after: int = 0) -> Plan[Listed[
     events: list[HistoryEvent] = []
     more = True
     while more:
-        path = f"/jobs/{_quoted(job_id)}/history"
+        path = job_path(job_id, "history")
         request = Ask(method="GET", path=path, query={"after": str(after)})
         reply = yield from ask(world, request, job_id=job_id)
         said = body_of(world.url, reply)
@@ -216,7 +239,7 @@ def history(world: Surroundings, job_id: str, *, after: int = 0) -> Plan[Listed[
 
 def tasks(world: Surroundings, job_id: str) -> Plan[Listed[TaskInfo]]:
     """The tasks of a job."""
-    request = Ask(method="GET", path=f"/jobs/{_quoted(job_id)}/tasks")
+    request = Ask(method="GET", path=job_path(job_id, "tasks"))
     reply = yield from ask(world, request, job_id=job_id)
     return _all(world, TaskInfo.read, "tasks", reply)
 
@@ -224,7 +247,7 @@ def tasks(world: Surroundings, job_id: str) -> Plan[Listed[TaskInfo]]:
 def cancel(world: Surroundings, job_id: str, reason: str | None) -> Plan[Job]:
     """The job, cancelled; also where the answer that said so was lost, and another try was late."""
     body = b"" if reason is None else encode({"reason": reason})
-    request = Ask(method="POST", path=f"/jobs/{_quoted(job_id)}/cancel", body=body)
+    request = Ask(method="POST", path=job_path(job_id, "cancel"), body=body)
     before: list[Reply | Fault] = []
     try:
         reply = yield from ask(world, request, job_id=job_id, failed_tries=before)

@@ -59,7 +59,7 @@ class AsyncClient:
     * `JobNotFound`: it knows no such job of this client.
 
     Raises:
-        ConfigError: *url* is not one, or a file cannot be used.
+        ConfigError: *url* or *token* is not one, or a file cannot be used.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class AsyncClient:
             The job's id.
 
         Raises:
-            InvalidMessage: *initial_data* is not JSON; nothing was sent.
+            InvalidMessage: *initial_data* is not JSON, or a key cannot be one; nothing was sent.
             IdempotencyKeyReused: the key was used for another submission.
         """
         new = NewJobs(

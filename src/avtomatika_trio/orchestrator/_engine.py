@@ -229,6 +229,8 @@ async def _call(
         if state.is_async:
             return await state.function(**arguments)
         call = partial(state.function, **arguments)
+        if not context.handlers_in_thread:
+            return call()
         return await trio.to_thread.run_sync(call, limiter=threads, abandon_on_cancel=True)
     assert scope.cancelled_caught
     limit = context.limits.handler_timeout_seconds

@@ -58,7 +58,7 @@ async def run_janitor(context: Context) -> NoReturn:
                 if partition not in busy:
                     busy.add(partition)
                     nursery.start_soon(_look_after, context, partition, busy)
-            await trio.sleep(TICK_SECONDS)
+            await context.pause(TICK_SECONDS)
     raise AssertionError  # the loop above does not end
 
 

@@ -300,8 +300,6 @@ class _Routes:
         with self._session(sender, presence.waiting) as session:
             offer = await self._offer(request, sender) if "max_tasks" in request.query else None
             answers, got = await report(self.context, reports, offer)
-            for it in answers:
-                self.context.metrics.answered(it)
         tell_ignored(said, answers, request.headers)
         if not any(it["status"] == "accepted" for it in answers):
             rates.count("result", sender.worker_id)  # who does work may tell it at any rate

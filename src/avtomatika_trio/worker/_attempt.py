@@ -1,6 +1,7 @@
 """One attempt: a handler runs, and what it did becomes an outcome, or nothing."""
 
 import enum
+import inspect
 import logging
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -21,6 +22,7 @@ from avtomatika_trio.errors import (
     BlobRefused,
     HandlerError,
     InvalidInput,
+    PermanentError,
 )
 from avtomatika_trio.worker._attempt_files import AttemptFiles
 from avtomatika_trio.worker._cancellation import CheckForCancellation
@@ -41,10 +43,13 @@ from avtomatika_trio.worker._outcome import (
 from avtomatika_trio.worker._requests import Terms
 from avtomatika_trio.worker._seal import RefusedTask
 from avtomatika_trio.worker._shapes import Misfit, is_record, plain
-from avtomatika_trio.worker._skills import Skill
+from avtomatika_trio.worker._skills import CallHandler, Skill
 from avtomatika_trio.worker._task_files import TaskFiles
 
 logger = logging.getLogger(__name__)
+
+#: How often a thread that nobody waits for is looked at.
+_LOOK_SECONDS = 0.1
 
 
 class Ending(enum.Enum):
@@ -73,10 +78,14 @@ class Attempt:
     """What the worker has loaded."""
     tracing_context: dict[str, str] = attrs.field()
     """What the task came with, the attempt's own span in it."""
+    call: CallHandler | None = None
+    """Calls the handler in a way of its own."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     ending: Ending | None = None
     thread_runs: bool = False
     """Whether a thread of its handler is under way; it cannot be stopped."""
+    thread_is_unwanted: bool = False
+    """Whether a middleware has gone on without that thread."""
 
     @tracing_context.default
     def _span(self) -> dict[str, str]:
@@ -85,7 +94,7 @@ class Attempt:
 
     def is_over(self) -> bool:
         """Whether nobody wants its result any more; to be asked from any thread."""
-        return self.ending is not None
+        return self.ending is not None or self.thread_is_unwanted
 
     def cancel(self) -> None:
         """Stop it: nobody wants its result.
@@ -120,7 +129,7 @@ async def run_attempt(attempt: Attempt, threads: trio.CapacityLimiter) -> Outcom
         task.
 
     Raises:
-        KeyboardInterrupt: the handler did, or the signal arrived in it.
+        KeyboardInterrupt: the handler did in the loop, or the signal arrived in it.
     """
     outcome: Outcome | None = None
     before = RUNNING.set(attempt)
@@ -161,6 +170,8 @@ async def _with_files(attempt: Attempt, skill: Skill, threads: trio.CapacityLimi
     except Exception as exc:  # noqa: BLE001 - whatever names and disks do: one attempt fails
         return _of_files(attempt, exc, _CODES)
     outcome = await _call(attempt, skill, params, threads)
+    if attempt.thread_runs:
+        await _let_thread_end(attempt)
     if attempt.ending is not None:
         return outcome  # nobody wants it
     try:
@@ -237,7 +248,8 @@ async def _call(
         handle = partial(_handle, attempt, skill, context, threads)
         returned = await call_through(tuple(skill.middlewares.functions), context, handle)
         value = attempt.files.as_texts(plain(returned))
-    except (trio.Cancelled, KeyboardInterrupt, GeneratorExit):
+        outcome = outcome_of_return(value, skill.returns, is_data=is_record(returned))
+    except (trio.Cancelled, KeyboardInterrupt):
         # A thread that was left to itself may use them on.
         attempt.files.is_left = attempt.thread_runs
         raise
@@ -248,7 +260,7 @@ async def _call(
         return not_json(exc)
     except BaseException as exc:  # noqa: BLE001 - the border: also a handler's SystemExit
         return _failure(attempt, exc)
-    return outcome_of_return(value, skill.returns, is_data=is_record(returned))
+    return outcome
 
 
 async def _handle(
@@ -262,6 +274,9 @@ async def _handle(
         except Misfit as exc:
             raise InvalidInput(f"the params do not fit: {exc}", exc.details) from exc
     arguments |= context.for_handler(skill.provided, skill.optional, everything=skill.takes_all)
+    if attempt.call is not None:
+        call = partial(skill.function, **arguments)
+        return await attempt.call(skill.name, context.params, call)
     if skill.is_async:
         return await skill.function(**arguments)
     work = partial(_in_thread, attempt, partial(skill.function, **arguments))
@@ -270,11 +285,45 @@ async def _handle(
     return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=threads)
 
 
+async def _let_thread_end(attempt: Attempt) -> None:
+    """A middleware has gone on without the thread, which keeps slot and files until it ends."""
+    logger.warning(
+        "a middleware did not wait for the thread of %s (task %s), which cannot be stopped;"
+        " the outcome waits for its end, and check_for_cancellation tells it",
+        attempt.task.type,
+        attempt.task.task_id,
+    )
+    attempt.thread_is_unwanted = True
+    try:
+        while attempt.thread_runs:  # noqa: ASYNC110 - a thread ends it, and this is rare
+            await trio.sleep(_LOOK_SECONDS)
+    except trio.Cancelled:
+        attempt.files.is_left = attempt.thread_runs
+        raise
+
+
 def _in_thread(attempt: Attempt, work: partial[Any]) -> Any:
     try:
-        return work()
+        return _awaited(work())
+    except KeyboardInterrupt as exc:  # no signal, which would end the worker: those end elsewhere
+        raise RuntimeError("the handler raised KeyboardInterrupt") from exc
     finally:
         attempt.thread_runs = False
+
+
+def _awaited(returned: Any) -> Any:
+    """*returned* by a handler in a thread, if it is not still to be awaited.
+
+    Raises:
+        PermanentError: it is.
+    """
+    if not inspect.iscoroutine(returned):
+        return returned
+    returned.close()
+    raise PermanentError(
+        "the handler, a `def`, returned a coroutine that nobody awaits;"
+        " make it, or what wraps it, an `async def` that ends with `return await ...`"
+    )
 
 
 def _let_out(group: BaseExceptionGroup[BaseException]) -> None:

@@ -19,7 +19,7 @@ from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._hot_skills import HotSkills
 from avtomatika_trio.worker._outcome import Outcome
 from avtomatika_trio.worker._requests import Terms
-from avtomatika_trio.worker._skills import Skill
+from avtomatika_trio.worker._skills import CallHandler, Skill
 from avtomatika_trio.worker._slots import Slots
 from avtomatika_trio.worker._snapshot import Holdings
 from avtomatika_trio.worker._spool_entry import FinishedResult
@@ -40,6 +40,7 @@ class Attempts:
         deliver: Takes a result, and the slot with it.
         places: Where their files are.
         running: Where they are found by task id as long as they run.
+        call: Calls their handlers in a way of its own.
         wall_clock: Unix time, for a result's `finished_at`.
     """
 
@@ -55,6 +56,7 @@ class Attempts:
         deliver: Callable[[FinishedResult], None],
         places: FilePlaces,
         running: dict[str, Attempt],
+        call: CallHandler | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._worker_id = worker_id
@@ -68,6 +70,7 @@ class Attempts:
         self._wall_clock = wall_clock
         self._threads = trio.CapacityLimiter(slots.total)
         self._running = running
+        self._call = call
         self._left: list[Attempt] = []
         self._ended = trio.lowlevel.ParkingLot()
 
@@ -84,7 +87,13 @@ class Attempts:
         )
         skill = self._skills.get(task.type)
         attempt = Attempt(
-            task=task, skill=skill, home=home, terms=terms, files=files, hot=self._hot
+            task=task,
+            skill=skill,
+            home=home,
+            terms=terms,
+            files=files,
+            hot=self._hot,
+            call=self._call,
         )
         self._running[task.task_id] = attempt
         return attempt

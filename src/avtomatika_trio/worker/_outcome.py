@@ -181,15 +181,26 @@ def _error(error: Any, kind: Any) -> dict[str, Any] | None:
 def outcome_of_error(exc: BaseException) -> Outcome:
     """What *exc*, which a handler raised, means."""
     if isinstance(exc, HandlerError):
-        try:
-            details = copy_json(exc.details, "details")
-        except NotJson as fault:
-            details = {"details": _readable(repr(exc.details)), "not_json": str(fault)}
-        return failed(exc.code, _text_of(exc), details)
+        return failed(str(exc.code), _text_of(exc), _details_of(exc))
     if isinstance(exc, BaseExceptionGroup):
         details = {"exceptions": [_readable(_described(one)) for one in exc.exceptions]}
         return failed(TRANSIENT, _described(exc), details)
     return failed(TRANSIENT, _described(exc))
+
+
+def _details_of(exc: HandlerError) -> dict[str, Any]:
+    """Its details as JSON.  Its class may be of an author, and do without what ours has set."""
+    written: Any = None
+    try:
+        written = getattr(exc, "details", None)
+        details = copy_json(written, "details")
+    except NotJson as fault:
+        return {"details": _readable(_repr_of(written)), "not_json": str(fault)}
+    except Exception as fault:  # noqa: BLE001 - the border to foreign code: what it is made of
+        return {"not_json": f"the details cannot be read: {type(fault).__name__}"}
+    if details is None:
+        return {}
+    return details if isinstance(details, dict) else {"details": details}
 
 
 def unwrapped(exc: BaseException) -> BaseException:
@@ -210,6 +221,13 @@ def _text_of(exc: BaseException) -> str:
         return str(exc)
     except Exception as fault:  # noqa: BLE001 - the border to foreign code: its __str__
         return f"(its text cannot be had: {type(fault).__name__})"
+
+
+def _repr_of(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as fault:  # noqa: BLE001 - the border to foreign code: its __repr__
+        return f"(it cannot be shown: {type(fault).__name__})"
 
 
 def _text_or_json(value: Any) -> str:

@@ -80,8 +80,7 @@ async def run_service(
 ) -> None:
     """Work until *stop*; the attempts are kept in *running*, by task id.
 
-    When this returns, nothing of the worker runs on, save threads of handlers that did not
-    end in time; they are named in the log.
+    When this returns, only threads of handlers run on that did not end in time: see the log.
 
     Cancelling it is like killing the process: what was under way is lost, noticed, and done
     again.  Results that are in the spool are delivered by the next process.
@@ -176,6 +175,7 @@ class _Service:
             deliver=self._delivery.add,
             places=payloads.places,
             running=running,
+            call=world.call_handler,
             wall_clock=world.wall_clock,
         )
         self._predecessors = Predecessors(spool, self._board.policy.urls)

@@ -9,7 +9,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Union
 
 import attrs
@@ -22,6 +22,10 @@ from avtomatika_trio.worker._shapes import Shape, Unknown, shape_of
 from avtomatika_trio.worker._task_files import TaskFiles
 
 Handler = Callable[..., Any]
+
+#: Calls a handler in a way of its own: given the skill, the params and what calls the handler,
+#: which returns what the handler returns; for an `async def` that is to be awaited.
+CallHandler = Callable[[str, dict[str, Any], Callable[[], Any]], Awaitable[Any]]
 
 #: What a handler can ask for.
 INJECTED = (

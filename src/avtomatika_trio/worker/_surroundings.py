@@ -8,6 +8,7 @@ import attrs
 import httpx
 
 from avtomatika_trio.worker._health import OpenHealth, open_health_port
+from avtomatika_trio.worker._skills import CallHandler
 from avtomatika_trio.worker._spool import Spool
 from avtomatika_trio.worker._switchboard import Noise
 
@@ -31,3 +32,5 @@ class Surroundings:
     """Where the health check is answered."""
     beats_in_thread: bool = True
     """False on a virtual clock, which does not see threads; nor is the real machine measured."""
+    call_handler: CallHandler | None = None
+    """Instead of the loop for handlers that are `async`, and of threads for others."""

@@ -6,9 +6,7 @@ from typing import Any, TypeVar, overload
 
 import trio
 
-from avtomatika_trio._config import (
-    WorkerSettings,
-)
+from avtomatika_trio._config import WorkerSettings
 from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import ConfigError
 from avtomatika_trio.worker._attempt import Attempt
@@ -239,6 +237,10 @@ class Worker:
         """
         self._choices.override(overrides)
         return self._choices.load()
+
+    def settings_over(self, plain: Mapping[str, Any]) -> WorkerSettings:
+        """What its author chose over *plain*, by field; no source is asked.  For tests."""
+        return self._choices.over(plain)
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT (Ctrl-C), then end gracefully.
