@@ -1,10 +1,11 @@
-"""The reference pages that are made from the code: `python docs/generate.py` writes them.
+"""The reference that is made from the code: `python docs/generate.py` writes it.
 
 Settings have a page of the same kind: `python -m avtomatika_trio._config`.
 """
 
 import argparse
 import inspect
+import json
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -18,6 +19,7 @@ from avtomatika_trio._core import failover, job, task
 from avtomatika_trio.cli._exits import Exit
 from avtomatika_trio.cli._parser import create_parser
 from avtomatika_trio.orchestrator._metrics import Metrics
+from avtomatika_trio.orchestrator._openapi import create_document
 
 _FOLDER = Path(__file__).parent / "reference"
 _FAILOVER = Path(__file__).parent / "explanation" / "failover.md"
@@ -28,13 +30,14 @@ Transitions = Mapping[Any, Mapping[type[Any], Any]]
 
 
 def pages() -> dict[Path, str]:
-    """Every generated page, by its file."""
+    """Everything that is generated, by its file."""
     return {
         _FOLDER / "cli.md": cli_page(),
         _FOLDER / "errors.md": errors_page(),
         _FOLDER / "states.md": states_page(),
         _FAILOVER: failover_page(),
         _METRICS: metrics_page(),
+        _FOLDER / "openapi.json": openapi(),
     }
 
 
@@ -139,6 +142,11 @@ def states_page() -> str:
         "One that was lost or unclaimed is leased again if its worker turns out to hold it.\n"
     )
     return _page([*parts, *_table(("Status", "Meaning"), _members(task.AttemptStatus))])
+
+
+def openapi() -> str:
+    """What every orchestrator serves as `/openapi.json`."""
+    return json.dumps(create_document(), indent=2) + "\n"
 
 
 def failover_page() -> str:

@@ -138,6 +138,20 @@ def test_the_picture_tells_states_branches_and_running_tasks() -> None:
     assert task.endswith("42% page 3")
 
 
+def test_the_last_event_of_a_task_is_shown_where_it_says_nothing_else() -> None:
+    watching = known(12)
+    payload = {"page": 3, "of": "\x1b[2J"}
+    details = {"type": "page_done", "payload": payload}
+    watching.add([of_task(13, "worker_event", "split", "4-1", details=details)])
+    watching.add([of_task(14, "worker_event", "split", "9", details=details)])  # it has ended
+    picture = drawn(watching, job(), width=120)
+    assert 'page_done {"page": 3' in picture
+    assert "\x1b" not in picture
+    told = {"task_id": "j1-4-1", "progress": 0.5, "message": "page 3", "at": ""}
+    assert "page_done" not in drawn(watching, job(progress=[told]), width=120)
+    assert [*watching.running] == ["j1-4-0", "j1-4-1"]
+
+
 def test_a_second_attempt_says_so() -> None:
     assert "fetch 1 attempt 2" in drawn(known(5), job())
 

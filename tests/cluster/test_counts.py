@@ -278,3 +278,20 @@ async def test_a_worker_that_says_goodbye_lets_no_lease_expire(
     assert counted["leases_expired_total",] == 1
     assert counted["task_attempts_total", "lost", "work"] == 1
     await cluster.cancel(job_id)
+
+
+async def test_what_a_dead_process_held_is_lost_before_its_lease_expires(
+    autojump_clock: MockClock, cluster: Cluster, shop: Workshop
+) -> None:
+    """The next process on the same spool says that it is dead."""
+    dying = shop.add_to(cluster)
+    await dying.start()
+    job_ids = await cluster.submit("one", {"n": 1, "seconds": 5})
+    await shop.until(1)
+    await dying.kill()
+    await dying.start()
+    await cluster.wait_until_final(job_ids, seconds=60)
+
+    counted = measured(cluster)
+    assert counted["task_attempts_total", "lost", "work"] == 1
+    assert counted["leases_expired_total",] == 0

@@ -34,16 +34,18 @@ class Seen:
     def worker(self) -> Worker:
         worker = Worker()
 
-        @worker.skill("work")
+        @worker.skill("work", events_schema={"half": {}})
         async def work(
             params: dict[str, Any],
             attempt: int,
             task_id: str,
             tracing_context: dict[str, str],
             send_progress: Any,
+            send_event: Any,
         ) -> dict[str, Any]:
             self.runs.append((task_id, tracing_context))
             send_progress(0.5)
+            send_event("half")
             await trio.sleep(5)
             if attempt <= params.get("failures", 0):
                 raise TransientError("again")
@@ -77,15 +79,18 @@ async def test_attempts_of_a_task_have_spans_of_its_trace(autojump_clock: MockCl
         await cluster.wait_until_final(ids, seconds=60)
         await trio.sleep(1)  # the worker has been answered
         results = list(posts(cluster, "/_worker/tasks/result"))
-        progress = list(posts(cluster, "/_worker/events"))
+        events = list(posts(cluster, "/_worker/events"))
 
     assert len(seen.spans()) == 2
     assert len(set(seen.spans().values())) == 2
     assert {trace_fields(tracing)["trace_id"] for _, tracing in seen.runs} == {TRACES[0]}
     assert {tracing["tracestate"] for _, tracing in seen.runs} == {STATE}
-    assert len(results) == len(progress) == 2
+    assert len(results) == 2
+    assert len(events) == 4
     said = [(call, one["task_id"], one["trace_context"]) for call, (one,) in results]
-    said += [(call, one["target_task_id"], one["trace_context"]) for call, one in progress]
+    for call, body in events:
+        listed = body if isinstance(body, list) else [body]
+        said += [(call, one["target_task_id"], one["trace_context"]) for one in listed]
     for call, task_id, in_body in said:
         assert header_of(call) == in_body == dict(seen.runs)[task_id]
 
@@ -149,10 +154,14 @@ async def test_what_is_signed_has_it_too(autojump_clock: MockClock) -> None:
         await cluster.wait_until_final(ids, seconds=60)
         await trio.sleep(1)
         [(call, [said])] = posts(cluster, "/_worker/tasks/result")
-        [(_, event)] = posts(cluster, "/_worker/events")
+        events = [said for _, said in posts(cluster, "/_worker/events")]
+        history = await cluster.history(ids[0])
     [(_, tracing)] = seen.runs
     assert "security" in said
-    assert said["trace_context"] == event["trace_context"] == header_of(call) == tracing
+    assert said["trace_context"] == header_of(call) == tracing
+    progress, [event] = sorted(events, key=lambda it: isinstance(it, list))
+    assert progress["trace_context"] == event["trace_context"] == tracing
+    assert "worker_event" in history
 
 
 @pytest.mark.parametrize("malformed", ["x", f"00-{'0' * 32}-00f067aa0ba902b7-01"])

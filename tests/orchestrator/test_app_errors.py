@@ -24,7 +24,7 @@ from avtomatika_trio._wire import messages
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._app import create_app
 from avtomatika_trio.orchestrator._exchange import ClientGone
-from avtomatika_trio.orchestrator._routes_jobs import Cancellation
+from avtomatika_trio.orchestrator._table_clients import Cancellation
 from avtomatika_trio.storage._memory import MemoryStorage
 
 HEADERS = [

@@ -160,6 +160,7 @@ async def test_what_a_storage_that_is_away_would_tell_is_left_out(
 ) -> None:
     context = make_context(storage)
     async with open_client(context) as client:
+        await scrape(client)  # which is counted as a request itself
         whole = await scrape(client)
         assert of_storage(whole) == IDLE
         await hurt(storage)

@@ -23,11 +23,15 @@ FAMILIES = Metrics().families
 #: What labels may tell: each has few values, whatever is sent.
 LABELS = {
     "blueprint",
+    "kind",
+    "method",
     "op",
     "outcome",
     "queue",
     "reason",
+    "route",
     "state",
+    "status",
     "task_type",
     "version",
 }
@@ -80,6 +84,8 @@ def test_the_conventions_know_the_names() -> None:
         "job_duration_seconds",
         "step_commit_seconds",
         "store_op_seconds",
+        "http_requests_total",
+        "auth_failures_total",
         "queue_depth",
         "queue_oldest_task_age_seconds",
         "workers",
@@ -109,6 +115,7 @@ async def test_what_is_told_is_what_is_declared(autojump_clock: MockClock) -> No
         await worker.report(first)
         await worker.report({"job_id": "stranger", "task_id": "stranger"})
         await trio.sleep(1)
+        await client.get("/api/v1/jobs", headers={"X-Client-Token": "a stranger's"})
         answer = await client.get("/_public/metrics")
         nursery.cancel_scope.cancel()
     told = {full_name(it): it for it in text_string_to_metric_families(answer.text)}

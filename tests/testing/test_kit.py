@@ -387,8 +387,17 @@ async def test_it_is_told_that_there_is_no_orchestrator(autojump_clock: MockCloc
 
 
 def test_the_middle_of_a_long_history_is_left_out() -> None:
-    outcomes: list[Any] = [TransientError("not yet")] * 25
-    job = testing.run_job(patient, skills={"work": outcomes}, timeout_seconds=200_000)
+    hasty = Blueprint("hasty")
+
+    @hasty.handler(is_start=True)
+    async def start(actions: ActionFactory) -> None:
+        retry = RetryPolicy(max_retries=24, base_seconds=1.0, cap_seconds=1.0)
+        actions.dispatch_task("work", {}, {"success": "end"}, retry=retry)
+
+    @hasty.handler(is_end=True)
+    async def end() -> None: ...
+
+    job = testing.run_job(hasty, skills={"work": TransientError("not yet")})
     lines = str(job).splitlines()
     assert len(job.history) > 50
     assert len(lines) == 52

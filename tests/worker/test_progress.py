@@ -63,7 +63,9 @@ async def test_it_can_be_called_in_the_old_and_the_new_way(
     assert [event.payload for event in fake.events] == [{"progress": 0.5, "message": "half"}]
 
 
-@pytest.mark.parametrize("progress", [math.nan, "half", None, True])
+@pytest.mark.parametrize(
+    "progress", [math.nan, "half", None, True, pytest.param(10**400, id="huge")]
+)
 async def test_nonsense_is_logged_and_ignored(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, progress: Any
 ) -> None:
@@ -81,6 +83,20 @@ async def test_nonsense_is_logged_and_ignored(
     assert fake.results() == {"k0": ("success", "done")}
     assert fake.events == []
     assert "send_progress takes" in caplog.text
+
+
+async def test_no_message_is_an_empty_one(autojump_clock: MockClock) -> None:
+    fake, worker = FakeOrchestrator(), Worker()
+
+    @worker.skill
+    async def work(send_progress: Any) -> None:
+        send_progress(0.5, None)
+        await trio.sleep(1)
+
+    fake.submit("work")
+    async with running(worker, fake):
+        await fake.all_done()
+    assert [event.payload for event in fake.events] == [{"progress": 0.5, "message": ""}]
 
 
 async def test_an_orchestrator_that_does_not_take_it_delays_nobody(

@@ -12,7 +12,7 @@ from avtomatika_trio import worker
 from avtomatika_trio.worker import Worker
 
 PROGRAM = """
-import sys, trio
+import sys, time, trio
 from avtomatika_trio.worker import Worker
 
 worker = Worker(orchestrators="http://127.0.0.1:1", health_port="off", spool_dir=sys.argv[1])
@@ -29,6 +29,8 @@ async def tell(task_status=trio.TASK_STATUS_IGNORED):
     print("up", flush=True)
     if "stuck" in sys.argv:
         await stuck()
+    while "standing" in sys.argv:
+        time.sleep(0.1)
 
 serve = worker.serve
 
@@ -68,14 +70,19 @@ def test_a_signal_ends_a_worker_gracefully(tmp_path: Path, number: signal.Signal
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize("how", ["stuck", "standing"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_it_at_once(tmp_path: Path, number: signal.Signals) -> None:
-    with started(tmp_path, "stuck") as process:
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, number: signal.Signals, how: str) -> None:
+    """Also if the loop stands still, in which no signal is seen."""
+    with started(tmp_path, how) as process:
         process.send_signal(number)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=1.0)
         process.send_signal(number)
-        process.communicate(timeout=5)
+        try:
+            process.communicate(timeout=5)
+        finally:
+            process.kill()
     assert process.returncode == -number
 
 

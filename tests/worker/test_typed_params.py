@@ -7,8 +7,9 @@ import datetime as dt
 import functools
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import attrs
 import msgspec
@@ -174,6 +175,47 @@ async def test_every_problem_of_params_is_told_with_its_path(
     assert problems_of(result) == ["$.corners[1].x", "$.corners[2].x", "$.name", "$.width"]
     assert "$.width: " in result.error.message
     assert got == []
+
+
+@attrs.frozen
+class Album:
+    sheets: Sequence[Corner] = ()
+    by_name: Mapping[str, Corner] = attrs.field(factory=dict)
+    numbers: set[int] = attrs.field(factory=set)
+    model: ModelCorner | None = None
+    models: list[ModelCorner] = attrs.field(factory=list)
+
+
+async def test_paths_lead_through_every_kind_of_container(autojump_clock: MockClock) -> None:
+    handler, _ = taking(Album)
+    result = await outcome(
+        handler,
+        {
+            "sheets": [{"x": 1, "y": 2}, {"x": "1", "y": 2}, {"x": 1, "y": "2"}],
+            "by_name": {"a": {"x": "1", "y": 2}, "b": {"y": 1}},
+            "numbers": [1, "2", "3"],
+            "model": 5,
+            "models": [None, "odd"],
+        },
+    )
+    assert problems_of(result) == [
+        "$.by_name.a.x",
+        "$.by_name.b.x",
+        "$.model",
+        "$.models[0]",
+        "$.models[1]",
+        "$.numbers[1]",
+        "$.numbers[2]",
+        "$.sheets[1].x",
+        "$.sheets[2].y",
+    ]
+    for problem in result.error.details["problems"]:
+        assert "$" not in problem["message"]
+
+
+async def test_an_annotated_model_tells_its_paths_too(autojump_clock: MockClock) -> None:
+    handler, _ = taking(Annotated[ModelCorner, "where it is"])
+    assert problems_of(await outcome(handler, {"x": "1", "y": "odd"})) == ["$.x", "$.y"]
 
 
 @pytest.mark.parametrize("kind", [Closed, ClosedModel])

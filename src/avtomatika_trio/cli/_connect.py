@@ -9,6 +9,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+import attrs
+
 from avtomatika_trio._config import (
     OrchestratorSettings,
     is_loopback,
@@ -60,7 +62,7 @@ def open_client(options: Namespace, silence_seconds: float = 30.0) -> "Iterator[
             yield client
         except OrchestratorUnavailable as exc:
             start = "`avtomatika serve --blueprints SOURCE` starts one"
-            raise OrchestratorUnavailable(exc.url, f"{exc.reason}; {source}; {start}") from exc
+            raise attrs.evolve(exc, reason=f"{exc.reason}; {source}; {start}") from exc
 
 
 def ask_by_name(client: "Client", name: str, ask: Callable[[], T]) -> T:
@@ -75,7 +77,7 @@ def ask_by_name(client: "Client", name: str, ask: Callable[[], T]) -> T:
         if exc.status != HTTPStatus.NOT_FOUND:
             raise
         remedy = nearest_or_list(name, [each.name for each in client.blueprints()])
-        raise Refused(exc.url, exc.status, f"{exc.detail}; {remedy}") from exc
+        raise attrs.evolve(exc, detail=f"{exc.detail}; {remedy}") from exc
 
 
 def nearest_or_list(name: str, known: Iterable[str]) -> str:

@@ -11,6 +11,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import attrs
+
 from avtomatika_trio._core.job import FINAL, JobStatus
 from avtomatika_trio.cli._connect import ask_by_name, open_client
 from avtomatika_trio.cli._exits import CommandError, Exit
@@ -157,7 +159,7 @@ def _cancel(client: "Client", options: Namespace) -> int:
         if exc.status != HTTPStatus.CONFLICT:
             raise
         remedy = f"`avtomatika job get {options.job_id}` shows how it ended"
-        raise Refused(exc.url, exc.status, f"{exc.detail}; {remedy}") from exc
+        raise attrs.evolve(exc, detail=f"{exc.detail}; {remedy}") from exc
     _print_job(options.output, job.raw)
     return Exit.OK
 

@@ -12,13 +12,12 @@ from collections.abc import Callable
 import attrs
 import trio
 
+from avtomatika_trio._ending_signals import ending_signals
 from avtomatika_trio.cli._exits import Exit
 from avtomatika_trio.cli._logs import tell
 from avtomatika_trio.cli._tasktree import render_task_tree
 
 logger = logging.getLogger(__name__)
-
-_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @attrs.define
@@ -49,7 +48,7 @@ async def watch_signals(
         task_status: Started once no signal is missed.
     """
     others = [signal.SIGUSR1] if reload is None else [signal.SIGUSR1, signal.SIGHUP]
-    with trio.open_signal_receiver(*_ENDING, *others) as signals:
+    with ending_signals(*others) as signals:
         task_status.started()
         async for number in signals:
             if number == signal.SIGUSR1:
@@ -57,12 +56,7 @@ async def watch_signals(
             elif number == signal.SIGHUP:
                 assert reload is not None
                 reload()
-            elif ending.by is None:
+            else:
                 ending.by = signal.Signals(number)
-                # Also when something keeps the loop from turning: the system sees to it.
-                for each in _ENDING:
-                    signal.signal(each, signal.SIG_DFL)
                 tell(f"{ending.by.name}: ending gracefully; once more ends at once")
                 stop()
-            else:
-                signal.raise_signal(number)  # it came before the system took over

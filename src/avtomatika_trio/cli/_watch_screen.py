@@ -171,7 +171,7 @@ def _tasks(job: _Job, known: Watching, width: int, most: int, now: float) -> Ren
             cells += [_text(one.worker_id), _text(duration(now - one.leased_at), "dim"), bar]
         cells += [
             _text("" if share is None else f"{share:.0%}"),
-            _text(said.get("message") or "", "dim"),
+            _text(said.get("message") or one.event, "dim"),
         ]
         grid.add_row(*cells)
     left = len(running) - max(1, most)

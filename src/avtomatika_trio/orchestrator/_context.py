@@ -44,6 +44,10 @@ class Chance(Protocol):
         """Fresh and not to be guessed; ids made later sort later."""
         ...
 
+    def request_id(self) -> str:
+        """Fresh; it is no secret."""
+        ...
+
 
 class SystemChance:
     """Randomness of the operating system."""
@@ -62,6 +66,9 @@ class SystemChance:
 
     def wire_id(self, partition: str) -> str:
         return f"{partition}-task-{self._later()}{secrets.token_hex(12)}"
+
+    def request_id(self) -> str:
+        return f"{random.getrandbits(128):032x}"
 
     def _later(self) -> str:
         """Milliseconds and a counter within them: sorts by time as a UUIDv7 does.

@@ -14,6 +14,7 @@ from avtomatika_trio.orchestrator._access import Client
 from avtomatika_trio.orchestrator._answers import read_cursor
 from avtomatika_trio.orchestrator._client_request import sees_all
 from avtomatika_trio.orchestrator._http import HttpProblem
+from avtomatika_trio.orchestrator._table_clients import STATUS_ALIASES
 from avtomatika_trio.storage._base import JobQuery
 
 _LABEL = "label."
@@ -32,9 +33,6 @@ _ARGUMENTS = (
 _LISTS = ("fields", "status")
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-
-#: How the original calls a status, where that differs.
-_STATUS_ALIASES = {"waiting_for_parallel_tasks": JobStatus.WAITING_FOR_PARALLEL}
 
 
 def read_job_query(client: Client, limit: int) -> JobQuery:
@@ -120,7 +118,7 @@ def _statuses(text: str | None) -> frozenset[JobStatus]:
     found: set[JobStatus] = set()
     for name in [] if text is None else text.split(","):
         try:
-            found.add(_STATUS_ALIASES.get(name) or JobStatus(name))
+            found.add(STATUS_ALIASES.get(name) or JobStatus(name))
         except ValueError:
             choices = ", ".join(JobStatus)
             fault = f"there is no status {name[:40]!r}; there are: {choices}"

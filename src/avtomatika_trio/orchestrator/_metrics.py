@@ -26,6 +26,7 @@ from avtomatika_trio.orchestrator._job_log import JobLog
 from avtomatika_trio.orchestrator._loop_lag import LoopLag
 from avtomatika_trio.orchestrator._metric_families import Family, Kind
 from avtomatika_trio.orchestrator._metrics_storage import StorageGauges
+from avtomatika_trio.orchestrator._observed import Seen
 from avtomatika_trio.storage._base import Storage
 
 T = TypeVar("T")
@@ -52,6 +53,20 @@ _OUTCOMES = {
 
 #: Those that tell how long a task takes; the others tell of workers, or of what was not wanted.
 _TIMED = frozenset({AttemptStatus.SUCCEEDED, AttemptStatus.FAILED, AttemptStatus.TIMED_OUT})
+
+#: Whoever sends a request may write any word as its method.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+_AUTH_FAILURES = {
+    "token_missing": "client",
+    "token_unknown": "client",
+    "role_missing": "role",
+    "unauthorized": "worker",
+    "foreign_worker_id": "worker",
+    "signature_refused": "signature",
+    "too_many_wrong_tokens": "throttled",
+}
+"""What the code of an answer says of who sent the request."""
 
 
 @attrs.frozen
@@ -109,6 +124,18 @@ class Metrics:
             "results_duplicate",
             "Results sent again, and answered as the first time; counted neither as rejected nor"
             " anywhere else.",
+        )
+        self._requests = self._counter(
+            "http_requests",
+            "Requests, by the template of their route.",
+            "route",
+            "method",
+            "status",
+        )
+        self._requests_at: dict[tuple[str, str, str], Counter] = {}
+        """By labels, found once: every request comes by here."""
+        self._auth_failures = self._counter(
+            "auth_failures", "Requests refused for who sent them.", "kind"
         )
         self._queue_wait = self._histogram(
             "task_queue_wait_seconds", "From the dispatch of a task to its first lease.", _LONG
@@ -176,12 +203,24 @@ class Metrics:
         elif answer.get("status") == "ignored":
             self._rejected.labels(answer["reason"]).inc()
 
+    def requested(self, request: Seen, status: str) -> None:
+        """Count a request that was answered with *status*."""
+        method = request.method if request.method in _METHODS else "other"
+        labels = (request.route, method, status)
+        counter = self._requests_at.get(labels)
+        if counter is None:
+            counter = self._requests_at[labels] = self._requests.labels(*labels)
+        counter.inc()
+        kind = _AUTH_FAILURES.get(request.code or "")
+        if kind is not None:
+            self._auth_failures.labels(kind).inc()
+
     def step_took(self, seconds: float) -> None:
         """Count a step of a job that was committed."""
         self._step_commit.observe(seconds)
 
     def store_op(self, name: str) -> Histogram:
-        """What is told how long the storage took for what is called *name*."""
+        """Of how long the storage takes for what is called *name*."""
         return self._store_op.labels(name)
 
     @contextmanager

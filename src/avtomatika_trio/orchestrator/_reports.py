@@ -1,4 +1,4 @@
-"""What workers say of attempts: results, what they return, progress; by partition."""
+"""What workers say of attempts: results, and what they return; by partition."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,7 +8,8 @@ import trio
 
 from avtomatika_trio._core import lease, results
 from avtomatika_trio._core.dispatch import HandOut, Offer, hand_out
-from avtomatika_trio._core.ledger import Ledger, Progress
+from avtomatika_trio._core.fencing import Answer
+from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._hand_outs import fresh_wire_ids, note_holding, take
@@ -19,14 +20,14 @@ from avtomatika_trio.orchestrator._partitions import by_partition, commit_in_all
 class _Told:
     """What a result was answered with."""
 
-    answer: results.Answer
+    answer: Answer
     is_repeated: bool
     """Whether it had been answered so before."""
 
 
 async def report(
     context: Context, reports: Sequence[results.Report], offer: Offer | None
-) -> tuple[list[results.Answer], tuple[HandOut, ...]]:
+) -> tuple[list[Answer], tuple[HandOut, ...]]:
     """Apply results, and hand out the next tasks: in one commit, if one partition has it all.
 
     Raises:
@@ -136,31 +137,3 @@ async def take_back(
         for partition, some in by_partition(context.storage, wire_ids).items()
     }
     return sum((await commit_in_all(context.storage, operations)).values())
-
-
-async def note_progress(
-    context: Context, sender: str, wire_id: str, progress: float | None, message: str
-) -> None:
-    """Note what the attempt *wire_id* of *sender* says of itself."""
-    operation = partial(
-        _note_progress, sender=sender, wire_id=wire_id, progress=progress, message=message
-    )
-    await context.storage.commit(operation, context.storage.partition_of(wire_id))
-
-
-def _note_progress(
-    ledger: Ledger, sender: str, wire_id: str, progress: float | None, message: str
-) -> None:
-    attempt = ledger.attempt(wire_id)
-    if attempt is None or attempt.worker_id != sender or attempt.status != "leased":
-        return
-    ledger.put_progress(
-        Progress(
-            job_id=attempt.job_id,
-            task_id=attempt.task_id,
-            attempt=attempt.number,
-            at=ledger.now,
-            progress=progress,
-            message=message,
-        )
-    )

@@ -60,6 +60,7 @@ class SeededChance:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self._jobs = 0
+        self._requests = 0
 
     def noise(self) -> float:
         return self._chance.uniform(-1, 1)
@@ -73,6 +74,10 @@ class SeededChance:
 
     def wire_id(self, partition: str) -> str:
         return f"{partition}-task-{self._chance.getrandbits(64):016x}"
+
+    def request_id(self) -> str:
+        self._requests += 1  # draws nothing: what else is drawn does not depend on requests
+        return f"request-{self._requests}"
 
 
 @attrs.define(eq=False)

@@ -26,6 +26,7 @@ from avtomatika_trio.errors import (
 )
 from avtomatika_trio.worker._attempt_files import AttemptFiles
 from avtomatika_trio.worker._cancellation import CheckForCancellation
+from avtomatika_trio.worker._events import SendEvent
 from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._hot_skills import HotSkills
 from avtomatika_trio.worker._middlewares import TaskContext, call_through
@@ -133,6 +134,7 @@ async def run_attempt(attempt: Attempt, threads: trio.CapacityLimiter) -> Outcom
     """
     outcome: Outcome | None = None
     before = RUNNING.set(attempt)
+    attempt.home.events.begin(attempt.task)
     try:
         with attempt.scope:
             outcome = await _outcome(attempt, threads)
@@ -219,6 +221,7 @@ def _arguments(attempt: Attempt, skill: Skill, params: dict[str, Any]) -> dict[s
         # A server without the extension has no stable id: the attempt's is better than none.
         "idempotency_key": task.idempotency_key or task.task_id,
         "send_progress": progress.of(task) if "send_progress" in skill.wants else None,
+        "send_event": SendEvent(task, skill, attempt.home),
         "check_for_cancellation": CheckForCancellation(attempt.is_over),
         "task_files": TaskFiles(attempt.files),
         "add_to_hot_skills": attempt.hot.add,

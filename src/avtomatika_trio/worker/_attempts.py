@@ -14,6 +14,7 @@ from avtomatika_trio._wire.messages import TaskPayload
 from avtomatika_trio._wire.tracing import kept_tracing
 from avtomatika_trio.worker._attempt import Attempt, Ending, run_attempt
 from avtomatika_trio.worker._attempt_files import AttemptFiles, FilePlaces
+from avtomatika_trio.worker._event_posts import Unsent
 from avtomatika_trio.worker._groups import Groups
 from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._hot_skills import HotSkills
@@ -102,12 +103,15 @@ class Attempts:
         """Run *attempt*, and see to what is left of it."""
         with self._logged(attempt):
             outcome = await run_attempt(attempt, self._threads)
+            unsent = await attempt.home.events.close(
+                attempt.task, attempt.terms, is_wanted=outcome is not None
+            )
         task_id = attempt.task.task_id
         del self._running[task_id]
         self._groups.end(attempt.task.type)
         self._ended.unpark_all()
         if outcome is not None:
-            self._deliver(self._result(attempt, outcome))
+            self._deliver(self._result(attempt, outcome, unsent))
             return
         self._slots.release(1)
         if attempt.ending is Ending.CANCELLED:
@@ -165,14 +169,18 @@ class Attempts:
             **trace_fields(attempt.tracing_context),
         )
 
-    def _result(self, attempt: Attempt, outcome: Outcome) -> FinishedResult:
+    def _result(self, attempt: Attempt, outcome: Outcome, unsent: Unsent) -> FinishedResult:
         task, terms = attempt.task, attempt.terms
-        body = outcome.body(
+        encode = partial(
+            outcome.body,
             job_id=task.job_id,
             task_id=task.task_id,
             worker_id=self._worker_id,
             any_data=terms.any_data,
         )
+        body = encode()
+        if unsent:
+            body = encode(more=unsent.beside(body))
         return FinishedResult(
             cluster_id=terms.cluster_id,
             orchestrator=attempt.home.link.url,

@@ -7,6 +7,7 @@ attempt, at most one a second.  Nothing here can delay or fail a handler.
 import contextlib
 import logging
 import math
+import sys
 import threading
 import uuid
 from collections.abc import Generator, Mapping, Sequence
@@ -168,13 +169,13 @@ def read_progress(args: Sequence[Any], named: Mapping[str, Any]) -> SaidProgress
     share: float | None = None
     if isinstance(progress, bool) or not isinstance(progress, int | float):
         logger.warning("send_progress takes a number, not %r; it is ignored", progress)
-    elif not math.isfinite(progress):
-        logger.warning("send_progress takes a finite number, not %r; it is ignored", progress)
+    elif not -sys.float_info.max <= progress <= sys.float_info.max:
+        logger.warning("send_progress takes a finite number, such as 0.5; this one is ignored")
     else:
         share = float(progress)
-    message = str(said.get("message", ""))[:_MOST_MESSAGE_CHARACTERS]
+    message = "" if said.get("message") is None else str(said["message"])
     return SaidProgress(
         task_id=None if task_id is None else str(task_id),
         progress=share,
-        message=message.encode(errors="replace").decode(),
+        message=message[:_MOST_MESSAGE_CHARACTERS].encode(errors="replace").decode(),
     )

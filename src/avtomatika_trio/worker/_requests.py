@@ -12,6 +12,8 @@ import attrs
 from avtomatika_trio._wire.codec import decode, decode_any, encode
 from avtomatika_trio._wire.messages import (
     Beaten,
+    EventAnswer,
+    EventsAnswer,
     Registered,
     Registration,
     ResultAnswer,
@@ -58,6 +60,8 @@ class Terms:
     """Whether it can be asked without waiting."""
     room: bool = False
     """Whether it can be told how many tasks of some of the skills may come."""
+    events: bool = False
+    """Whether it knows numbered events, lists of them, and those that come with results."""
     wants_signatures: bool = False
     """Whether every message must be signed."""
     warning: str | None = None
@@ -128,6 +132,7 @@ def read_registered(url: str, reply: Reply, interval_seconds: float) -> Terms:
         gives_back="return" in said.extensions,
         sweeps="sweep" in said.extensions,
         room="room" in said.extensions,
+        events="events" in said.extensions,
         # The original, which announces nothing, wants them.
         wants_signatures=said.signing == "required" or not said.extensions,
         warning=said.warning,
@@ -301,9 +306,37 @@ def give_back(task_ids: Sequence[str], unstarted: Sequence[str]) -> Request:
 
 
 def event(said: WorkerEvent) -> Request:
-    """`POST /_worker/events`."""
+    """`POST /_worker/events`, of one event."""
     path = "/_worker/events"
     return Request(method="POST", path=path, body=encode(said), tracing=said.trace_context or {})
+
+
+def events(said: Sequence[WorkerEvent]) -> Request:
+    """`POST /_worker/events`, of a list (extension), all of one attempt."""
+    tracing = said[0].trace_context or {}
+    return Request(method="POST", path="/_worker/events", body=encode(list(said)), tracing=tracing)
+
+
+def read_event_answers(url: str, reply: Reply, count: int) -> list[EventAnswer]:
+    """What became of *count* events that were sent as a list.
+
+    Raises:
+        OrchestratorUnavailable: it is not what an orchestrator answers.
+    """
+    answers = _read(url, reply, EventsAnswer).results
+    if len(answers) != count:
+        raise OrchestratorUnavailable(
+            url, f"it answered {len(answers)} events when it was sent {count}"
+        )
+    return answers
+
+
+def read_event_answer(reply: Reply) -> EventAnswer:
+    """What became of one event; any success will do."""
+    try:
+        return decode(reply.body, EventAnswer)
+    except InvalidMessage:
+        return EventAnswer()
 
 
 def _asking(identity: Identity, terms: Terms, ask: Ask) -> dict[str, str]:

@@ -39,11 +39,9 @@ from avtomatika_trio.worker._polling import Poller, poll_beside, poll_while_acti
 from avtomatika_trio.worker._posting import Poster
 from avtomatika_trio.worker._predecessors import Predecessors
 from avtomatika_trio.worker._probing import Probing
-from avtomatika_trio.worker._progress import ProgressReports
 from avtomatika_trio.worker._renewal import Renewal
 from avtomatika_trio.worker._requests import Identity, Terms
 from avtomatika_trio.worker._resources import registration_of
-from avtomatika_trio.worker._returns import Returns
 from avtomatika_trio.worker._routes import Routes
 from avtomatika_trio.worker._seal import Seal
 from avtomatika_trio.worker._settling import Settling
@@ -185,10 +183,8 @@ class _Service:
         world = self._world
         open_beats = partial(open_thread_http, address, world.thread_transport)
         return _Branch(
-            home=Home(
-                link=link,
-                returns=Returns(link, self._routes, self._holdings, world.noise),
-                progress=ProgressReports(link, self._routes, self._identity.worker_id),
+            home=Home.of(
+                link, self._routes, self._holdings, self._identity, self._settings, world.noise
             ),
             renewal=Renewal(
                 link=link,
@@ -262,8 +258,7 @@ class _Service:
             ]
             upkeep.start_soon(branch.renewal.run)
             upkeep.start_soon(poster.run)
-            upkeep.start_soon(branch.home.returns.run)
-            upkeep.start_soon(branch.home.progress.run)
+            upkeep.start_soon(branch.home.run)
             if self._settings.use_access_tokens:
                 http, again = branch.home.link.http, branch.renewal.register_again
                 upkeep.start_soon(keep_access_token, http, branch.credential, again)

@@ -25,6 +25,10 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 #: Annotations that ask for the value as it is.
 _RAW = (Any, object, dict, collections.abc.Mapping)
 
+#: Generics whose items are all of one type, and those whose values are.
+_ROWS = (list, set, frozenset, tuple, collections.abc.Sequence, collections.abc.Collection)
+_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
 #: One message tells at most this many problems.
 _MOST_PROBLEMS = 20
 
@@ -175,22 +179,30 @@ def _problems(raw: Any, kind: Any, path: str) -> list[Problem]:
     options = _options(kind)
     for option in options:
         origin, inner = typing.get_origin(option), typing.get_args(option)
-        if origin is list and isinstance(raw, list):
+        if origin in _ROWS and isinstance(raw, list) and inner[1:] in {(), (...,)}:
             told = [_problems(it, inner[0], f"{path}[{at}]") for at, it in enumerate(raw)]
-            return [problem for each in told for problem in each]
-        if origin is dict and isinstance(raw, dict):
+            return [p for each in told for p in each] or _problem(raw, kind, path)
+        if origin in _MAPPINGS and isinstance(raw, dict):
             told = [_problems(it, inner[1], f"{path}.{name}") for name, it in raw.items()]
             return [p for each in told for p in each] or _problem(raw, kind, path)
     records = [it for it in options if _fields(it) is not None]
     if len(records) == 1 and isinstance(raw, dict):
         return _of_record(raw, records[0], path) or _problem(raw, kind, path)
     models = [it for it in options if _is_pydantic(it)]
-    if len(models) == 1 and isinstance(raw, dict):
+    if len(models) == 1 and _is_meant_for_model(raw, options):
         try:
             _validate_model(models[0], raw)
         except Misfit as exc:
             return [Problem(path + it.path.removeprefix("$"), it.message) for it in exc.problems]
     return _problem(raw, kind, path)
+
+
+def _is_meant_for_model(raw: Any, options: tuple[Any, ...]) -> bool:
+    """Whether the model in *options* is the one that should say what is wrong with *raw*."""
+    if isinstance(raw, dict):
+        return True
+    is_optional = types.NoneType in options
+    return len(options) == 1 + is_optional and not (raw is None and is_optional)
 
 
 def _of_record(raw: dict[str, Any], kind: Any, path: str) -> list[Problem]:
@@ -243,6 +255,8 @@ def _fields(kind: Any) -> tuple[msgspec.inspect.Field, ...] | None:
 
 
 def _options(kind: Any) -> tuple[Any, ...]:
+    if typing.get_origin(kind) is typing.Annotated:
+        return _options(typing.get_args(kind)[0])
     if typing.get_origin(kind) in (Union, types.UnionType):
         return typing.get_args(kind)
     return (kind,)

@@ -15,6 +15,7 @@ from typing import Any, Union
 import attrs
 
 from avtomatika_trio._core.arguments import NAME, did_you_mean
+from avtomatika_trio._core.event_rules import declared_faults
 from avtomatika_trio._wire.codec import decode, encode
 from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import ConfigError, InvalidMessage
@@ -36,6 +37,7 @@ INJECTED = (
     "attempt",
     "idempotency_key",
     "send_progress",
+    "send_event",
     "check_for_cancellation",
     "task_files",
     "add_to_hot_skills",
@@ -128,6 +130,10 @@ def create_skill(info: SkillInfo, function: Handler, middlewares: Middlewares) -
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
     reading = _Reading(info.name, function)
     reading.read()
+    if info.events_schema is not None:
+        reading.problems += [
+            f"skill {info.name!r}: {it}" for it in declared_faults(info.events_schema)
+        ]
     if reading.problems:
         raise ConfigError(tuple(reading.problems))
     return Skill(

@@ -3,7 +3,6 @@
 import logging
 import os
 import random
-import signal
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -20,6 +19,7 @@ from avtomatika_trio._config import (
     load_worker_settings,
 )
 from avtomatika_trio._core.arguments import NAME, unknown_names
+from avtomatika_trio._ending_signals import ending_signals
 from avtomatika_trio.errors import AvtomatikaError, ConfigError
 from avtomatika_trio.worker._spool import open_spool
 from avtomatika_trio.worker._spool_folder import default_worker_id
@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 #: Whether a module is just being imported for the worker in it, which is to run only then.
 IMPORTED: ContextVar[bool] = ContextVar("avtomatika_imported_for_its_worker", default=False)
-
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Choices:
@@ -145,15 +143,7 @@ async def run_until_signalled(
 
 
 async def _stop_on_signal(stop: Callable[[], None]) -> None:
-    with trio.open_signal_receiver(*_STOP_SIGNALS) as signals:
+    with ending_signals() as signals:
         async for _ in signals:
-            break
-    logger.info("stopping; a second signal ends the worker at once")
-    # From here on a signal does what it does to a program that handles none.
-    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in _STOP_SIGNALS}
-    try:
-        stop()
-        await trio.sleep_forever()
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+            logger.info("stopping; a second signal ends the worker at once")
+            stop()

@@ -7,7 +7,10 @@ import importlib
 import importlib.util
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
+
+from avtomatika_trio._core.json_values import copy_json
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ class Usage:
         """The usage now; None if it cannot be told."""
         try:
             if self.checker is not None:
-                return self.checker()
+                return _checked(self.checker())
             if self._psutil is None:
                 return None
             used = self._psutil.virtual_memory().used / _GIB
@@ -52,6 +55,21 @@ class Usage:
             self._fault = fault
             return None
         return {"cpu_load_percent": load, "ram_used_gb": round(used, 2)}
+
+
+def _checked(said: Any) -> Mapping[str, Any] | None:
+    """What a checker has *said*, as it can be sent.
+
+    Raises:
+        TypeError: it is no mapping.
+        NotJson: it has what cannot be sent.
+    """
+    if said is None:
+        return None
+    if not isinstance(said, Mapping):
+        raise TypeError(f"the usage checker returns a dict or None, not {type(said).__name__}")
+    copied: dict[str, Any] = copy_json(said, "usage")
+    return copied
 
 
 class Telemetry:
@@ -110,4 +128,5 @@ def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
         for position, item in enumerate(value):
             yield from _numbers(item, f"{path}/{position}")
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield path, float(value)
+        with suppress(OverflowError):  # a whole number beyond all measuring
+            yield path, float(value)
