@@ -237,6 +237,19 @@ def test_a_watch_ends_in_time_where_nothing_answers(run: Run) -> None:
     assert f"{url} cannot be reached: timed out" in ran.err
 
 
+def test_ctrl_c_in_a_submission_says_that_it_may_have_arrived() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with started("job", "submit", "echo", "--url", url, "--token", "t") as process:
+            connection, _ = silent.accept()
+            with connection:
+                assert connection.recv(65536).startswith(b"POST /api/v1/jobs/echo")
+                process.send_signal(signal.SIGINT)
+                _, told = process.communicate()
+    assert process.returncode == Exit.INTERRUPTED
+    assert told == "the job may have been submitted; `avtomatika job list` shows it if it was\n"
+
+
 def test_systemd_is_told_of_a_start_the_life_and_the_end(tmp_path: Path) -> None:
     (tmp_path / "hands.py").write_text(WORKER)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:

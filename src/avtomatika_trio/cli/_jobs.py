@@ -91,7 +91,11 @@ def run(options: Namespace) -> int:
 def _submit(client: "Client", options: Namespace) -> int:
     more = given(options, "labels", "idempotency_key")
     submit = partial(client.submit, options.blueprint, options.data, **more)
-    job_id = ask_by_name(client, options.blueprint, submit)
+    try:
+        job_id = ask_by_name(client, options.blueprint, submit)
+    except KeyboardInterrupt:
+        note("the job may have been submitted; `avtomatika job list` shows it if it was")
+        return Exit.INTERRUPTED
     if options.wait:
         try:
             note(f"job {job_id}")
