@@ -279,6 +279,17 @@ def test_a_dumb_terminal_gets_plain_lines(ask_for: Run, url: str) -> None:
     assert "  finished  done" in told
 
 
+def test_a_terminal_that_knows_few_characters_gets_plain_lines(ask_for: Run, url: str) -> None:
+    job_id = submitted(ask_for, "quick", "--data", '{"name": "ключ"}')
+    encoding = {"PYTHONIOENCODING": "latin-1"}
+    with on_terminal(url, "job", "watch", job_id, **encoding) as (process, terminal):
+        told = read(terminal)
+        assert process.wait(30) == Exit.OK
+    assert "Traceback" not in told
+    assert "  finished  done" in told
+    assert '{"name": "\\u043a' in told
+
+
 def test_ctrl_c_detaches_and_says_how_to_watch_again(ask_for: Run, url: str) -> None:
     job_id = submitted(ask_for, "waits")
     with on_terminal(url, "job", "watch", job_id) as (process, terminal):

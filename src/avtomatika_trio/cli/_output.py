@@ -79,10 +79,15 @@ def _lead_nowhere(stream: Any) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def is_utf8(stream: Any) -> bool:
+    """Whether *stream* can carry any character."""
+    return (stream.encoding or "ascii").lower().replace("-", "") == "utf8"
+
+
 def print_json(value: Any, *, one_line: bool = False) -> None:
     """*value* to stdout; *one_line* for JSON Lines."""
     # Escapes are needed only where the stream could not carry the characters themselves.
-    to_ascii = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
+    to_ascii = not is_utf8(sys.stdout)
     print_line(json.dumps(value, ensure_ascii=to_ascii, indent=None if one_line else 2))
 
 

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from avtomatika_trio.cli._output import printable, table
+from avtomatika_trio.cli._output import is_utf8, printable, table
 from avtomatika_trio.cli._watching import Running, Watching, duration, unix_seconds
 from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited
 
@@ -39,8 +39,9 @@ _STYLES = {"finished": "green", "failed": "red", "quarantined": "red", "cancelle
 
 
 def can_draw() -> bool:
-    """Whether stdout is a terminal on which lines can be drawn anew."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "") not in {"", "dumb", "unknown"}
+    """Whether stdout is a terminal on which lines can be drawn anew, with any character."""
+    terminal = sys.stdout.isatty() and os.environ.get("TERM", "") not in {"", "dumb", "unknown"}
+    return terminal and is_utf8(sys.stdout)
 
 
 def draw(client: "Client", jobs: Iterator[_Job]) -> _Job:
