@@ -165,6 +165,22 @@ def test_what_is_far_too_long_is_told(client: Any) -> None:
             ask()
 
 
+def test_what_is_no_unicode_is_told(client: Any) -> None:
+    job_id = client.submit("resize")
+    for ask in (
+        lambda: client.submit("\udcff"),
+        lambda: client.submit("resize", labels={"shop": "\udcff"}),
+        lambda: client.submit_many("resize", [{}], labels={"shop": "\udcff"}),
+        lambda: client.cancel(job_id, "\udcff"),
+        lambda: client.graph("\udcff"),
+        lambda: client.blueprint("\udcff"),
+        lambda: list(client.list(blueprint="\udcff")),
+        lambda: list(client.list(labels={"shop": "\udcff"})),
+    ):
+        with pytest.raises(InvalidMessage, match="is not valid Unicode; give text in UTF-8"):
+            ask()
+
+
 def test_one_status_may_be_given_alone(client: Any) -> None:
     client.cancel(client.submit("resize"))
     assert [job.status for job in client.list(statuses="cancelled")] == ["cancelled"]

@@ -10,7 +10,7 @@ import httpx
 
 from avtomatika_trio._config import is_loopback
 from avtomatika_trio._wire.messages import CLIENT_TOKEN_HEADER
-from avtomatika_trio.client._plans import Ask, Fault, Reply
+from avtomatika_trio.client._plans import Ask, Fault, Reply, sound
 from avtomatika_trio.errors import ConfigError, InvalidMessage, Problem
 
 #: Of these it is certain that nothing was sent.
@@ -103,10 +103,10 @@ def request_of(
     """What *build*, of one of httpx's clients, makes of *ask*.
 
     Raises:
-        InvalidMessage: a name or a value in it is far too long.
+        InvalidMessage: a name or a value in it is far too long, or not Unicode.
     """
     try:
-        return build(**_arguments(ask, timeout_seconds))
+        return sound(ask.path[:80], lambda: build(**_arguments(ask, timeout_seconds)))
     except httpx.InvalidURL as exc:
         fault = f"cannot be sent: {exc}; give shorter names and values"
         raise InvalidMessage((Problem(ask.path[:80], fault),)) from None

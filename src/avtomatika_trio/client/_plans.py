@@ -4,11 +4,13 @@ A plan is a generator: it yields a step, is sent what came of it, and returns th
 So every rule is written once, and `Client` and `AsyncClient` only send, sleep and read.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from http import HTTPStatus
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
+
+from avtomatika_trio.errors import InvalidMessage, Problem
 
 T = TypeVar("T")
 
@@ -82,3 +84,17 @@ class Fault:
 Listed: TypeAlias = list[T]
 Step: TypeAlias = Ask | Read | Pause | Give
 Plan: TypeAlias = Generator[Step, Any, T]
+
+
+def sound(place: str, write: Callable[[], T]) -> T:
+    """What *write* makes of texts from *place*.
+
+    Raises:
+        InvalidMessage: one holds half a surrogate pair, as arguments of commands do that are
+            not UTF-8, and cannot be sent.
+    """
+    try:
+        return write()
+    except UnicodeEncodeError as exc:
+        fault = f"{exc.object[:40]!r} is not valid Unicode; give text in UTF-8"
+        raise InvalidMessage((Problem(place, fault),)) from None

@@ -16,7 +16,7 @@ from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._wire.codec import encode
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION
 from avtomatika_trio.client._answers import body_of, error_of, problem, read_as
-from avtomatika_trio.client._plans import Ask, Fault, Give, Listed, Pause, Plan, Reply
+from avtomatika_trio.client._plans import Ask, Fault, Give, Listed, Pause, Plan, Reply, sound
 from avtomatika_trio.client._records import (
     BlueprintInfo,
     HistoryEvent,
@@ -39,8 +39,6 @@ from avtomatika_trio.errors import (
     Problem,
     Refused,
 )
-
-_quoted = partial(quote, safe="")
 
 #: The body of one submission stays below the smallest sensible MAX_BODY_BYTES (1 MiB).
 _MOST_BYTES_PER_SUBMISSION = 900_000
@@ -82,6 +80,14 @@ class NewJobs:
     max_transitions: int | None = None
     idempotency_key: str | None = None
     traceparent: str | None = None
+
+
+def _quoted(name: str) -> str:
+    return sound("the name", partial(quote, name, safe=""))
+
+
+def _encoded(value: Any) -> bytes:
+    return sound("$", partial(encode, value))
 
 
 def ask(
@@ -129,7 +135,7 @@ def ask(
 
 def submit(world: Surroundings, new: NewJobs, initial_data: Json | None) -> Plan[str]:
     """The id of one new job."""
-    body = encode(_submission(new, {} if initial_data is None else initial_data))
+    body = _encoded(_submission(new, {} if initial_data is None else initial_data))
     answer = yield from _submit(world, new, body, new.idempotency_key)
     return read_as(world.url, lambda it: str(it["job_id"]), answer)
 
@@ -138,7 +144,7 @@ def submit_many(
     world: Surroundings, new: NewJobs, initial_data: Iterable[Json]
 ) -> Plan[Listed[str]]:
     """The ids of new jobs, one for each of *initial_data*."""
-    encoded = (encode(_submission(new, data)) for data in initial_data)
+    encoded = (_encoded(_submission(new, data)) for data in initial_data)
     ids: list[str] = []
     for number, chunk in enumerate(_chunks(encoded), 1):
         key = new.idempotency_key
@@ -263,7 +269,7 @@ def tasks(world: Surroundings, job_id: str) -> Plan[Listed[TaskInfo]]:
 
 def cancel(world: Surroundings, job_id: str, reason: str | None) -> Plan[Job]:
     """The job, cancelled; also where the answer that said so was lost, and another try was late."""
-    body = b"" if reason is None else encode({"reason": reason})
+    body = b"" if reason is None else _encoded({"reason": reason})
     request = Ask(method="POST", path=job_path(job_id, "cancel"), body=body)
     before: list[Reply | Fault] = []
     try:
