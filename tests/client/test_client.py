@@ -238,6 +238,7 @@ def test_a_no_of_another_server_is_told_as_that(status: int, answering: Open) ->
     "url",
     [
         *("", "localhost:8080", "ftp://x", "http://", "http:///x", "http://x:99999"),
+        f"http://{'a' * 64}.com",
         *("http://x/api/v1", "http://x/behind/api/", "http://x/?a=b", "http://x#a"),
     ],
 )
@@ -246,6 +247,23 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
         Client(url, TOKEN)
     with pytest.raises(ConfigError):
         AsyncClient(url, TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "socks9://127.0.0.1:1"),
+        ("SSL_CERT_FILE", "/nosuch"),
+        ("SSL_CERT_FILE", "/etc/hostname"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_is_told(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    for kind in (Client, AsyncClient):
+        with pytest.raises(ConfigError, match="look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_"):
+            kind("https://orchestrator:8080", TOKEN)
 
 
 @pytest.mark.parametrize("token", ["", None, "token\n", "two words", "ключ"])

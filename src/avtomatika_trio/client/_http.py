@@ -3,7 +3,7 @@
 import re
 import ssl
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -12,6 +12,8 @@ from avtomatika_trio._config import is_loopback
 from avtomatika_trio._wire.messages import CLIENT_TOKEN_HEADER
 from avtomatika_trio.client._plans import Ask, Fault, Reply, sound
 from avtomatika_trio.errors import ConfigError, InvalidMessage, Problem
+
+C = TypeVar("C")
 
 #: Of these it is certain that nothing was sent.
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
@@ -54,6 +56,21 @@ def options(
     )
 
 
+def opened(make: Callable[..., C], transport: object, told: Options) -> C:
+    """What *make*, one of httpx's clients, is with these options.
+
+    Raises:
+        ConfigError: a proxy or a file that the environment names cannot be used.
+    """
+    try:
+        return make(transport=transport, **told)
+    except (ImportError, OSError, ValueError, httpx.InvalidURL) as exc:
+        why = _why(exc) if isinstance(exc, OSError) else str(exc)
+        places = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
+        fault = f"what the environment says of the network cannot be used: {why}; look at {places}"
+        raise ConfigError((fault,)) from None
+
+
 def checked(url: str) -> str:
     """*url* without a slash at its end.
 
@@ -62,7 +79,8 @@ def checked(url: str) -> str:
     """
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL as exc:
+        parsed.raw_host.decode().encode("idna")  # as who looks it up does
+    except (httpx.InvalidURL, UnicodeError) as exc:
         raise ConfigError((f"{url!r} is not a URL: {exc}",)) from None
     if parsed.scheme not in {"http", "https"} or not parsed.host or (parsed.port or 0) > 65535:
         raise ConfigError((f"{url!r} is not a URL such as http://127.0.0.1:8080",))

@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 
 from avtomatika_trio.client import _following, _requests
-from avtomatika_trio.client._http import checked, options
+from avtomatika_trio.client._http import checked, opened, options
 from avtomatika_trio.client._plans import Done, Give, Listed, Plan
 from avtomatika_trio.client._records import (
     BlueprintInfo,
@@ -82,7 +82,7 @@ class Client:
             url=self.url, clock=clock, noise=noise, new_key=new_key, retry_seconds=retry_seconds
         )
         told = options(self.url, token, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
-        self._http = httpx.Client(transport=transport, **told)
+        self._http = opened(httpx.Client, transport, told)
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ import httpx
 import trio
 
 from avtomatika_trio.client import _following, _requests
-from avtomatika_trio.client._http import checked, options
+from avtomatika_trio.client._http import checked, opened, options
 from avtomatika_trio.client._plans import Done, Listed, Plan
 from avtomatika_trio.client._records import (
     BlueprintInfo,
@@ -85,7 +85,7 @@ class AsyncClient:
             url=self.url, clock=clock, noise=noise, new_key=new_key, retry_seconds=retry_seconds
         )
         told = options(self.url, token, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
-        self._http = httpx.AsyncClient(transport=transport, **told)
+        self._http = opened(httpx.AsyncClient, transport, told)
 
     async def __aenter__(self) -> Self:
         return self
