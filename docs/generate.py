@@ -1,10 +1,11 @@
-"""The reference pages that are made from the code: `python docs/generate.py` writes them.
+"""The reference that is made from the code: `python docs/generate.py` writes it.
 
 Settings have a page of the same kind: `python -m avtomatika_trio._config`.
 """
 
 import argparse
 import inspect
+import json
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -17,21 +18,26 @@ from avtomatika_trio import errors
 from avtomatika_trio._core import failover, job, task
 from avtomatika_trio.cli._exits import Exit
 from avtomatika_trio.cli._parser import create_parser
+from avtomatika_trio.orchestrator._metrics import Metrics
+from avtomatika_trio.orchestrator._openapi import create_document
 
 _FOLDER = Path(__file__).parent / "reference"
 _FAILOVER = Path(__file__).parent / "explanation" / "failover.md"
+_METRICS = _FOLDER / "metrics.md"
 _GENERATED = "<!-- Generated from the code: python docs/generate.py -->"
 
 Transitions = Mapping[Any, Mapping[type[Any], Any]]
 
 
 def pages() -> dict[Path, str]:
-    """Every generated page, by its file."""
+    """Everything that is generated, by its file."""
     return {
         _FOLDER / "cli.md": cli_page(),
         _FOLDER / "errors.md": errors_page(),
         _FOLDER / "states.md": states_page(),
         _FAILOVER: failover_page(),
+        _METRICS: metrics_page(),
+        _FOLDER / "openapi.json": openapi(),
     }
 
 
@@ -138,31 +144,56 @@ def states_page() -> str:
     return _page([*parts, *_table(("Status", "Meaning"), _members(task.AttemptStatus))])
 
 
+def openapi() -> str:
+    """What every orchestrator serves as `/openapi.json`."""
+    return json.dumps(create_document(), indent=2) + "\n"
+
+
 def failover_page() -> str:
     """The page on failover, with its tables and its diagram drawn anew."""
-    before, _, rest = _FAILOVER.read_text("utf-8").partition("<!-- Drawn")
-    mark, _, rest = rest.partition("\n")
-    _, end, after = rest.partition("<!-- End of what is drawn -->")
     moves = [
         (f"`{standing}`", ", ".join(f"`{name}`" for name in names), f"`{after}`")
         for standing, after, names in _moves()
     ]
-    drawn = [
-        "",
-        *_table(("Standing", "Meaning"), _described(failover.Standing)),
-        "",
-        *_table(("Event", "Meaning"), _described(failover.Event)),
-        "",
-        *_table(("Standing", "Events", "Becomes"), moves),
-        "",
-        "As a graph, for any viewer of DOT:",
-        "",
-        "```dot",
-        *_standings_dot(),
-        "```",
-        "",
+    return _drawn_anew(
+        _FAILOVER,
+        [
+            *_table(("Standing", "Meaning"), _described(failover.Standing)),
+            "",
+            *_table(("Event", "Meaning"), _described(failover.Event)),
+            "",
+            *_table(("Standing", "Events", "Becomes"), moves),
+            "",
+            "As a graph, for any viewer of DOT:",
+            "",
+            "```dot",
+            *_standings_dot(),
+            "```",
+        ],
+    )
+
+
+def metrics_page() -> str:
+    """The page on metrics, with its table drawn anew."""
+    rows = [
+        (
+            f"`{it.name}`",
+            it.kind,
+            ", ".join(f"`{name}`" for name in it.labels),
+            it.scope,
+            it.meaning,
+        )
+        for it in Metrics().families
     ]
-    return "\n".join([f"{before}<!-- Drawn{mark}", *drawn, f"{end}{after}"])
+    return _drawn_anew(_METRICS, [*_table(("Metric", "Type", "Labels", "Of the", "Meaning"), rows)])
+
+
+def _drawn_anew(page: Path, drawn: list[str]) -> str:
+    """*page*, with *drawn* in the place of what stands between its two marks."""
+    before, _, rest = page.read_text("utf-8").partition("<!-- Drawn")
+    mark, _, rest = rest.partition("\n")
+    _, end, after = rest.partition("<!-- End of what is drawn -->")
+    return "\n".join([f"{before}<!-- Drawn{mark}", "", *drawn, "", f"{end}{after}"])
 
 
 def _moves() -> Iterator[tuple[str, str, list[str]]]:

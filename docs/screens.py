@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from avtomatika_trio.cli._jobs import _LIST_COLUMNS
+from avtomatika_trio.cli._jobs import list_of
 from avtomatika_trio.cli._output import table
 from avtomatika_trio.cli._watch_screen import screen, summary
 from avtomatika_trio.cli._watching import Watching, unix_seconds
@@ -119,9 +119,9 @@ def _ended() -> str:
 
 
 def _jobs() -> str:
-    listed = [_job(), _job(id="p00-01a225f7f1c9000d3b1a0c98f7e", status="failed", state="broken")]
-    rows = [[job[member] for member in _LIST_COLUMNS.values()] for job in listed]
-    return table(list(_LIST_COLUMNS), rows)
+    earlier = "p00-01a225f7f1c9000d3b1a0c98f7e"
+    labels = {"shop": "north"}
+    return list_of([_job(labels=labels), _job(id=earlier, status="failed", state="broken")])
 
 
 def _workers() -> str:

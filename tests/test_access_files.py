@@ -251,7 +251,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.one_of(st.binary(max_size=60), st.lists(PIECES, max_size=12).map("".join)))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_in_the_file_is_read_or_refused(path: Path, content: bytes | str) -> None:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     for read in (read_workers_file, read_clients_file):

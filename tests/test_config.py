@@ -90,6 +90,7 @@ ORCHESTRATOR_VALUES: list[tuple[str, str, object]] = [
     ("rate_limit_polls", "3", 3),
     ("rate_limit_events", "4", 4),
     ("rate_limit_clients", "5", 5),
+    ("strict_event_validation", "no", False),
     ("lease_seconds", "7.5", 7.5),
     ("poll_hold_seconds", "20", 20.0),
     ("handler_timeout_seconds", "1e2", 100.0),
@@ -143,6 +144,7 @@ WORKER_VALUES: list[tuple[str, str, object]] = [
     ("telemetry_force_seconds", "30", 30.0),
     ("spool_dir", "/var/spool/w", Path("/var/spool/w")),
     ("spool_max_entries", "50", 50),
+    ("strict_event_validation", "no", False),
     ("health_port", "off", None),
     ("health_host", "0.0.0.0", "0.0.0.0"),
     ("shutdown_timeout_seconds", "5", 5.0),
@@ -1091,7 +1093,7 @@ texts = st.one_of(
 
 @pytest.mark.parametrize("kind", [OrchestratorSettings, WorkerSettings])
 @given(data=st.data())
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 def test_any_values_load_or_are_a_config_error(kind: type[Any], data: st.DataObject) -> None:
     names = ("AVTOMATIKA_CONFIG", *known_variables(kind))
     environ = data.draw(st.dictionaries(st.sampled_from(names), texts))
@@ -1101,7 +1103,7 @@ def test_any_values_load_or_are_a_config_error(kind: type[Any], data: st.DataObj
 
 
 @given(token=st.text())
-@hypothesis_settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=100)
 def test_a_complaint_about_a_token_does_not_depend_on_it(token: str) -> None:
     (found,) = problems(OrchestratorSettings, {"CLIENT_TOKEN": f"secret {token}"})
     assert found in {
@@ -1116,7 +1118,7 @@ def settings_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(content=st.binary())
-@hypothesis_settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=100)
 def test_any_file_loads_or_is_a_config_error(settings_path: Path, content: bytes) -> None:
     settings_path.write_bytes(content)
     sources, found = outcome(WorkerSettings, {}, settings_path)

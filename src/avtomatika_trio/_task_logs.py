@@ -14,10 +14,13 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-from avtomatika_trio._wire.tracing import read_tracing
+from avtomatika_trio._wire.tracing import kept_tracing
 
 #: What records get; empty where it is not known.
-FIELDS = ("job_id", "task_id", "attempt", "skill", "state", "worker_id", "trace_id", "span_id")
+FIELDS = (
+    *("job_id", "task_id", "attempt", "skill", "state", "worker_id", "trace_id", "span_id"),
+    "request_id",
+)
 
 _HERE: ContextVar[Mapping[str, object]] = ContextVar("avtomatika_log_fields")
 
@@ -34,8 +37,7 @@ def log_fields(**fields: object) -> Generator[None, None, None]:
 
 def trace_fields(tracing_context: Mapping[str, Any]) -> dict[str, str]:
     """`trace_id` and `span_id` of a W3C traceparent, if there is a valid one."""
-    text = tracing_context.get("traceparent")
-    known = read_tracing([text], ()) if isinstance(text, str) else {}
+    known = kept_tracing(tracing_context)
     if not known:
         return {}
     _, trace_id, span_id, *_ = known["traceparent"].split("-")
@@ -63,14 +65,15 @@ class TaskContextFilter(logging.Filter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people; `[job_id task_id attempt]` is behind it where there is one."""
+    """A line for people; `[job_id task_id attempt]` is behind it where there is one, or the
+    id of the request that it is about."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """The line, before a traceback."""
-        names = ("job_id", "task_id", "attempt", "state")
+        names = ("job_id", "task_id", "attempt", "state", "request_id")
         known = [str(it) for name in names if (it := getattr(record, name, "")) != ""]
         line = super().formatMessage(record)
         return f"{line} [{' '.join(known)}]" if known else line

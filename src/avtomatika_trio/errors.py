@@ -24,6 +24,7 @@
     ├── HandlerError
     │   ├── UnsafePath           a name leads out of the folder of the attempt
     │   ├── TransientError       raised by a task handler: try again
+    │   ├── InvalidEvent         an event cannot be sent: its type, its payload or its schema
     │   ├── PermanentError       raised by a task handler: another try cannot end differently
     │   └── InvalidInput         raised by a task handler: the params are wrong
     ├── OrchestratorUnavailable  could not be reached, or is shutting down; retry
@@ -259,10 +260,23 @@ class InvalidInput(HandlerError):
     code = "INVALID_INPUT_ERROR"
 
 
+class InvalidEvent(HandlerError):
+    """An event cannot be sent: its type or its payload is malformed, or breaks its schema.
+
+    Let out of the handler it fails the attempt for good, as any breach of what the skill declares.
+    """
+
+    code = "CONTRACT_VIOLATION_ERROR"
+
+
 class UnsafePath(HandlerError):
     """A name leads out of the folder of the attempt, and nothing was read or written there."""
 
     code = "SECURITY_ERROR"
+
+
+def _told(request_id: str | None) -> str:
+    return "" if request_id is None else f" (request {request_id})"
 
 
 @attrs.frozen
@@ -271,9 +285,11 @@ class OrchestratorUnavailable(AvtomatikaError):
 
     url: str
     reason: str
+    request_id: str | None = attrs.field(default=None, kw_only=True)
+    """What the orchestrator, or what is in front of it, calls the request; None = unknown."""
 
     def __str__(self) -> str:
-        return f"{self.url} is not available: {self.reason}"
+        return f"{self.url} is not available: {self.reason}{_told(self.request_id)}"
 
 
 @attrs.frozen
@@ -283,9 +299,11 @@ class Refused(AvtomatikaError):
     url: str
     status: int
     detail: str
+    request_id: str | None = attrs.field(default=None, kw_only=True)
+    """What the orchestrator's log calls the request; None = it does not say."""
 
     def __str__(self) -> str:
-        return f"{self.url} refused ({self.status}): {self.detail}"
+        return f"{self.url} refused ({self.status}): {self.detail}{_told(self.request_id)}"
 
 
 @attrs.frozen

@@ -53,6 +53,12 @@ URL = "http://h:1"
         (Refused(URL, 409, "ended"), 5, "http://h:1 refused (409): ended"),
         (Refused(URL, 413, "large"), 2, "http://h:1 refused (413): large"),
         (Refused(URL, 599, "odd"), 1, "http://h:1 refused (599): odd"),
+        (
+            Refused(URL, 500, "a fault", request_id="r1"),
+            1,
+            "http://h:1 refused (500): a fault; it calls this request r1",
+        ),
+        (Refused(URL, 404, "none", request_id="r1"), 3, "http://h:1 refused (404): none"),
         (StorageUnavailable("locked"), 1, "locked"),
         (BlueprintError("b", ("p",)), 1, "blueprint 'b' is not usable:\n  - p"),
     ],

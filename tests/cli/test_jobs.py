@@ -137,6 +137,15 @@ def test_a_list_that_was_cut_says_so(ask_for: Run) -> None:
     assert ran.err == "the newest 1; there may be more, see --limit\n"
 
 
+def test_a_list_shows_labels_where_there_are_some(ask_for: Run) -> None:
+    submitted(ask_for, "quick")
+    newest = submitted(ask_for, "quick", "--label", "zone=3", "--label", "shop=north")
+    heading, labelled, plain = ask_for("job", "list", "--limit", "2").out.splitlines()
+    assert heading.split()[-2:] == ["CREATED", "LABELS"]
+    assert (labelled.split()[0], labelled.split()[-1]) == (newest, "shop=north,zone=3")
+    assert plain.split()[-1] == "-"
+
+
 def test_a_list_as_jsonl_is_one_job_a_line(ask_for: Run) -> None:
     submitted(ask_for, "quick")
     ran = ask_for("job", "list", "--limit", "2", "-o", "jsonl")

@@ -34,6 +34,11 @@ def test_labels_and_times_are_read() -> None:
     ("argv", "fault"),
     [
         (("--label", "video"), "'video' is not a label; give one like team=video"),
+        (("--label", "ключ=x"), "'ключ' is no name of a label; give 1 to 64 letters of ASCII"),
+        (
+            ("--label", "a=1", "--label", "a=2", "--url", "http://127.0.0.1:1", "--token", "t"),
+            "--label: 'a' is given as '1' and '2'; a job has one value of a label: give it once",
+        ),
         (("--label", "=x"), "'=x' is not a label; give one like team=video"),
         (("--created-after", "soon"), "'soon' is not a point in time; give one like 2026-01-31T"),
         (("--created-before", "2026-01-31T12:00:00"), "is not a point in time; give one like"),

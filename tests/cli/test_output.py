@@ -2,11 +2,22 @@
 
 import io
 import json
+import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
-from avtomatika_trio.cli._output import age, cell, listing, print_json, print_records, table
+from avtomatika_trio.cli._output import (
+    age,
+    cell,
+    listing,
+    note,
+    print_json,
+    print_records,
+    table,
+)
 
 
 def test_columns_are_aligned_and_lines_have_no_tail() -> None:
@@ -72,3 +83,33 @@ def test_json_arrives_whole_in_every_encoding(
 def test_jsonl_is_one_record_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_records("jsonl", [{"a": 1}, {"a": "x\ny"}], {})
     assert capsys.readouterr().out == '{"a": 1}\n{"a": "x\\ny"}\n'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "code"),
+    [
+        ("blueprint graph greet --blueprints greet.py", ">&-", 0),
+        ("blueprint graph nope --blueprints greet.py", "2>&-", 3),
+        ("job submit greet --data - --url http://127.0.0.1:9 --token t", "<&-", 2),
+        ("job get j --url http://127.0.0.1:9 --token t", "<&- >&- 2>&-", 1),
+    ],
+)
+def test_a_process_without_a_stream_does_what_it_can(
+    arguments: str, closed: str, code: int, tmp_path: Path
+) -> None:
+    source = "from avtomatika_trio import Blueprint\ngreet = Blueprint('greet')\n"
+    handler = "@greet.handler(is_start=True, is_end=True)\ndef begin():\n    pass\n"
+    (tmp_path / "greet.py").write_text(source + handler)
+    command = f"{sys.executable} -m avtomatika_trio {arguments} {closed}"
+    ran = subprocess.run(
+        command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ran.returncode, "Traceback" in ran.stderr) == (code, False), ran
+
+
+def test_what_nobody_can_be_told_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = open("/dev/full", "w", encoding="utf-8")  # noqa: PTH123, SIM115 - a device
+    monkeypatch.setattr(sys, "stderr", full)
+    note("x")
+    with suppress(OSError):
+        full.close()

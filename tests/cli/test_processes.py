@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,6 +122,25 @@ def test_an_orchestrator_without_blueprints_serves_and_ends(
     assert "Traceback" not in told
 
 
+def test_a_log_in_json_has_nothing_else_in_it(tmp_path: Path) -> None:
+    (tmp_path / "hands.py").write_text(WORKER)
+    (tmp_path / "flows.py").write_text(BLUEPRINT)
+    environ = {"LOG_FORMAT": "json", "WORKER_PORT": "off"}
+    with serving("--blueprints", "flows", **environ) as (orchestrator, ready):
+        argv = ("worker", "run", "hands:worker", "--orchestrator-url", ready["url"])
+        with started(*argv, environ=environ) as worker:
+            first = json.loads(line_with(worker.stderr, "works"))["msg"]
+            assert first.startswith("avtomatika ")
+            assert "; skills echo; slots 10; " in first
+            ends = []
+            for process in (worker, orchestrator):
+                process.terminate()
+                ends.append(process.communicate()[1])
+    for told in ends:
+        messages = [json.loads(line)["msg"] for line in told.splitlines()]
+        assert "SIGTERM: ending gracefully; once more ends at once" in messages
+
+
 def test_a_process_whose_messages_nobody_reads_ends_gracefully_too() -> None:
     with serving("--storage", "memory:") as (process, _):
         assert process.stderr is not None
@@ -174,6 +194,17 @@ def test_ctrl_c_ends_a_watch_without_a_traceback(run: Run, tmp_path: Path) -> No
         assert (process.returncode, told) == (Exit.INTERRUPTED, detached)
 
 
+def test_ctrl_c_ends_waiting_and_says_how_to_watch(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "flows.py").write_text(BLUEPRINT)
+    with serving("--blueprints", "flows") as (_, ready):
+        with started("job", "submit", "echo", "--wait", "--url", ready["url"]) as process:
+            job_id = line_with(process.stderr, "job ").split()[1]
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate()
+        assert process.returncode == Exit.INTERRUPTED
+        assert f"job {job_id} goes on; watch it again: avtomatika job watch {job_id}" in told
+
+
 def test_a_watch_outlives_a_restart_of_the_orchestrator(run: Run, tmp_path: Path) -> None:
     (tmp_path / "flows.py").write_text(BLUEPRINT)
     with serving("--blueprints", "flows") as (first, ready):
@@ -188,9 +219,20 @@ def test_a_watch_outlives_a_restart_of_the_orchestrator(run: Run, tmp_path: Path
             with started(*again, "-o", "json") as second:
                 first_line(second.stdout)
                 assert run("job", "cancel", job_id, "--url", url).code == Exit.OK
-                printed, _ = watch.communicate()
+                printed, told = watch.communicate()
         assert watch.returncode == Exit.FAILED
+        assert ("waiting for it" in told, f"{url} answers again\n" in told) == (False, True)
         assert "status     cancelled\n" in printed
+
+
+def test_a_watch_ends_in_time_where_nothing_answers(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and is frozen
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        ran = run("job", "watch", "j", "--timeout", "1", "--url", url, "--token", "t")
+        assert time.monotonic() - began < 15
+    assert ran.code == Exit.FAILED
+    assert f"{url} cannot be reached: timed out" in ran.err
 
 
 def test_systemd_is_told_of_a_start_the_life_and_the_end(tmp_path: Path) -> None:

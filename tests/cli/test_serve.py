@@ -61,6 +61,11 @@ from avtomatika_trio.storage import MemoryStorage
             ),
         ),
         (
+            ["--log-format", "xml"],
+            Exit.USAGE,
+            "--log-format: 'xml' is not known; give one of text, json",
+        ),
+        (
             ["--storage", "memory:", "--port", "0"],
             Exit.USAGE,
             ".avtomatika: cannot be made (File exists); set CLIENT_TOKEN and WORKER_TOKEN",

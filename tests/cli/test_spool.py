@@ -103,6 +103,7 @@ def test_json_tells_everything_but_the_payload(run: Run, spool_dir: Path) -> Non
         "job_id": "job-1",
         "task_id": "task-1",
         "bytes": 40,
+        "trace_context": {},
     }
     assert [(it["task_id"], it["reason"]) for it in told["set_aside"]] == [
         ("task-4", f"no job{'!' * 60}")

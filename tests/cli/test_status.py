@@ -109,6 +109,13 @@ def test_a_worker_that_is_not_well_is_shown_and_fails(run: Run) -> None:
     assert ran.err == "no orchestrator has answered it lately\n"
 
 
+def test_a_worker_that_tells_why_it_is_not_well_is_quoted(run: Run) -> None:
+    why = "no orchestrator has answered for 61 s: http://a:8080: no answer within 10 s"
+    with serving(503, told(status="unavailable", reason=why)) as url:
+        ran = run("worker", "status", "--url", url)
+    assert (ran.code, ran.err) == (Exit.FAILED, f"{why}\n")
+
+
 @pytest.mark.parametrize(("status", "code"), [(200, Exit.OK), (503, Exit.FAILED)])
 def test_json_is_the_answer_as_it_came(run: Run, status: int, code: Exit) -> None:
     body = told(new_in_a_later_version=1)

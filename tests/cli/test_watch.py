@@ -1,6 +1,7 @@
 """`avtomatika job watch`: what is known of a job, how it is drawn, and on a real terminal."""
 
 import io
+import math
 import os
 import pty
 import signal
@@ -10,13 +11,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import pytest
 from rich.console import Console
 from tests.cli.commands import TOKENS, Run
+from tests.client.orchestrators import job_json
 
-from avtomatika_trio.cli import Exit
+from avtomatika_trio.cli import Exit, _jobs
 from avtomatika_trio.cli._watch_screen import screen, summary
 from avtomatika_trio.cli._watching import Watching, duration
+from avtomatika_trio.client import Client
 
 JOB = "j1"
 
@@ -132,6 +136,20 @@ def test_the_picture_tells_states_branches_and_running_tasks() -> None:
     (task,) = [line for line in lines if line.startswith("convert")]
     assert task.startswith("convert 4-1 w-1 1.0 s")
     assert task.endswith("42% page 3")
+
+
+def test_the_last_event_of_a_task_is_shown_where_it_says_nothing_else() -> None:
+    watching = known(12)
+    payload = {"page": 3, "of": "\x1b[2J"}
+    details = {"type": "page_done", "payload": payload}
+    watching.add([of_task(13, "worker_event", "split", "4-1", details=details)])
+    watching.add([of_task(14, "worker_event", "split", "9", details=details)])  # it has ended
+    picture = drawn(watching, job(), width=120)
+    assert 'page_done {"page": 3' in picture
+    assert "\x1b" not in picture
+    told = {"task_id": "j1-4-1", "progress": 0.5, "message": "page 3", "at": ""}
+    assert "page_done" not in drawn(watching, job(progress=[told]), width=120)
+    assert [*watching.running] == ["j1-4-0", "j1-4-1"]
 
 
 def test_a_second_attempt_says_so() -> None:
@@ -271,3 +289,46 @@ def test_ctrl_c_detaches_and_says_how_to_watch_again(ask_for: Run, url: str) -> 
     assert f"detached; job {job_id} goes on; watch it again: avtomatika job watch {job_id}" in told
     assert "Traceback" not in told
     assert ask_for("job", "get", job_id, "-o", "json").json["status"] == "waiting_for_worker"
+
+
+def test_a_termination_leaves_the_terminal_as_it_was(ask_for: Run, url: str) -> None:
+    job_id = submitted(ask_for, "waits")
+    with on_terminal(url, "job", "watch", job_id) as (process, terminal):
+        told = read(terminal, "waiting_for_worker")
+        process.terminate()
+        told += read(terminal)
+        assert process.wait(30) == 128 + signal.SIGTERM
+    assert told.rfind("\x1b[?25h") > told.rfind("\x1b[?25l"), "the cursor is hidden"
+    assert "Traceback" not in told
+
+
+def test_an_outage_is_told_once_and_so_is_its_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers: Iterator[httpx.Response | Exception] = iter(
+        [
+            httpx.Response(200, json=job_json()),
+            httpx.ReadError("reset"),
+            *[httpx.ConnectError("refused")] * 3,
+            httpx.Response(429, headers={"retry-after": "0"}),
+            httpx.Response(200, json=job_json()),
+            httpx.Response(429),
+            httpx.Response(200, json=job_json("finished")),
+        ]
+    )
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        found = next(answers)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(_jobs, "_PAUSE_SECONDS", 0.0)
+    transport = httpx.MockTransport(answer)
+    with Client("http://there", "t", transport=transport, retry_seconds=0) as client:
+        statuses = [job["status"] for job in _jobs._follow(client, "j", math.inf)]
+    assert statuses == ["running", "running", "finished"]
+    assert [line.rpartition("; ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "waiting for it",
+        "http://there answers again",
+    ] * 2

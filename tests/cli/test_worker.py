@@ -127,6 +127,13 @@ def test_what_is_typed_outweighs_code_and_environment(monkeypatch: pytest.Monkey
     assert (settings.health_port, settings.poll_timeout_seconds) == (None, 7)
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_form_of_the_log_can_be_typed(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    monkeypatch.setenv("LOG_FORMAT", "json" if form == "text" else "text")
+    options = parse(["worker", "run", "m:w", "--log-format", form])
+    assert _settle(Worker(), options).log_format == form
+
+
 def test_ready_made_settings_are_outweighed_too() -> None:
     ready_made = Worker().configure()
     options = parse(["worker", "run", "m:w", "--slots", "4"])

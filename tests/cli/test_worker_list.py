@@ -67,14 +67,19 @@ def test_a_worker_that_registered_is_listed(ask_for: Run, url: str) -> None:
     answer = httpx.post(
         f"{url}/_worker/workers/register",
         headers={"X-Worker-Token": TOKENS.worker_token, "X-Worker-ID": "w-7"},
-        json={"worker_id": "w-7", "worker_type": "cpu", "supported_skills": [{"name": "resize"}]},
+        json={
+            "worker_id": "w-7",
+            "worker_type": "cpu",
+            "supported_skills": [{"name": "resize"}],
+            "slots": 4,
+        },
     )
     assert answer.is_success, answer.text
     ran = ask_for("worker", "list")
     assert ran.code == Exit.OK
     head, row = ran.out.splitlines()
     assert head.split() == ["WORKER", "PROCESSES", "SLOTS", "LEASES", "SEEN", "STATE", "SKILLS"]
-    assert row.split()[:2] == ["w-7", "1"]
+    assert row.split()[:3] == ["w-7", "1", "4"]
     assert row.split()[-2:] == ["live", "resize"]
     (line,) = ask_for("worker", "list", "-o", "jsonl").out.splitlines()
     assert json.loads(line)["worker_id"] == "w-7"

@@ -149,6 +149,18 @@ def test_what_is_not_json_is_not_sent(client: Any) -> None:
     assert list(client.list()) == []
 
 
+@pytest.mark.parametrize("data", [[], [1], "text", 0, "", (), object()])
+def test_what_is_no_object_is_not_sent(data: Any, client: Any) -> None:
+    with pytest.raises(InvalidMessage, match="initial_data: must be a dict with texts as keys"):
+        client.submit("resize", data)
+    assert list(client.list()) == []
+
+
+def test_one_status_may_be_given_alone(client: Any) -> None:
+    client.cancel(client.submit("resize"))
+    assert [job.status for job in client.list(statuses="cancelled")] == ["cancelled"]
+
+
 def test_a_refusal_carries_status_and_detail(client: Any) -> None:
     with pytest.raises(Refused) as caught:
         client.submit("rezise")
@@ -188,12 +200,41 @@ def test_what_is_no_orchestrator_is_told(answering: Open) -> None:
         client.workers()
 
 
+@pytest.mark.parametrize("status", [301, 404, 500])
+def test_a_no_of_another_server_is_told_as_that(status: int, answering: Open) -> None:
+    with (
+        answering(lambda _: httpx.Response(status, text="<html>")) as client,
+        pytest.raises(Refused, match="is this the address of an orchestrator"),
+    ):
+        client.workers()
+
+
 @pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://x", "http://", "http:///x"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):
         Client(url, TOKEN)
     with pytest.raises(ConfigError):
         AsyncClient(url, TOKEN)
+
+
+@pytest.mark.parametrize("token", ["", None, "token\n", "two words", "ключ"])
+def test_a_token_that_no_header_carries_is_refused_at_once(token: Any) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(ConfigError, match="token: it is empty, or holds a space"):
+            kind(URL, token)
+
+
+@pytest.mark.parametrize("job_id", ["", ".", "..", "a/b", "a\nb", "ключ", "j" * 129])
+def test_what_cannot_be_the_id_of_a_job_is_not_asked_for(job_id: str, answering: Open) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise AssertionError(request.url)
+
+    with answering(answer) as client:
+        for ask in (client.get, client.wait, client.history, client.tasks, client.cancel):
+            with pytest.raises(JobNotFound):
+                ask(job_id)
+        with pytest.raises(JobNotFound):
+            list(client.follow(job_id))
 
 
 # Waiting.
@@ -264,6 +305,34 @@ def test_the_time_of_a_wait_also_passes_in_an_outage(answering: Open) -> None:
 
     with answering(answer) as client, pytest.raises(TimeoutError, match="is away"):
         client.wait("j", timeout_seconds=2)
+
+
+def test_a_wait_looks_again_for_a_host_that_vanished(answering: Open) -> None:
+    hands = Hands()
+    asked = 0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            hands.spend(60)  # the request was held, and nobody says that its host is gone
+            raise httpx.ReadTimeout("timed out")
+        return httpx.Response(200, json=job_json("finished"))
+
+    with answering(answer, hands) as client:
+        assert client.wait("j").status == "finished"
+
+
+def test_a_wait_asks_nobody_once_its_time_is_over(answering: Open) -> None:
+    hands = Hands()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        hands.spend(35)
+        raise httpx.ReadTimeout("timed out")
+
+    with answering(answer, hands) as client, pytest.raises(TimeoutError, match="is away"):
+        client.wait("j", timeout_seconds=5)
+    assert hands.now < 36
 
 
 # For real.

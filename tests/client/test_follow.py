@@ -113,6 +113,21 @@ def test_an_outage_that_is_long_ends_it(following: Callable[..., Any]) -> None:
     assert 15 < hands.now <= 20
 
 
+def test_a_host_that_vanishes_is_looked_for_again(following: Callable[..., Any]) -> None:
+    hands = Hands()
+
+    class Vanishing(list[Any]):
+        """Nobody says that the connection is gone: its silence does, after its time."""
+
+        def __iter__(self) -> Any:
+            yield event(1)
+            hands.spend(45)
+            raise httpx.ReadTimeout("timed out")
+
+    streams = Streams(Vanishing(), httpx.ConnectError("refused"), [event(1), event(2), end()])
+    assert following(streams, hands) == [1, 2, "finished"]
+
+
 def test_a_job_that_is_not_there_and_a_page_that_is_no_stream(
     following: Callable[..., Any],
 ) -> None:

@@ -64,6 +64,25 @@ async def test_the_examples_of_the_docs_run(
     assert len(said.splitlines()) >= (1, 4, 3)[number]
 
 
+async def test_the_example_of_the_page_on_watching_runs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = PAGE.with_name("watch-jobs.md").read_text("utf-8")
+    [text] = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(compile(text, "watch-jobs.md", "exec"), names)
+    context = make_context()
+    async with (
+        serving(create_app(context), partial(run_engine, context)) as url,
+        AsyncClient(url, TOKEN) as client,
+    ):
+        job = await names["watch"](client, await client.submit("walk", {}))
+    assert job.status == "finished"
+    lines = capsys.readouterr().out.splitlines()
+    assert "job_created" in lines[0]
+    assert "job_finished" in lines[-1]
+
+
 async def stream_on(scope: Any, receive: Any, send: Any) -> None:
     """Two events, and the end if it is asked after them; the job `silent` has no end."""
     if scope["type"] != "http":

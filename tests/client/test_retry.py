@@ -12,6 +12,7 @@ from avtomatika_trio.client._plans import Fault, Reply
 from avtomatika_trio.client._retry import Repeat, back_off, may_repeat, next_pause, retry_after
 from avtomatika_trio.errors import (
     IdempotencyKeyReused,
+    InvalidMessage,
     OrchestratorUnavailable,
     RateLimited,
     Refused,
@@ -114,6 +115,12 @@ def test_a_question_is_asked_again_until_it_is_answered(played: Callable[..., An
     assert hands.now == pytest.approx(0.2 + 7 + 0.8)
 
 
+def test_an_answer_that_cannot_be_unpacked_is_asked_for_again(played: Callable[..., Any]) -> None:
+    broken = httpx.DecodingError("Error -3 while decompressing data")
+    with played(Script(broken, httpx.Response(200, json={"workers": []})), Hands()) as client:
+        assert client.workers() == []
+
+
 def test_it_gives_up_in_time(played: Callable[..., Any]) -> None:
     hands = Hands()
     script = Script(httpx.ReadError("reset"))
@@ -182,6 +189,19 @@ def test_with_a_key_of_the_caller_a_lost_answer_is_asked_for_again(
     assert [it.headers["idempotency-key"] for it in script.requests] == ["order-7"] * 3
 
 
+@pytest.mark.parametrize("key", ["", "ключ", "a\nb", " a", "k" * 256])
+def test_a_key_that_no_header_carries_is_told_and_nothing_is_sent(
+    key: str, played: Callable[..., Any]
+) -> None:
+    script, hands = Script(OK), Hands()
+    with played(script, hands) as client:
+        with pytest.raises(InvalidMessage, match="idempotency_key: must be 1 to 255 printable"):
+            client.submit("walk", idempotency_key=key)
+        with pytest.raises(InvalidMessage, match="traceparent: must be"):
+            client.submit_many("walk", [{}], traceparent=key)
+    assert (script.requests, hands.now) == ([], 0)
+
+
 def test_a_key_of_another_submission_is_an_error_of_its_own(played: Callable[..., Any]) -> None:
     script = Script(problem(422, "idempotency_key_reused"))
     with played(script, Hands()) as client, pytest.raises(IdempotencyKeyReused):
@@ -206,3 +226,88 @@ def test_keys_that_are_generated_are_never_the_same(kind: str) -> None:
     with open_client(kind, transport) as client:
         ids = {client.submit("walk") for _ in range(2)}
     assert len(ids) == len({it.headers["idempotency-key"] for it in transport.requests}) == 2
+
+
+# A cancel whose answer was lost.
+
+LOST: list[Heard] = [
+    httpx.ReadError("the answer was lost"),
+    httpx.Response(502),
+    httpx.Response(504),
+    problem(503, "storage_unavailable"),
+]
+
+
+class Losing:
+    """An orchestrator whose first answer to a cancel is lost; *told* comes in its place.
+
+    Args:
+        reaches: Whether the cancel has its effect.
+    """
+
+    def __init__(self, told: Heard, *, reaches: bool = True) -> None:
+        self.app = InProcess(make_context())
+        self.told: Heard | None = told
+        self.reaches = reaches
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        told = self.told
+        if told is None or not request.url.path.endswith("/cancel"):
+            return self.app.handle_request(request)
+        self.told = None
+        if self.reaches:
+            assert self.app.handle_request(request).status_code == 200
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+
+def cancels(losing: Losing) -> int:
+    return sum(it.url.path.endswith("/cancel") for it in losing.app.requests)
+
+
+@pytest.mark.parametrize("told", LOST, ids=["read error", "502", "504", "503"])
+def test_a_cancel_whose_answer_was_lost_is_told_as_it_was(told: Heard) -> None:
+    losing = Losing(told)
+    with open_client("sync", httpx.MockTransport(losing.handle), hands=Hands()) as client:
+        job_id = client.submit("resize")
+        job = client.cancel(job_id, "too late")
+        assert (job.status, job.error.message) == ("cancelled", "too late")
+        assert cancels(losing) == 2
+        with pytest.raises(Refused, match="409"):
+            client.cancel(job_id, "too late")  # a call of its own is told of the end
+
+
+def test_a_cancel_that_never_arrived_cancels_at_the_second_try() -> None:
+    losing = Losing(httpx.ReadError("lost on its way"), reaches=False)
+    with open_client("sync", httpx.MockTransport(losing.handle), hands=Hands()) as client:
+        job = client.cancel(client.submit("resize"))
+    assert job.status == "cancelled"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("first", "error", "is_told"),
+    [
+        (httpx.ReadError("lost"), {"code": "CANCELLED", "message": "m", "state": None}, True),
+        (httpx.ReadError("lost"), {"code": "ENDED_IN_STATE", "message": "m", "state": "s"}, False),
+        (httpx.ReadError("lost"), None, False),
+        (httpx.ConnectError("no"), {"code": "CANCELLED", "message": "m", "state": None}, False),
+        (problem(429, "rate_limited"), {"code": "CANCELLED", "message": "m", "state": None}, False),
+    ],
+)
+def test_only_a_cancelled_job_and_a_lost_answer_make_a_conflict_a_success(
+    kind: str, first: Heard, error: Any, is_told: bool
+) -> None:
+    status = "finished" if error is None else "cancelled"
+    job = httpx.Response(200, json=job_json(status, error=error))
+    script = Script(first, problem(409, "job_is_final"), job)
+    with open_client(kind, httpx.MockTransport(script), hands=Hands()) as client:
+        if is_told:
+            assert client.cancel("j").status == "cancelled"
+        else:
+            with pytest.raises(Refused) as caught:
+                client.cancel("j")
+            assert caught.value.status == 409
+    is_looked_at = isinstance(first, httpx.ReadError)
+    assert len(script.requests) == 2 + is_looked_at

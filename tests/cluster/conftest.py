@@ -14,6 +14,7 @@ from avtomatika_trio.testing import Cluster
 #: Whose tests are played on a storage with one partition and on one with four.
 DIVIDED = {
     "test_attacks",
+    "test_counts",
     "test_hand_out",
     "test_leases",
     "test_orchestrator_deaths",

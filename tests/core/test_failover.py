@@ -231,7 +231,7 @@ def play(policy: Failover, story: list[Deed], look: Callable[[Failover, float], 
 
 
 @given(deeds)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_active_one_is_the_best_that_may_be_asked_and_never_rests(story: list[Deed]) -> None:
     def look(policy: Failover, now: float) -> None:
         usable = [url for url in URLS if policy.is_usable(url)]
@@ -248,7 +248,7 @@ def test_the_active_one_is_the_best_that_may_be_asked_and_never_rests(story: lis
 
 
 @given(deeds, st.floats(0, 10))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_after_a_failure_it_takes_the_place_of_one_that_is_up_only_after_its_rest(
     story: list[Deed], stable: float
 ) -> None:

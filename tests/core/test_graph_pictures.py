@@ -1,11 +1,14 @@
 """A blueprint's graph as SVG and as text."""
 
+import re
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from avtomatika_trio._core.graph_layout import find_loops, lay_out
 from avtomatika_trio._core.graph_svg import ranks, to_svg
 from avtomatika_trio._core.graph_text import to_text
 
@@ -156,3 +159,110 @@ def test_the_text_lists_states_with_arrows_and_marks_loops() -> None:
         "    --> done  (declared)",
         "# done  (end: finished)",
     ]
+
+
+# How it is laid out.
+
+
+def fans(count: int) -> dict[str, Any]:
+    """Many ways out of the start, which come together; each may fail, be repeated or go back."""
+    middle = [f"do_{n}" for n in range(count)]
+    ways = [edge("start", it, status="success", skill=it, kind="task") for it in middle]
+    ways.append(edge("start", "failed", status="failure", skill="any", kind="task"))
+    for it in middle:
+        targets = {"success": "join", "failure": "failed", "again": "start", "retry": it}
+        ways += [
+            edge(it, target, status=status, skill="x", kind="task")
+            for status, target in targets.items()
+        ]
+    ends = [
+        state("failed", end=True, outcome="failed"),
+        state("done", end=True, outcome="finished"),
+    ]
+    ways.append(edge("join", "done"))
+    states = [state("start", start=True), *map(state, middle), state("join"), *ends]
+    return {"name": "fans", "start": "start", "states": states, "edges": ways}
+
+
+def chain(count: int) -> dict[str, Any]:
+    """A long way with short cuts, ways back, and a failure that may come from everywhere."""
+    names = [f"state_{n}" for n in range(count)]
+    ways = [edge(*it) for it in pairwise([*names, "done"])]
+    for n in range(0, count - 3, 4):
+        ways.append(edge(names[n], names[n + 3], status="success", skill="x", kind="task"))
+        ways.append(edge(names[n], "failed", status="failure", skill="x", kind="task"))
+        ways.append(edge(names[n + 2], names[max(0, n - 5)], status="back"))
+    ends = [
+        state("failed", end=True, outcome="failed"),
+        state("done", end=True, outcome="finished"),
+    ]
+    states = [state(name, start=name == names[0]) for name in names]
+    return {"name": "chain", "start": names[0], "states": [*states, *ends], "edges": ways}
+
+
+GRAPHS = [lambda: GRAPH, lambda: fans(3), lambda: fans(18), lambda: chain(40)]
+
+
+@pytest.mark.parametrize("made", GRAPHS)
+def test_every_edge_that_closes_no_loop_leads_to_a_later_column(
+    made: Callable[[], dict[str, Any]],
+) -> None:
+    graph = made()
+    layout = lay_out(graph, {it["name"]: 17.0 for it in graph["states"]}, 17.0)
+    for it in graph["edges"]:
+        way = it["from"], it["to"]
+        forward = layout.layer_of[way[0]] < layout.layer_of[way[1]]
+        assert forward is (way not in layout.loops), way
+    ends = {it["name"] for it in graph["states"] if it["end"]}
+    assert not [target for _, target in find_loops(graph) if target in ends]
+
+
+@pytest.mark.parametrize("made", GRAPHS)
+def test_a_line_passes_between_states_and_not_through_them(
+    made: Callable[[], dict[str, Any]],
+) -> None:
+    graph = made()
+    layout = lay_out(graph, {it["name"]: 17.0 for it in graph["states"]}, 17.0)
+    for nodes in layout.layers:
+        for upper, lower in pairwise(nodes):
+            states = isinstance(upper, str) + isinstance(lower, str)
+            assert layout.y[lower] - layout.y[upper] >= 10 + 17 * states - 0.001
+
+
+@pytest.mark.parametrize("made", GRAPHS)
+def test_labels_are_in_the_picture_and_do_not_lie_on_each_other(
+    made: Callable[[], dict[str, Any]],
+) -> None:
+    root = ET.fromstring(to_svg(made()))
+    left, top, width, height = map(float, root.attrib["viewBox"].split())
+    plates = [
+        tuple(float(rect.attrib[it]) for it in ("x", "y", "width", "height"))
+        for group in root.iter(f"{_SVG}g")
+        if group.get("class") == "edge"
+        for rect in group.iter(f"{_SVG}rect")
+    ]
+    assert plates
+    for x, y, w, h in plates:
+        assert left <= x <= x + w <= left + width
+        assert top <= y <= y + h <= top + height
+    for at, (x, y, w, h) in enumerate(plates):
+        for x2, y2, w2, h2 in plates[at + 1 :]:
+            apart = x + w <= x2 or x2 + w2 <= x or y + h <= y2 + 0.2 or y2 + h2 <= y + 0.2
+            assert apart, (x, y, x2, y2)
+
+
+def test_the_picture_needs_nothing_that_some_programs_do_not_draw() -> None:
+    svg = to_svg(fans(3))
+    assert not re.search("paint-order|<style|<script|href|foreignObject", svg)
+
+
+def test_an_end_is_no_way_back() -> None:
+    graph = {
+        "name": "n",
+        "start": "a",
+        "states": [state("a", start=True), state("b"), state("z", end=True, outcome="failed")],
+        "edges": [edge("a", "z"), edge("a", "b"), edge("b", "z"), edge("b", "a")],
+    }
+    lines = to_text(graph).splitlines()
+    assert lines.count("    --> z") == 2
+    assert lines.count("    --> a  (loop: back)") == 1

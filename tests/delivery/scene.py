@@ -3,7 +3,7 @@
 No loop and no HTTP: each test plays an interleaving step by step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import trio
 from avtomatika_trio._core import dispatch, lease, results, retention, steps, timing
 from avtomatika_trio._core.actions import DispatchParallel, DispatchTask, GoTo, TaskSpec
 from avtomatika_trio._core.dispatch import HandOut, Offer
+from avtomatika_trio._core.events import EventReport, SaidEvent, note
 from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.ledger import InstanceKind, task_id
 from avtomatika_trio._core.retry import RetryPolicy
@@ -21,6 +22,17 @@ from avtomatika_trio.storage import MemoryStorage
 from avtomatika_trio.testing.invariants import find_violations
 
 START = 1_000_000.0
+
+
+def an_event(
+    number: int | None,
+    event_type: str = "step",
+    payload: dict[str, Any] | None = None,
+    *,
+    event_id: str = "",
+) -> SaidEvent:
+    said = {"n": number} if payload is None else payload
+    return SaidEvent(id=event_id or f"e{number}", number=number, type=event_type, payload=said)
 
 
 class Scene:
@@ -136,6 +148,7 @@ class Scene:
         *,
         ours: bool = True,
         credential: str = "",
+        events_schema: dict[str, Any] | None = None,
     ) -> None:
         said = lease.Registration(
             worker_id=worker_id,
@@ -143,7 +156,7 @@ class Scene:
             kind=InstanceKind.OURS if ours else InstanceKind.FOREIGN,
             skills=("k",),
             interval_seconds=10.0 if ours else 15.0,
-            said={},
+            said={"supported_skills": [{"name": "k", "events_schema": events_schema}]},
             credential=credential,
         )
         self.run(partial(lease.register, said=said, rules=self.rules))
@@ -198,14 +211,41 @@ class Scene:
         code: str | None = None,
         worker_id: str = "w",
         job_id: str = "j",
+        events: Sequence[SaidEvent] = (),
+        events_lost: int = 0,
     ) -> results.Answer:
         error = None if code is None else TaskFault(code=code, message="it broke")
         result = TaskResult(status=status, data=data, error=error)
-        said = results.Report(worker_id=worker_id, wire_id=wire_id, job_id=job_id, result=result)
+        said = results.Report(
+            worker_id=worker_id,
+            wire_id=wire_id,
+            job_id=job_id,
+            result=result,
+            events=tuple(events),
+            events_lost=events_lost,
+        )
         return self.run(partial(results.report, said=said, rules=self.rules, noise=0.0))
 
     def fail(self, wire_id: str, code: str = "TRANSIENT_ERROR") -> results.Answer:
         return self.report(wire_id, "failure", code=code)
+
+    def event(
+        self,
+        wire_id: str,
+        number: int | None,
+        event_type: str = "step",
+        payload: dict[str, Any] | None = None,
+        *,
+        worker_id: str = "w",
+        event_id: str = "",
+    ) -> results.Answer:
+        said = EventReport(
+            worker_id=worker_id,
+            wire_id=wire_id,
+            job_id="j",
+            event=an_event(number, event_type, payload, event_id=event_id),
+        )
+        return self.run(partial(note, said=said, rules=self.rules))
 
     def give_back(self, *wire_ids: str, unstarted: bool = False, worker_id: str = "w") -> int:
         operation = partial(
@@ -224,6 +264,16 @@ class Scene:
         """The types of the history rows of a job, in order."""
         read = partial(self.storage.history, job_id, limit=100_000)
         return [numbered.row.type for numbered in trio.run(read)]
+
+    def events(self, job_id: str = "j") -> list[tuple[int | None, str, Any]]:
+        """The events of workers in the history of a job: attempt, type and payload."""
+        read = partial(self.storage.history, job_id, limit=100_000)
+        rows = [numbered.row for numbered in trio.run(read)]
+        return [
+            (row.attempt, row.details["type"], row.details["payload"])
+            for row in rows
+            if row.type == "worker_event" and row.details is not None
+        ]
 
     def violations(self) -> list[str]:
         """What is wrong in the storage; nothing ever should be."""

@@ -30,6 +30,7 @@ move = st.one_of(
     st.tuples(st.just("poll"), st.sampled_from(INSTANCES), st.integers(1, 4)),
     st.tuples(st.just("beat"), st.sampled_from(INSTANCES), number),
     st.tuples(st.just("report"), number, st.sampled_from(["success", "failure", "cancelled"])),
+    st.tuples(st.just("event"), number, st.integers(-1, 2)),
     st.tuples(st.just("return"), number, st.booleans()),
     st.tuples(st.just("replace"), st.sampled_from(INSTANCES), st.sampled_from(INSTANCES)),
     st.tuples(st.just("wait"), st.sampled_from([1, 5, 31, 70]), number),
@@ -42,11 +43,13 @@ class Play:
     """A scene with workers that remember, more or less, what they were given."""
 
     def __init__(self, make_storage: Make) -> None:
-        self.scene = Scene(make_storage, Rules(max_lost_attempts=50))
+        self.scene = Scene(make_storage, Rules(max_lost_attempts=50, strict_events=False))
         self.polls = dict.fromkeys(INSTANCES, 0)
         self.given: dict[str, list[str]] = {name: [] for name in INSTANCES}
         self.wires: list[tuple[str, str, str]] = []
         self.stale: list[Job] = []
+        self.events: dict[str, list[int]] = {}
+        """By wire id, the numbers that were accepted."""
         for name in INSTANCES:
             self.scene.worker(name)
         for job_id in JOBS:
@@ -87,6 +90,24 @@ class Play:
             first = self.scene.report(wire, status, job_id=job_id, code=code)
             assert self.scene.report(wire, status, job_id=job_id, code=code) == first
 
+    def event(self, which: int, ahead: int) -> None:
+        """Send an event: the next one, one that was sent before, or the one after a lost one."""
+        if not self.wires:
+            return
+        wire, job_id, _ = self.wires[which % len(self.wires)]
+        noted = self.events.setdefault(wire, [])
+        number = max([0, *noted]) + ahead
+        if number < 1:
+            return
+        before = self.scene.events(job_id)
+        answer = self.scene.event(wire, number, payload={"wire": wire, "n": number})
+        if noted and number <= noted[-1]:
+            assert answer == {"status": "event_accepted"}
+            assert self.scene.events(job_id) == before
+        elif answer["status"] == "event_accepted":
+            noted.append(number)
+            assert self.scene.event(wire, number) == answer
+
     def move(self, kind: str, one: object, two: object) -> None:  # noqa: C901 - a flat table
         match kind, one, two:
             case "run", str(), int():
@@ -97,6 +118,8 @@ class Play:
                 self.beat(one, two)
             case "report", int(), str():
                 self.report(one, two)
+            case "event", int(), int():
+                self.event(one, two)
             case "return", int(), bool():
                 if self.wires:
                     self.scene.give_back(self.wires[one % len(self.wires)][0], unstarted=two)
@@ -130,13 +153,13 @@ Moves = list[tuple[str, object, object]]
 
 
 @pytest.mark.parametrize("make_storage", [MemoryStorage, SqliteWithoutThreads])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(moves=st.lists(move, max_size=60))
 def test_nothing_is_lost_doubled_or_stuck(make_storage: Make, moves: Moves) -> None:
     _nothing_is_lost_doubled_or_stuck(make_storage, moves)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(moves=st.lists(move, min_size=10, max_size=60))
 def test_nothing_is_lost_doubled_or_stuck_on_redis(redis: DirectBridge, moves: Moves) -> None:
     _nothing_is_lost_doubled_or_stuck(partial(RedisWithoutLoops, direct=redis), moves)
@@ -155,6 +178,9 @@ def _nothing_is_lost_doubled_or_stuck(make_storage: Make, moves: Moves) -> None:
         raise AssertionError(f"a stale step was carried out: {claimed}")
     play.finish()
     assert play.scene.violations() == []
+    told = [payload for job_id in JOBS for _, _, payload in play.scene.events(job_id)]
+    for wire, numbers in play.events.items():
+        assert [it["n"] for it in told if it["wire"] == wire] == numbers
     for job_id in JOBS:
         assert play.scene.get(job_id).status in {JobStatus.FINISHED, JobStatus.CANCELLED} or (
             play.scene.get(job_id).status is JobStatus.QUARANTINED

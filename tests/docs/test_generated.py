@@ -12,10 +12,11 @@ import pytest
 from avtomatika_trio._core import ledger
 from avtomatika_trio._core.job import JobStatus
 from avtomatika_trio._core.task import AttemptStatus
-from avtomatika_trio.orchestrator import _file_streams, _job_events
 from avtomatika_trio.orchestrator._app import create_quart
 from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._error_codes import CODES
 from avtomatika_trio.orchestrator._registry import Blueprints
+from avtomatika_trio.orchestrator._table_clients import STREAMED
 from avtomatika_trio.storage import MemoryStorage
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -35,7 +36,14 @@ def generate() -> ModuleType:
 
 @pytest.mark.parametrize(
     "name",
-    ["reference/cli.md", "reference/errors.md", "reference/states.md", "explanation/failover.md"],
+    [
+        "reference/cli.md",
+        "reference/errors.md",
+        "reference/metrics.md",
+        "reference/openapi.json",
+        "reference/states.md",
+        "explanation/failover.md",
+    ],
 )
 def test_a_generated_page_is_fresh(generate: ModuleType, name: str) -> None:
     page = DOCS / name
@@ -60,8 +68,8 @@ def texts_of(call: ast.Call) -> Iterator[str]:
 def test_every_type_of_history_event_is_explained_and_no_other() -> None:
     types = {f"job_{status}" for status in JobStatus if status.is_final}
     types |= {f"attempt_{status}" for status in (AttemptStatus.FAILED, AttemptStatus.TIMED_OUT)}
-    named = re.compile(r"(job|state|branches|task|attempt)_[a-z]+")
-    for call in calls_in("_core", {"HistoryRow", "_record", "_end"}):
+    named = re.compile(r"(job|state|branches|task|attempt|worker)_[a-z]+(_[a-z]+)?")
+    for call in calls_in("_core", {"HistoryRow", "_record", "record_attempt", "_end"}):
         types |= {text for text in texts_of(call) if named.fullmatch(text)}
     page = (DOCS / "reference" / "history.md").read_text("utf-8")
     tables = page.partition("## The job")[2].partition("## Reasons")[0]
@@ -76,7 +84,7 @@ async def test_every_route_of_clients_is_on_the_page_of_http() -> None:
         worker_token="w",
     )
     rules = [rule.rule for rule in create_quart(context).url_map.iter_rules()]
-    rules += [f"/api/v1{path}" for _, path, _ in _file_streams.STREAMS + _job_events.STREAMS]
+    rules += [it.template for it in STREAMED]
     routes = {
         re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
         for rule in rules
@@ -92,7 +100,9 @@ def test_every_error_code_of_http_is_on_the_page() -> None:
     for call in calls_in("orchestrator", {"HttpProblem", "_not_ready"}):
         codes |= {text for text in texts_of(call) if re.fullmatch("[a-z_]+", text)}
     page = (DOCS / "reference" / "http.md").read_text("utf-8")
-    assert set(re.findall(r"^\| `([a-z_]+)` \| [45]\d\d \|", page, re.MULTILINE)) == codes
+    rows = re.findall(r"^\| `([a-z_]+)` \| ([45]\d\d) \| (.+) \|$", page, re.MULTILINE)
+    assert {code for code, _, _ in rows} == codes
+    assert {code: (int(status), when) for code, status, when in rows} == CODES
 
 
 def test_every_test_that_the_guarantees_name_is_there() -> None:

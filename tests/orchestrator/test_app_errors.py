@@ -24,7 +24,7 @@ from avtomatika_trio._wire import messages
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._app import create_app
 from avtomatika_trio.orchestrator._exchange import ClientGone
-from avtomatika_trio.orchestrator._routes_jobs import Cancellation
+from avtomatika_trio.orchestrator._table_clients import Cancellation
 from avtomatika_trio.storage._memory import MemoryStorage
 
 HEADERS = [
@@ -148,7 +148,7 @@ def check(method: str, path: str, query: bytes, body: bytes, **more: Any) -> Non
 
 
 @given(route=st.sampled_from(ROUTES), name=NAMES, query=QUERIES, body=BODIES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_body_and_no_query_is_answered_with_a_server_error(
     route: tuple[str, str], name: str, query: bytes, body: bytes
 ) -> None:
@@ -168,7 +168,7 @@ def test_no_body_and_no_query_is_answered_with_a_server_error(
     )
     | st.binary(max_size=20),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_target_and_no_header_is_answered_with_a_server_error(
     method: str, path: str, query: bytes, host: bytes, content_type: bytes
 ) -> None:

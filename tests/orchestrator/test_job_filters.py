@@ -132,3 +132,21 @@ async def test_a_label_has_one_value() -> None:
         answer = await client.get("/api/v1/jobs?label.a=1&label.a=2")
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["path"] == "?label.a"
+
+
+@pytest.mark.parametrize(
+    ("query", "hint"),
+    [
+        ("status=finished&status=failed", "give it once, with commas between its values"),
+        ("fields=id&fields=status", "give it once, with commas between its values"),
+        ("limit=1&limit=2", "is given more than once; give it once"),
+        ("created_after=x&created_after=y", "is given more than once; give it once"),
+    ],
+)
+async def test_nothing_that_is_asked_for_is_dropped_silently(query: str, hint: str) -> None:
+    async with open_client(make_context()) as client:
+        answer = await client.get(f"/api/v1/jobs?{query}")
+    assert answer.status_code == 400
+    [error] = answer.json()["errors"]
+    assert error["path"] == f"?{query.partition('=')[0]}"
+    assert hint in error["message"]

@@ -1,11 +1,22 @@
 """What is measured is what has happened, and nobody from outside adds labels."""
 
+from typing import Any
+
 import attrs
 import trio
 from prometheus_client.parser import text_string_to_metric_families
-from tests.orchestrator.clients import Worker, make_context, open_client
+from tests.orchestrator.clients import (
+    WORKER_TOKEN,
+    Worker,
+    http_scope,
+    let_in,
+    make_context,
+    open_client,
+)
 from trio.testing import MockClock
 
+from avtomatika_trio._core.access import Role
+from avtomatika_trio.orchestrator._app import create_app
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._engine import run_engine
 from avtomatika_trio.orchestrator._metrics import counted
@@ -44,7 +55,11 @@ async def test_what_happens_to_jobs_and_tasks_is_counted(autojump_clock: MockClo
         answer = await client.get("/_public/metrics")
         nursery.cancel_scope.cancel()
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert answer.content == context.metrics.as_text()
+    told = context.metrics.as_text().decode().splitlines()
+    # The request for them counts once it is answered.
+    assert set(told) - set(answer.text.splitlines()) == {
+        it for it in told if "http_requests" in it and "/_public/metrics" in it
+    }
     found = samples(context)
     expected = {
         ("jobs_submitted_total", "walk"): 1,
@@ -57,12 +72,41 @@ async def test_what_happens_to_jobs_and_tasks_is_counted(autojump_clock: MockClo
         ("tasks_dispatched_total", "scale"): 3,
         ("task_attempts_total", "succeeded", "scale"): 1,
         ("task_attempts_total", "failed", "scale"): 1,
+        ("task_attempts_total", "cancelled", "scale"): 1,
+        ("task_duration_seconds_count", "scale"): 2,
+        ("results_duplicate_total",): 0,
+        ("leases_expired_total",): 0,
         ("results_rejected_total", "job_already_terminated"): 1,
         ("task_queue_wait_seconds_count",): 3,
         ("step_commit_seconds_count",): 7,
     }
     assert {key: found.get(key) for key in expected} == expected
     assert 29 < found["task_queue_wait_seconds_sum",] < 31
+
+
+async def test_a_repetition_is_no_second_rejection(autojump_clock: MockClock) -> None:
+    """What no attempt can be found for is not remembered, and rejected each time."""
+    context = measured()
+    async with open_client(context) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(run_engine, context)
+        await client.post("/api/v1/jobs/resize")
+        await trio.sleep(1)
+        worker = Worker(client)
+        await worker.register("scale")
+        [task] = await worker.take()
+        await client.post(f"/api/v1/jobs/{task['job_id']}/cancel")
+        for _ in range(3):
+            await worker.report(task)
+            await worker.report({"job_id": "stranger", "task_id": "stranger"})
+        other = Worker(client, "w2")
+        await other.register("scale")
+        await other.report(task)
+        nursery.cancel_scope.cancel()
+    found = samples(context)
+    assert found["results_rejected_total", "job_already_terminated"] == 1
+    assert found["results_rejected_total", "job_not_found"] == 3
+    assert found["results_rejected_total", "worker_mismatch"] == 1
+    assert found["results_duplicate_total",] == 2
 
 
 async def test_what_strangers_send_makes_no_labels() -> None:
@@ -76,7 +120,14 @@ async def test_what_strangers_send_makes_no_labels() -> None:
         await worker.register("a-skill-of-strangers")
         await worker.report({"job_id": "stranger", "task_id": "stranger"})
     new = samples(context).keys() - before
-    assert new == {("results_rejected_total", "job_not_found")}
+    assert new == {
+        ("results_rejected_total", "job_not_found"),
+        ("http_requests_total", "GET", "unmatched", "404"),
+        ("http_requests_total", "other", "unmatched", "404"),
+        ("http_requests_total", "POST", "/api/v1/jobs/{name}", "404"),
+        ("http_requests_total", "POST", "/_worker/workers/register", "200"),
+        ("http_requests_total", "POST", "/_worker/tasks/result", "200"),
+    }
 
 
 async def test_two_orchestrators_in_a_process_count_apart() -> None:
@@ -85,3 +136,85 @@ async def test_two_orchestrators_in_a_process_count_apart() -> None:
         await client.post("/api/v1/jobs/walk")
     assert samples(one)["jobs_submitted_total", "walk"] == 1
     assert ("jobs_submitted_total", "walk") not in samples(other)
+
+
+# Requests.
+
+
+async def test_requests_are_counted_by_the_template_of_their_route(
+    autojump_clock: MockClock,
+) -> None:
+    context = measured()
+    async with open_client(context) as client:
+        job_id = (await client.post("/api/v1/jobs/pictures")).json()["job_id"]
+        await client.post(f"/api/v2/jobs/{job_id}/cancel")
+        for prefix in ("/api", "/api/v1", "/api/v2"):
+            await client.get(f"{prefix}/jobs/{job_id}")
+        await client.head(f"/api/jobs/{job_id}")
+        await client.get(f"/api/jobs/{job_id}/events")
+        await client.get(f"/api/jobs/{job_id}/files/download/a/b?c=d")
+        await client.put(f"/api/jobs/{job_id}/files/content/a/b")
+        await client.get("/_worker/workers/w9/tasks/next?timeout=0")
+        await client.get("/livez")
+        await client.delete("/livez")
+    job, files = "/api/v1/jobs/{job_id}", "/api/v1/jobs/{job_id}/files"
+    assert requests(context) == {
+        ("POST", "/api/v1/jobs/pictures", "202"): 1,
+        ("POST", f"{job}/cancel", "200"): 1,
+        ("GET", job, "200"): 3,
+        ("HEAD", job, "200"): 1,
+        ("GET", f"{job}/events", "200"): 1,
+        ("GET", f"{files}/download/{{name}}", "501"): 1,
+        ("PUT", f"{files}/content/{{name}}", "409"): 1,
+        ("GET", "/_worker/workers/{worker_id}/tasks/next", "403"): 1,
+        ("GET", "/livez", "200"): 1,
+        ("DELETE", "unmatched", "405"): 1,
+    }
+
+
+async def test_a_request_whose_client_has_gone_is_counted_as_unanswered() -> None:
+    context = measured()
+    headers = [
+        (b"host", b"o"),
+        (b"x-worker-token", WORKER_TOKEN.encode()),
+        (b"x-worker-id", b"w1"),
+    ]
+    messages: list[Any] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b"", "more_body": False},
+    ]
+
+    async def receive() -> Any:
+        return messages.pop() if len(messages) > 1 else messages[0]
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    scope = http_scope("GET", "/_worker/workers/w1/tasks/next", headers=headers)
+    await create_app(context)(scope, receive, send)
+    assert requests(context) == {("GET", "/_worker/workers/{worker_id}/tasks/next", "none"): 1}
+
+
+async def test_who_was_refused_for_what_they_showed_is_counted_by_kind(
+    autojump_clock: MockClock,
+) -> None:
+    context = measured()
+    await let_in(context, "me", roles=(Role.VIEWER,))
+    worker = {"X-Worker-Token": WORKER_TOKEN, "X-Worker-ID": "w1"}
+    other = {"worker_id": "w2", "supported_skills": []}
+    async with open_client(context, token="token-of-me") as client:
+        await client.get("/api/v1/jobs")
+        await client.get("/api/v1/jobs/nobodys")
+        await client.post("/api/v1/jobs/walk")
+        await client.get("/api/v1/jobs", headers={"X-Client-Token": "wrong"})
+        await client.get("/api/v1/jobs/x/events", headers={"X-Client-Token": "wrong"})
+        await client.post("/_worker/tasks/result", headers={**worker, "X-Worker-Token": "wrong"})
+        await client.post("/_worker/workers/register", json=other, headers=worker)
+    found = {key[1]: it for key, it in samples(context).items() if key[0] == "auth_failures_total"}
+    assert found == {"role": 1, "client": 2, "worker": 2}
+
+
+def requests(context: Context) -> dict[tuple[str, ...], float]:
+    """Method, route and status -> how many."""
+    counters = samples(context).items()
+    return {key[1:]: it for key, it in counters if key[0] == "http_requests_total"}

@@ -422,6 +422,7 @@ async def test_a_job_of_somebody_else_does_not_exist() -> None:
         theirs = attrs.evolve(mine, id="p00-theirs", client="somebody else")
         await context.storage.commit(lambda ledger: ledger.put_job(theirs))
         path = "/api/v1/jobs/p00-theirs"
+        client.headers["X-Request-ID"] = "all-alike"
         unknown = await client.get("/api/v1/jobs/p00-nobodys")
         answers = [
             await client.get(path),

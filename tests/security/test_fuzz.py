@@ -28,7 +28,7 @@ from avtomatika_trio.storage._memory import MemoryStorage
 #: The longest that any route may take: a poll or a wait of a client, in virtual seconds.
 PATIENCE = 61.0
 
-SETTINGS = settings(max_examples=150, deadline=None)
+SETTINGS = settings(max_examples=150)
 
 nasty_text = st.one_of(
     st.text(max_size=12),
@@ -228,7 +228,7 @@ def test_a_known_worker_that_talks_nonsense_changes_nothing_of_others(said: list
 
 
 @given(asked(), st.integers(1, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_too_large_is_refused_wherever_it_is_sent(request: Asked, times: int) -> None:
     """Announced or not, and whoever sends it; nothing of it is kept."""
 

@@ -17,9 +17,9 @@ from tests.security.credentials import let_in as let_workers_in
 from trio.testing import MockClock
 
 from avtomatika_trio._core.access import Role
-from avtomatika_trio.orchestrator import _file_streams, _job_events
 from avtomatika_trio.orchestrator._app import create_quart
 from avtomatika_trio.orchestrator._registry import prefixes_of
+from avtomatika_trio.orchestrator._table_clients import STREAMED
 
 #: Method and path below the prefix -> the least role; None: anybody, also without a token.
 ROUTES: dict[tuple[str, str], Role | None] = {
@@ -30,6 +30,8 @@ ROUTES: dict[tuple[str, str], Role | None] = {
     ("GET", "/livez"): None,
     ("GET", "/readyz"): None,
     ("GET", "/version"): None,
+    ("GET", "/_public/docs"): None,
+    ("GET", "/openapi.json"): None,
     ("POST", "/jobs/<name>"): Role.SUBMITTER,
     ("POST", "/jobs/pictures"): Role.SUBMITTER,
     ("GET", "/jobs"): Role.VIEWER,
@@ -88,8 +90,7 @@ def _rules() -> list[tuple[str, str]]:
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
     ]
     prefixes = prefixes_of(context.blueprints)
-    streams = _file_streams.STREAMS + _job_events.STREAMS
-    return rules + [(method, prefix + path) for prefix in prefixes for method, path, _ in streams]
+    return rules + [(it.method, prefix + it.rule) for prefix in prefixes for it in STREAMED]
 
 
 def _filled(path: str) -> str:

@@ -12,6 +12,7 @@ from avtomatika_trio.storage import MemoryStorage, Storage, open_storage
 from avtomatika_trio.testing.conformance import (
     AccessPromises,
     ArchivePromises,
+    BacklogPromises,
     CommitPromises,
     DurabilityPromises,
     FilterPromises,
@@ -136,6 +137,10 @@ class TestReads(ReadPromises):
 
 
 class TestNews(NewsPromises):
+    pass
+
+
+class TestBacklogs(BacklogPromises):
     pass
 
 

@@ -72,6 +72,13 @@ async def test_jobs_of_the_others_are_claimed(storage: RedisStorage) -> None:
         assert await claimed(storage) == ["p02-k"]
 
 
+async def test_nobody_tells_of_all_what_waits_in_some(storage: RedisStorage) -> None:
+    await storage.commit(put(a_task("p00-j")), "p00")
+    with away(storage, "p01"), pytest.raises(StorageUnavailable, match="p01 is away"):
+        await storage.backlog(["k"])
+    assert (await storage.backlog(["k"])).queues["k"].depth == 1
+
+
 async def test_who_finds_nothing_anywhere_is_told_so(url: str) -> None:
     async with open_storage(url, partitions=1) as storage:
         assert isinstance(storage, RedisStorage)

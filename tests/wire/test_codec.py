@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from avtomatika_trio._wire import messages
 from avtomatika_trio._wire.codec import decode, decode_any, encode
@@ -107,8 +107,6 @@ json_values = st.recursive(
 members = sorted({field.name for cls in CLASSES[:3] for field in attrs.fields(cls)})
 
 
-# How long it takes to make examples says something of the machine, not of the codec.
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     st.dictionaries(st.sampled_from(members), json_values), st.sampled_from(CLASSES), st.booleans()
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from avtomatika_trio._task_logs import trace_fields
-from avtomatika_trio._wire.tracing import read_tracing
+from avtomatika_trio._wire.tracing import is_sampled, kept_tracing, read_tracing, span_of
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -56,3 +56,39 @@ def test_a_malformed_state_is_ignored_alone(tracestate: str) -> None:
 def test_more_members_than_allowed_are_ignored() -> None:
     members = ",".join(f"k{n}=1" for n in range(33))
     assert read_tracing([PARENT], [members]) == {"traceparent": PARENT}
+
+
+def test_what_a_message_says_is_read_as_headers_are() -> None:
+    assert kept_tracing({"traceparent": PARENT, "tracestate": "a=1", "more": 1}) == {
+        "traceparent": PARENT,
+        "tracestate": "a=1",
+    }
+    nothings: list[object] = [None, [], "x", {}, {"traceparent": 7}, {"tracestate": "a=1"}]
+    for malformed in nothings:
+        assert kept_tracing(malformed) == {}
+    assert kept_tracing({"traceparent": PARENT, "tracestate": 7}) == {"traceparent": PARENT}
+
+
+def test_a_span_is_of_the_same_trace_and_has_an_id_of_its_own() -> None:
+    context = {"traceparent": PARENT, "tracestate": "a=1"}
+    first, again, second = (span_of(context, name) for name in ("t1", "t1", "t2"))
+    assert first == again
+    spans = [read_tracing([it["traceparent"]], [it["tracestate"]]) for it in (first, second)]
+    assert spans == [first, second]
+    assert {trace_fields(it)["trace_id"] for it in spans} == {TRACE}
+    assert len({trace_fields(it)["span_id"] for it in (context, *spans)}) == 3
+    assert {it["tracestate"] for it in spans} == {"a=1"}
+    assert span_of({}, "t1") == span_of({"traceparent": "x"}, "t1") == {}
+
+
+@pytest.mark.parametrize(
+    ("flags", "passed_on", "sampled"),
+    [("00", "00", False), ("01", "01", True), ("03", "03", True), ("fe", "02", False)],
+)
+def test_flags_that_are_known_are_passed_on(flags: str, passed_on: str, sampled: bool) -> None:
+    context = {"traceparent": f"cc-{TRACE}-00f067aa0ba902b7-{flags}-later"}
+    assert is_sampled(context) is sampled
+    child = span_of(context, "t1")["traceparent"]
+    assert child.startswith(f"00-{TRACE}-")
+    assert child.endswith(f"-{passed_on}")
+    assert is_sampled({}) is False

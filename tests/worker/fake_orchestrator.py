@@ -97,6 +97,11 @@ class FakeOrchestrator:
     applied: list[Result] = attrs.field(factory=list)
     returned: list[Return] = attrs.field(factory=list)
     events: list[WorkerEvent] = attrs.field(factory=list)
+    """As they were posted."""
+    noted: dict[str, list[tuple[int, str, Any]]] = attrs.field(factory=dict)
+    """By attempt, in order: those with numbers, posted or brought by the result."""
+    refuse_event: Callable[[WorkerEvent], dict[str, Any] | None] = lambda _: None
+    """What is answered to an event that is not taken."""
     headers: list[httpx.Headers] = attrs.field(factory=list)
     _news: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
 
@@ -171,8 +176,7 @@ class FakeOrchestrator:
             case ("POST", "_worker", "tasks", "return"):
                 return self._return(decode(request.content, Return))
             case ("POST", "_worker", "events"):
-                self.events.append(decode(request.content, WorkerEvent))
-                return _answer({"status": "event_accepted"})
+                return self._events(request.content)
             case ("GET", "readyz") if self.extensions:
                 return _answer({"status": "ok"})
             case ("GET", "_public", "status"):
@@ -300,8 +304,39 @@ class FakeOrchestrator:
             self.queue.remove(task)
         lease.ended = "done"
         task.result = result
+        for said in result.events:
+            self._note_event(result.task_id, said.number, said.event_type, said.payload)
         self.applied.append(result)
         return {"status": "accepted", "transition": f"{result.status}_transition"}
+
+    def _events(self, body: bytes) -> Answer:
+        if not isinstance(decode_any(body), list):
+            said = decode(body, WorkerEvent)
+            assert said.number is None or "events" in self.extensions
+            return _answer(self._event(said))
+        assert "events" in self.extensions
+        many = decode(body, list[WorkerEvent])
+        assert len({said.target_task_id for said in many}) == 1
+        return _answer({"results": [self._event(said) for said in many]})
+
+    def _event(self, said: WorkerEvent) -> dict[str, Any]:
+        refused = self.refuse_event(said)
+        if refused is not None:
+            return refused
+        assert said.target_task_id is not None
+        if said.number is not None:
+            self._note_event(said.target_task_id, said.number, said.event_type, said.payload)
+        self.events.append(said)
+        return {"status": "event_accepted"}
+
+    def _note_event(self, wire_id: str, number: int, event_type: str, payload: Any) -> None:
+        noted = self.noted.setdefault(wire_id, [])
+        if not noted or noted[-1][0] < number:
+            noted.append((number, event_type, payload))
+
+    def noted_payloads(self, wire_id: str = "k0-1") -> list[Any]:
+        """Of the events of an attempt, in the order of its history."""
+        return [payload for _, _, payload in self.noted.get(wire_id, [])]
 
     def _return(self, said: Return) -> Answer:
         self.returned.append(said)

@@ -246,7 +246,7 @@ async def test_it_is_cancelled_with_its_handler(autojump_clock: MockClock) -> No
     ("function", "provides", "told"),
     [
         (lambda context, call_next: None, (), "is an `async def`"),
-        (_takes_one, (), "is an `async def` of (context, call_next)"),
+        (_takes_one, (), "is an `async def`"),
         (_provide_db, "db", "tuple of names"),
         (_provide_db, ("params",), "given 'params' already"),
         (_provide_db, ("a b",), "cannot be the name of a parameter"),

@@ -38,6 +38,10 @@ def test_without_settings_the_truth_is_told() -> None:
     assert told.capabilities["extra"] == {}
 
 
+def test_the_slots_are_told() -> None:
+    assert said({}, max_concurrent_tasks=3).slots == 3
+
+
 def test_settings_are_told_with_the_names_of_the_protocol() -> None:
     told = said(
         {

@@ -49,6 +49,7 @@ async def test_handlers_get_what_their_parameters_name(autojump_clock: MockClock
     @worker.skill
     async def everything(**kwargs: Any) -> None:
         kwargs.pop("send_progress")
+        kwargs.pop("send_event")
         assert not kwargs.pop("check_for_cancellation")()
         kwargs.pop("add_to_hot_skills")("everything")
         kwargs.pop("remove_from_hot_skills")("everything")

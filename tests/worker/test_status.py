@@ -82,6 +82,7 @@ async def test_it_tells_of_each_orchestrator_how_it_is_and_since_when_and_why(
     assert is_well
     assert told == {
         "status": "ok",
+        "reason": None,
         "worker_id": "w1",
         "instance": "i1",
         "mode": "FAILOVER",
@@ -146,6 +147,21 @@ async def test_it_is_well_for_two_periods_after_any_of_them_has_answered(
         await trio.sleep(0.1)
         assert at.status.tell()[0] is False
         assert at.tell()["status"] == "unavailable"
+
+
+async def test_it_tells_why_it_is_not_well_with_the_name_of_each(
+    autojump_clock: MockClock,
+) -> None:
+    async with scene() as at:
+        at.first.board.failed(A, "connection refused (heartbeat)")
+        why = "http://a: connection refused (heartbeat); http://b: not a word"
+        assert at.tell()["reason"] == f"no orchestrator has answered yet: {why}"
+        at.first.succeeded(HEARTBEAT)
+        assert at.tell()["reason"] is None
+        at.first.board.failed(A, "no answer within 10 s (heartbeat)")
+        await trio.sleep(61)
+        why = "http://a: no answer within 10 s (heartbeat); http://b: not a word"
+        assert at.tell()["reason"] == f"no orchestrator has answered for 61 s: {why}"
 
 
 async def test_that_results_are_taken_does_not_make_it_well(autojump_clock: MockClock) -> None:

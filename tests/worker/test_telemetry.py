@@ -1,6 +1,7 @@
 """How busy the machine is: told when it changes, and never made up."""
 
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -86,3 +87,35 @@ async def test_a_number_beyond_all_measuring_ends_no_heartbeats(autojump_clock: 
     async with running(worker, fake):
         await fake.until(lambda: len(fake.beats) == 3)
     assert fake.beats[0].usage == {"odd": 10**400}
+
+
+def test_psutil_measures_where_nobody_else_does() -> None:
+    usage = Usage()
+    usage.open()
+    telemetry = Telemetry(usage, 5.0, 60.0, lambda: 0.0)
+    told = telemetry.members()["usage"]
+    assert told.keys() == {"cpu_load_percent", "ram_used_gb"}
+    assert 0 <= told["cpu_load_percent"] <= 100
+    assert 0 < told["ram_used_gb"] < 1e6
+
+
+def test_what_the_author_measures_with_wins_over_psutil() -> None:
+    usage = Usage()
+    usage.checker = lambda: {"gpu_percent": 7}
+    usage.open()
+    assert usage.measure() == {"gpu_percent": 7}
+
+
+def test_without_psutil_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    usage = Usage()
+    usage.open()
+    assert Telemetry(usage, 5.0, 60.0, lambda: 0.0).members() == {}
+
+
+async def test_in_virtual_time_the_real_machine_is_not_measured(autojump_clock: MockClock) -> None:
+    """What a cluster sends must not depend on how busy the machine is that plays it."""
+    fake, worker = FakeOrchestrator(), echo_worker()
+    async with running(worker, fake):
+        await fake.until(lambda: len(fake.beats) == 2)
+    assert [it.usage for it in fake.beats[:2]] == [None, None]

@@ -11,17 +11,19 @@ import trio
 from tests.worker.fake_orchestrator import URL, FakeOrchestrator
 
 from avtomatika_trio._config import Secret, Target, WorkerSettings
+from avtomatika_trio._wire.messages import Registration
 from avtomatika_trio.worker import Worker
 from avtomatika_trio.worker._api import Reply, Request
 from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._link import Link
-from avtomatika_trio.worker._progress import ProgressReports
-from avtomatika_trio.worker._returns import Returns
+from avtomatika_trio.worker._requests import Identity
 from avtomatika_trio.worker._routes import Routes
 from avtomatika_trio.worker._snapshot import Holdings
 from avtomatika_trio.worker._spool_memory import MemoryFolder, open_memory_spool
 from avtomatika_trio.worker._surroundings import Surroundings
 from avtomatika_trio.worker._switchboard import Switchboard
+
+IDENTITY = Identity(instance="i1", registration=Registration(worker_id="w1", instance="i1"))
 
 
 def settings(**changes: Any) -> WorkerSettings:
@@ -136,8 +138,4 @@ def a_home(url: str) -> Home:
     """An orchestrator that nobody talks to, for parts that only pass it on."""
     link = Link(Nowhere(url), a_board(url))
     routes = Routes([link])
-    return Home(
-        link=link,
-        returns=Returns(link, routes, Holdings(), lambda: 0.0),
-        progress=ProgressReports(link, routes, "w1"),
-    )
+    return Home.of(link, routes, Holdings(), IDENTITY, settings(), lambda: 0.0)

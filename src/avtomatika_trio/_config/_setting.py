@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 import attrs
 
-from avtomatika_trio._config._kinds import LOG_FORMAT, LOG_LEVEL, SECRET, Kind
+from avtomatika_trio._config._kinds import LOG_FORMAT, LOG_LEVEL, SECRET, SWITCH, Kind
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -71,6 +71,16 @@ def log_format() -> str:
         "LOG_FORMAT",
         default="text",
         doc="How the log is written: `text`, or `json` for one object a line.",
+    )
+
+
+def strict_event_validation() -> bool:
+    return setting(
+        SWITCH,
+        "STRICT_EVENT_VALIDATION",
+        default=True,
+        doc="Whether an event is refused if its skill does not declare its type in "
+        "`events_schema`.",
     )
 
 

@@ -30,7 +30,13 @@ from avtomatika_trio._config._kinds import (
 )
 from avtomatika_trio._config._masking import masked
 from avtomatika_trio._config._redis_urls import redis_url
-from avtomatika_trio._config._setting import DAY_SECONDS, log_format, log_level, setting
+from avtomatika_trio._config._setting import (
+    DAY_SECONDS,
+    log_format,
+    log_level,
+    setting,
+    strict_event_validation,
+)
 from avtomatika_trio._config._settings_files import FileSettings
 
 _KIB = 1024
@@ -287,6 +293,7 @@ class OrchestratorSettings(FileSettings):
         default=600_000,
         doc="Requests of one client.",
     )
+    strict_event_validation: bool = strict_event_validation()
     lease_seconds: float = setting(
         seconds(3, 3600),
         "LEASE_SECONDS",

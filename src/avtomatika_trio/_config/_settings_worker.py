@@ -39,7 +39,13 @@ from avtomatika_trio._config._resource_kinds import (
     SOFTWARE,
     amount,
 )
-from avtomatika_trio._config._setting import DAY_SECONDS, log_format, log_level, setting
+from avtomatika_trio._config._setting import (
+    DAY_SECONDS,
+    log_format,
+    log_level,
+    setting,
+    strict_event_validation,
+)
 from avtomatika_trio._config._settings_files import FileSettings
 from avtomatika_trio._config._targets import ONE_OR_MORE, ONE_TARGET, TARGETS, Target
 
@@ -280,6 +286,7 @@ class WorkerSettings(FileSettings):
         default=10_000,
         doc="At how many undelivered results of one cluster the worker stops asking it for work.",
     )
+    strict_event_validation: bool = strict_event_validation()
     health_port: int | None = setting(
         PORT_OR_OFF,
         "WORKER_PORT",

@@ -213,7 +213,7 @@ def retake(ledger: Ledger, attempt: Attempt, instance: str, lease_until: float) 
         due_at = attempt.leased_at + task.timeout_seconds
         timer = Timer(kind=TimerKind.ATTEMPT_TIMEOUT, subject=attempt.wire_id, due_at=due_at)
         ledger.put_timer(timer)
-    _record(ledger, task, attempt, "attempt_retaken", {"instance": instance})
+    record_attempt(ledger, task, attempt, "attempt_retaken", {"instance": instance})
 
 
 def _poison(ledger: Ledger, task: Task, fault: TaskFault, rules: Rules) -> None:
@@ -237,12 +237,13 @@ def _end(
     if task.timeout_seconds is not None:
         ledger.drop_timer(TimerKind.ATTEMPT_TIMEOUT, attempt.wire_id)
     end_attempt(ledger, attempt.wire_id, status)
-    _record(ledger, task, attempt, kind, details)
+    record_attempt(ledger, task, attempt, kind, details)
 
 
-def _record(
+def record_attempt(
     ledger: Ledger, task: Task, attempt: Attempt, kind: str, details: dict[str, Any]
 ) -> None:
+    """Add a row about *attempt* to the history of its job."""
     ledger.record(
         HistoryRow(
             job_id=task.job_id,

@@ -3,7 +3,7 @@
 The same blueprint gives the same text: the start first, then the order of registration.
 """
 
-from typing import Any
+from typing import TypedDict
 
 from avtomatika_trio._core.analysis import Edge
 from avtomatika_trio._core.blueprint import Blueprint, State
@@ -41,7 +41,36 @@ def to_dot(blueprint: Blueprint) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def to_json(blueprint: Blueprint) -> dict[str, Any]:
+class StateNode(TypedDict):
+    """A state of a blueprint."""
+
+    name: str
+    start: bool
+    end: bool
+    outcome: str | None
+    """How a job ends there."""
+    aggregator: bool
+    line: int | None
+    """Where its handler is in its file."""
+
+
+GraphEdge = TypedDict(
+    "GraphEdge",
+    {"from": str, "to": str, "status": str | None, "skill": str | None, "kind": str},
+)
+"""A way from one state to another."""
+
+
+class Graph(TypedDict):
+    """The graph of a blueprint."""
+
+    name: str
+    start: str | None
+    states: list[StateNode]
+    edges: list[GraphEdge]
+
+
+def to_json(blueprint: Blueprint) -> Graph:
     """The graph as a JSON object: `name`, `start`, `states` and `edges`."""
     states = _ordered(blueprint)
     return {

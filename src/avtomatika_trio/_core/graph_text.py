@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from avtomatika_trio._core.graph_svg import Graph, edge_label, ranks
+from avtomatika_trio._core.graph_layout import Graph, find_loops
+from avtomatika_trio._core.graph_svg import edge_label, ranks
 
 
 def to_text(graph: Graph) -> str:
@@ -13,8 +14,8 @@ def to_text(graph: Graph) -> str:
             --success, convert--> done
         # done  (end: finished)
 
-    States stand in the order of their distance from the start.  An edge to a state of the same
-    distance or a smaller one says that it is a way back.
+    States stand in the order of their distance from the start.  An edge that closes a loop says
+    so.
 
     Args:
         graph: As `avtomatika_trio._core.graph.to_json` makes it.
@@ -23,7 +24,7 @@ def to_text(graph: Graph) -> str:
 
 
 def _lines(graph: Graph) -> Iterator[str]:
-    rank_of = ranks(graph)
+    rank_of, loops = ranks(graph), find_loops(graph)
     for state in sorted(graph["states"], key=lambda it: rank_of[it["name"]]):
         name = state["name"]
         yield f"{_mark(state)} {_plain(name)}{_kind(state)}"
@@ -32,7 +33,7 @@ def _lines(graph: Graph) -> Iterator[str]:
                 continue
             label = _plain(edge_label(edge).replace(" · ", ", "))
             arrow = f"--{label}-->" if label else "-->"
-            back = rank_of.get(edge["to"], len(rank_of)) <= rank_of[name]
+            back = (name, edge["to"]) in loops
             yield f"    {arrow} {_plain(edge['to'])}{_remark(edge, back=back)}"
 
 

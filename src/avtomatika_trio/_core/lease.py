@@ -24,6 +24,9 @@ from avtomatika_trio._core.settling import (
 )
 from avtomatika_trio._core.task import Attempt
 
+#: Why an attempt is lost whose lease has ended; the other reasons are told by somebody.
+EXPIRED = "the worker was not heard of"
+
 
 @attrs.frozen(kw_only=True)
 class Registration:
@@ -219,7 +222,7 @@ def _look_at(ledger: Ledger, instance: Instance, not_before: float, rules: Rules
     for attempt in ledger.leased(instance.id):
         until = max(attempt.lease_until, instance.lease_until)
         if until <= now:
-            attempts.lose(ledger, attempt, rules, "the worker was not heard of")
+            attempts.lose(ledger, attempt, rules, EXPIRED)
         elif _was_never_held(instance, attempt, now):
             attempts.unclaim(ledger, attempt, NOT_HELD)
         else:

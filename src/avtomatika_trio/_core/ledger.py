@@ -49,6 +49,14 @@ class InstanceKind(StrEnum):
     FOREIGN = "foreign"
 
 
+class WorkerState(StrEnum):
+    """Whether work is handed to a worker process."""
+
+    ONLINE = "online"
+    BLOCKED = "blocked"  #: its event loop stands still
+    GONE = "gone"  #: it has said goodbye, was replaced, or was not heard of
+
+
 @attrs.frozen(kw_only=True)
 class Instance:
     """One run of a worker process, as far as it was heard of."""
@@ -85,6 +93,12 @@ class Instance:
     """The wire ids, of any partition, that its newest heartbeat has named (ours)."""
     hot_skills: tuple[str, ...] = ()
     """The skills whose models are loaded there, as it said last."""
+
+    @property
+    def state(self) -> WorkerState:
+        if self.gone:
+            return WorkerState.GONE
+        return WorkerState.ONLINE if self.blocked_since is None else WorkerState.BLOCKED
 
 
 class TimerKind(StrEnum):

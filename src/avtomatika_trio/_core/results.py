@@ -5,11 +5,11 @@ its own lease may stand.  What was answered is stored with the attempt, so that 
 result sent again is answered the same (rule R3).
 """
 
-from typing import Any
-
 import attrs
 
-from avtomatika_trio._core import attempts
+from avtomatika_trio._core import attempts, fencing
+from avtomatika_trio._core.events import SaidEvent, carried
+from avtomatika_trio._core.fencing import mismatch, refusal, unknown
 from avtomatika_trio._core.job import JobStatus
 from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio._core.outcomes import FAILURE, Conclusion, conclude, end_attempt
@@ -31,6 +31,8 @@ INVALID_CODES = frozenset({"INVALID_INPUT_ERROR", "INTEGRITY_MISMATCH_ERROR"})
 
 CANCELLED = "cancelled"
 
+Answer = fencing.Answer
+
 #: Attempts whose failure has been counted already; a success after all still counts.
 _COUNTED = frozenset({AttemptStatus.FAILED, AttemptStatus.TIMED_OUT})
 
@@ -43,9 +45,18 @@ class Report:
     wire_id: str
     job_id: str
     result: TaskResult
+    events: tuple[SaidEvent, ...] = ()
+    """Those that the worker had not got rid of before; they were before the result."""
+    events_lost: int = 0
+    """How many more it had, and had no room for."""
 
 
-Answer = dict[str, Any]
+def was_answered(ledger: Ledger, said: Report) -> bool:
+    """Whether `report` would answer with what it has answered to this attempt before."""
+    attempt = ledger.attempt(said.wire_id)
+    return (
+        attempt is not None and attempt.worker_id == said.worker_id and attempt.answer is not None
+    )
 
 
 def report(ledger: Ledger, said: Report, rules: Rules, noise: float) -> Answer:
@@ -56,40 +67,26 @@ def report(ledger: Ledger, said: Report, rules: Rules, noise: float) -> Answer:
     """
     attempt = ledger.attempt(said.wire_id)
     if attempt is None:
-        return _unknown(ledger, said)
+        return unknown(ledger, "Result", said.wire_id, said.job_id)
     if attempt.worker_id != said.worker_id:
-        return _ignored(
-            "worker_mismatch", f"task {said.wire_id} was given to {attempt.worker_id!r}"
-        )
+        return mismatch(attempt)
     if attempt.answer is not None:
         return attempt.answer
-    answer = _apply(ledger, attempt, said.result, rules, noise)
+    answer = refusal(ledger, "Result", attempt)
+    if answer is None:
+        carried(ledger, said.wire_id, said.events, said.events_lost, rules)
+        answer = _apply(ledger, attempt, said.result, rules, noise)
     latest = ledger.attempt(said.wire_id)
     assert latest is not None
     ledger.put_attempt(attrs.evolve(latest, answer=answer))
     return answer
 
 
-def _unknown(ledger: Ledger, said: Report) -> Answer:
-    if ledger.job(said.job_id) is None:
-        return _ignored("job_not_found", f"Job {said.job_id} not found (expired or deleted).")
-    return _stale(said.wire_id, said.job_id)
-
-
 def _apply(
     ledger: Ledger, attempt: Attempt, result: TaskResult, rules: Rules, noise: float
 ) -> Answer:
     task = ledger.task(attempt.task_id)
-    job = ledger.job(attempt.job_id)
-    if task is None or job is None:
-        return _ignored("job_not_found", f"Job {attempt.job_id} not found (expired or deleted).")
-    if job.status.is_final:
-        return _ignored(
-            "job_already_terminated",
-            f"Result ignored: the job is already in a terminal state ({job.status.value}).",
-        )
-    if not task.status.is_open or _newer_is_leased(ledger, task, attempt):
-        return _stale(attempt.wire_id, attempt.job_id)
+    assert task is not None
     if result.status == CANCELLED and CANCELLED not in task.transitions:
         attempts.give_back(ledger, attempt, rules, "cancelled by the worker", noise, started=True)
         return _accepted("cancelled_handled")
@@ -149,13 +146,6 @@ def _failure(
     return answer
 
 
-def _newer_is_leased(ledger: Ledger, task: Task, attempt: Attempt) -> bool:
-    if task.wire_id is None or task.wire_id == attempt.wire_id:
-        return False
-    leased = ledger.attempt(task.wire_id)
-    return leased is not None and leased.number > attempt.number
-
-
 def _end_leased_attempts(
     ledger: Ledger, task: Task, attempt: Attempt, status: AttemptStatus
 ) -> None:
@@ -167,13 +157,3 @@ def _end_leased_attempts(
 
 def _accepted(transition: str) -> Answer:
     return {"status": "accepted", "transition": transition}
-
-
-def _ignored(reason: str, message: str) -> Answer:
-    return {"status": "ignored", "reason": reason, "message": message}
-
-
-def _stale(wire_id: str, job_id: str) -> Answer:
-    return _ignored(
-        "stale_task", f"Result ignored: task_id {wire_id} is no longer active for job {job_id}"
-    )

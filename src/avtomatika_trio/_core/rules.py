@@ -35,6 +35,8 @@ class Rules:
     """So long after the end of a job its files are removed; None = they stay."""
     jobs_retention_seconds: float | None = None
     """So long after its end a job is forgotten; None = it stays."""
+    strict_events: bool = True
+    """Whether events of types that their skill has not declared are refused."""
     handler_retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     """For handlers of states that raise."""
 

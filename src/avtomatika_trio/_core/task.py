@@ -121,6 +121,19 @@ class Task:
 
 
 @attrs.frozen(kw_only=True)
+class NotedEvents:
+    """Which events of an attempt are in the history: what tells a repeated one, and how many."""
+
+    count: int = 0
+    last: int = 0
+    """The highest number among them."""
+    ids: tuple[str, ...] = ()
+    """Of the newest that had no number (foreign workers)."""
+    is_full: bool = False
+    """There were more than are kept, which the history tells."""
+
+
+@attrs.frozen(kw_only=True)
 class Attempt:
     """One try at a task, from its hand-out on; kept for as long as the job is."""
 
@@ -141,6 +154,8 @@ class Attempt:
     """A foreign worker's heartbeat left it out for the first time then."""
     answer: dict[str, Any] | None = None
     """What was answered to its result; the same again if it is sent again."""
+    events: NotedEvents | None = None
+    """None = it has sent none."""
 
 
 # What can happen to a task.

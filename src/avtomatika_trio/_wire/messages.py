@@ -26,11 +26,15 @@ CLIENT_TOKEN_HEADER = "X-Client-Token"  # noqa: S105 - the name of a header
 #: * `return`: `POST /_worker/tasks/return`
 #: * `room`: `room=a~b:2,c:1` on polls and on results: of these skills no more than that
 #: * `sweep`: `timeout=0` asks without waiting
+#: * `events`: lists of events with numbers, and `events` on results
 #: * `any_data`: `data` of a result may be any JSON value
-EXTENSIONS = ("any_data", "batch", "instances", "return", "room", "sweep")
+EXTENSIONS = ("any_data", "batch", "events", "instances", "return", "room", "sweep")
 
 #: The most results in one post, and tasks in one answer.
 MOST_PER_REQUEST = 1000
+
+#: The most events in one post; each is held against a schema.
+MOST_EVENTS_PER_REQUEST = 100
 
 
 #: Names of workers and skills; RXON has no dot, blueprints of ours may.
@@ -39,6 +43,8 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
 #: Numbers of polls and heartbeats: what JSON can carry exactly everywhere (2**53).
 Number = Annotated[int, Meta(ge=0, le=9_007_199_254_740_992)]
+#: Likewise, of what is counted from 1.
+Ordinal = Annotated[int, Meta(ge=1, le=9_007_199_254_740_992)]
 
 
 @attrs.frozen(kw_only=True)
@@ -71,6 +77,8 @@ class Registration:
     """Extension: a random id of this run of the process; without it the worker is foreign."""
     heartbeat_seconds: Annotated[float, Meta(ge=0.1, le=3600)] | None = None
     """Extension: how often it means to beat."""
+    slots: Annotated[int, Meta(ge=1)] | None = None
+    """Extension: how many tasks it runs at the same time; for people."""
 
 
 @attrs.frozen(kw_only=True)
@@ -110,6 +118,16 @@ class ResultError:
 
 
 @attrs.frozen(kw_only=True)
+class CarriedEvent:
+    """An event that comes with the result of its attempt (extension); as in `WorkerEvent`."""
+
+    event_id: Id
+    event_type: str
+    payload: dict[str, Any]
+    number: Ordinal
+
+
+@attrs.frozen(kw_only=True)
 class Result:
     """`POST /_worker/tasks/result`: one, or a list of them (extension)."""
 
@@ -122,6 +140,12 @@ class Result:
     """A plain text counts as `TRANSIENT_ERROR`."""
     data_metadata: Any = None
     """What is known of files in the data, by their places; what is malformed is not kept."""
+    trace_context: Any = None
+    """Extension: `traceparent` and `tracestate` of the attempt; what is malformed is ignored."""
+    events: Annotated[list[CarriedEvent], Meta(max_length=1000)] = attrs.field(factory=list)
+    """Extension: the newest events of the attempt, in order, if they were not posted before."""
+    events_lost: Number = 0
+    """Extension: how many more there were."""
 
 
 @attrs.frozen(kw_only=True)
@@ -135,9 +159,9 @@ class Return:
 
 @attrs.frozen(kw_only=True)
 class WorkerEvent:
-    """`POST /_worker/events`; of the types only `progress` is acted on."""
+    """`POST /_worker/events`: one, or a list of them (extension)."""
 
-    event_id: str
+    event_id: Id
     worker_id: str
     origin_worker_id: str
     event_type: str
@@ -145,6 +169,28 @@ class WorkerEvent:
     target_job_id: str | None = None
     target_task_id: str | None = None
     origin_task_id: str | None = None
+    trace_context: Any = None
+    """`traceparent` and `tracestate` of the attempt."""
+    number: Ordinal | None = None
+    """Extension: its place among the events of the attempt; progress has none."""
+
+
+@attrs.frozen(kw_only=True)
+class EventAnswer:
+    """What became of an event, as a worker reads it."""
+
+    status: str = "event_accepted"
+    """`event_accepted`, `ignored` or `error`."""
+    reason: str | None = None
+    code: str | None = None
+    message: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class EventsAnswer:
+    """The answer to a list of events: theirs in order."""
+
+    results: list[EventAnswer]
 
 
 #: The name of a label, and what a job may have under it.
@@ -159,7 +205,8 @@ class Submission:
 
     initial_data: dict[str, Any] = attrs.field(factory=dict)
     labels: Labels = attrs.field(factory=dict)
-    max_transitions: int | None = None
+    max_transitions: Annotated[int, Meta(extra_json_schema={"minimum": 1})] | None = None
+    """After how many states it fails; at most `MAX_TRANSITIONS_PER_JOB`, which is the default."""
 
 
 #: The most jobs in one submission.

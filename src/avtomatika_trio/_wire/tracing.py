@@ -1,7 +1,9 @@
 """The trace that a request is part of, as W3C Trace Context has it in headers."""
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 #: What a longer one would cost is not worth it: the specification asks for 512 characters.
 _MOST_TRACESTATE_CHARACTERS = 512
@@ -13,6 +15,10 @@ _TRACEPARENT = re.compile(
     re.ASCII,
 )
 _MOST_TRACEPARENT_CHARACTERS = 128
+
+_SAMPLED = 0x01
+#: That it is sampled, and that its id is random; of others nobody knows what they would promise.
+_KNOWN_FLAGS = 0x03
 
 _MEMBER = re.compile(r"[a-z0-9][a-z0-9_*/@-]{0,255}=[ -+\--<>-~]{0,255}[!-+\--<>-~]", re.ASCII)
 
@@ -36,6 +42,39 @@ def read_tracing(traceparent: Sequence[str], tracestate: Sequence[str]) -> dict[
         return {}  # a later version may have more, this one has not
     state = _read_state(",".join(tracestate))
     return {"traceparent": parent, **({"tracestate": state} if state else {})}
+
+
+def kept_tracing(context: Any) -> dict[str, str]:
+    """What `read_tracing` makes of a *context* that has come in a message, or from a storage."""
+    if not isinstance(context, Mapping):
+        return {}
+    parent, state = context.get("traceparent"), context.get("tracestate")
+    if not isinstance(parent, str):
+        return {}
+    return read_tracing([parent], [state] if isinstance(state, str) else ())
+
+
+def span_of(context: Mapping[str, Any], name: str) -> dict[str, str]:
+    """The same trace, with a span for what *name* names: the parent of what that asks of others.
+
+    The same *name* gets the same span again, in whichever process; a random name a random one.
+
+    Returns:
+        As `read_tracing`; nothing, if *context* has no trace.
+    """
+    known = kept_tracing(context)
+    if not known:
+        return {}
+    _, trace_id, _, flags, *_ = known["traceparent"].split("-")
+    span_id = hashlib.sha256(f"{trace_id} {name}".encode()).hexdigest()[:16]
+    passed_on = int(flags, 16) & _KNOWN_FLAGS
+    return {**known, "traceparent": f"00-{trace_id}-{span_id}-{passed_on:02x}"}
+
+
+def is_sampled(context: Mapping[str, Any]) -> bool:
+    """Whether whoever began the trace asks that it be recorded."""
+    known = kept_tracing(context)
+    return bool(known) and int(known["traceparent"].split("-")[3], 16) & _SAMPLED != 0
 
 
 def _read_state(text: str) -> str:

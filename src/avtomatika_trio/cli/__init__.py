@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 
 from avtomatika_trio.cli._exits import Exit, deliberate, explained
-from avtomatika_trio.cli._output import complain, discard_output
+from avtomatika_trio.cli._output import complain, discard_output, open_missing_streams
 from avtomatika_trio.cli._parser import parse
 from avtomatika_trio.errors import AvtomatikaError
 
@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         Exception: a bug of ours or a crash; Python prints the traceback and exits with 1.
     """
+    open_missing_streams()
     try:
         options = parse(argv)
         return _command(options)(options)
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(options: Namespace) -> Callable[[Namespace], int]:
     """The function that does what *options* ask for."""
     match options.command:
+        case "init":
+            from avtomatika_trio.cli._init import run
         case "serve":
             from avtomatika_trio.cli._serve import run
         case "worker":

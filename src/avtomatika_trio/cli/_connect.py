@@ -9,6 +9,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+import attrs
+
 from avtomatika_trio._config import (
     OrchestratorSettings,
     is_loopback,
@@ -29,8 +31,12 @@ TOKEN_VARIABLE = "AVTOMATIKA_CLIENT_TOKEN"  # noqa: S105 - the name of a variabl
 
 
 @contextlib.contextmanager
-def open_client(options: Namespace) -> "Iterator[Client]":
+def open_client(options: Namespace, silence_seconds: float = 30.0) -> "Iterator[Client]":
     """A client of the orchestrator that *options* and the environment name.
+
+    Args:
+        options: Of the command.
+        silence_seconds: How long it may be silent.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -45,12 +51,18 @@ def open_client(options: Namespace) -> "Iterator[Client]":
     url, source = _url(options, settings)
     ca_file = None if settings.tls_ca is None else str(settings.tls_ca)
     # A command is told at once what is wrong; who wants to wait says so.
-    with Client(url, token=_token(url, settings), ca_file=ca_file, retry_seconds=0) as client:
+    with Client(
+        url,
+        token=_token(url, settings),
+        ca_file=ca_file,
+        timeout_seconds=silence_seconds,
+        retry_seconds=0,
+    ) as client:
         try:
             yield client
         except OrchestratorUnavailable as exc:
             start = "`avtomatika serve --blueprints SOURCE` starts one"
-            raise OrchestratorUnavailable(exc.url, f"{exc.reason}; {source}; {start}") from exc
+            raise attrs.evolve(exc, reason=f"{exc.reason}; {source}; {start}") from exc
 
 
 def ask_by_name(client: "Client", name: str, ask: Callable[[], T]) -> T:
@@ -65,7 +77,7 @@ def ask_by_name(client: "Client", name: str, ask: Callable[[], T]) -> T:
         if exc.status != HTTPStatus.NOT_FOUND:
             raise
         remedy = nearest_or_list(name, [each.name for each in client.blueprints()])
-        raise Refused(exc.url, exc.status, f"{exc.detail}; {remedy}") from exc
+        raise attrs.evolve(exc, detail=f"{exc.detail}; {remedy}") from exc
 
 
 def nearest_or_list(name: str, known: Iterable[str]) -> str:

@@ -74,6 +74,8 @@ def explained(error: AvtomatikaError) -> CommandError:
                 detail += "; give the token of a client that may, or have its roles changed there"
             elif code is Exit.AUTH:
                 detail += "; give the token it was started with: --token, or CLIENT_TOKEN"
+            elif status >= HTTPStatus.INTERNAL_SERVER_ERROR and error.request_id is not None:
+                detail += f"; it calls this request {error.request_id}"
             return CommandError(code, f"{url} refused ({status}): {detail}")
         case _:
             return CommandError(Exit.FAILED, str(error))

@@ -5,11 +5,13 @@ import math
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+import attrs
 
 from avtomatika_trio._core.job import FINAL, JobStatus
 from avtomatika_trio.cli._connect import ask_by_name, open_client
@@ -22,8 +24,9 @@ from avtomatika_trio.cli._output import (
     print_line,
     print_records,
     printable,
+    table,
 )
-from avtomatika_trio.errors import OrchestratorUnavailable, Refused
+from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited, Refused
 
 if TYPE_CHECKING:
     from avtomatika_trio.client import Client
@@ -32,6 +35,9 @@ _Job = Mapping[str, Any]
 
 #: Progress does not change a job's revision: it is looked at this often.
 _LOOK_SECONDS = 1.0
+
+#: For how long the orchestrator may leave a question open.
+_SILENCE_SECONDS = 30.0
 
 #: For how long the orchestrator may be away while a job is followed; a restart takes less.
 _OUTAGE_SECONDS = 60.0
@@ -44,6 +50,9 @@ _LIST_COLUMNS = {
     "STATE": "state",
     "CREATED": "created_at",
 }
+#: Last, since it may be long, and only where there are some.
+_LABELS = {"LABELS": "labels"}
+
 _HISTORY_COLUMNS = {
     "TIME": "timestamp",
     "EVENT": "event_type",
@@ -73,7 +82,9 @@ def run(options: Namespace) -> int:
     }
     if options.verb == "submit":
         options.data = read_data(options.data)
-    with open_client(options) as client:
+    # A submission gets its time whatever is said of the job: else it may arrive untold.
+    silence = options.timeout if options.verb == "watch" else math.inf
+    with open_client(options, min(max(silence, 1.0), _SILENCE_SECONDS)) as client:
         return verbs[options.verb](client, options)
 
 
@@ -82,8 +93,11 @@ def _submit(client: "Client", options: Namespace) -> int:
     submit = partial(client.submit, options.blueprint, options.data, **more)
     job_id = ask_by_name(client, options.blueprint, submit)
     if options.wait:
-        note(f"job {job_id}")
-        *_, job = _follow(client, job_id, options.timeout)
+        try:
+            note(f"job {job_id}")
+            *_, job = _follow(client, job_id, options.timeout)
+        except KeyboardInterrupt:
+            return _detached(job_id)
         _print_job(options.output, job)
         return _outcome(job)
     if options.output == "table":
@@ -104,10 +118,28 @@ def _list(client: "Client", options: Namespace) -> int:
     more = given(options, "labels", "created_after", "created_before")
     found = client.list(statuses=statuses, blueprint=options.blueprint, most=options.limit, **more)
     jobs = [job.raw for job in found]
-    print_records(options.output, jobs, _LIST_COLUMNS)
+    if options.output == "table":
+        print_line(list_of(jobs))
+    else:
+        print_records(options.output, jobs, {})
     if len(jobs) == options.limit:
         note(f"the newest {options.limit}; there may be more, see --limit")
     return Exit.OK
+
+
+def list_of(jobs: Sequence[_Job]) -> str:
+    """The table of *jobs*; with their labels, if one of them has any."""
+    has_labels = any(job.get("labels") for job in jobs)
+    columns = {**_LIST_COLUMNS, **(_LABELS if has_labels else {})}
+    rows = [[_shown(job, member) for member in columns.values()] for job in jobs]
+    return table(list(columns), rows)
+
+
+def _shown(job: _Job, member: str) -> object:
+    value: object = job.get(member)
+    if member != "labels" or not isinstance(value, Mapping):
+        return value
+    return ",".join(f"{name}={value[name]}" for name in sorted(value))
 
 
 def _history(client: "Client", options: Namespace) -> int:
@@ -127,7 +159,7 @@ def _cancel(client: "Client", options: Namespace) -> int:
         if exc.status != HTTPStatus.CONFLICT:
             raise
         remedy = f"`avtomatika job get {options.job_id}` shows how it ended"
-        raise Refused(exc.url, exc.status, f"{exc.detail}; {remedy}") from exc
+        raise attrs.evolve(exc, detail=f"{exc.detail}; {remedy}") from exc
     _print_job(options.output, job.raw)
     return Exit.OK
 
@@ -143,12 +175,15 @@ def _watch(client: "Client", options: Namespace) -> int:
         if job is None:
             job = _told(options.output, changes)
     except KeyboardInterrupt:
-        again = f"avtomatika job watch {options.job_id}"
-        note(f"detached; job {options.job_id} goes on; watch it again: {again}")
-        return Exit.INTERRUPTED
+        return _detached(options.job_id)
     if options.output != "jsonl":
         _print_job(options.output, job)
     return _outcome(job)
+
+
+def _detached(job_id: str) -> int:
+    note(f"detached; job {job_id} goes on; watch it again: avtomatika job watch {job_id}")
+    return Exit.INTERRUPTED
 
 
 def _drawn(client: "Client", changes: Iterator[_Job]) -> _Job | None:
@@ -176,13 +211,16 @@ def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_
     """The job whenever it may have changed, at last when it is final.
 
     An orchestrator that goes away in between is waited for: it may be starting again.
+    So is one that wants to be asked less often.
 
     Raises:
         CommandError: it is not final in time.
         OrchestratorUnavailable: it does not answer at the beginning, or stays away.
+        RateLimited: likewise.
     """
     until = time.monotonic() + timeout_seconds
     seen = -math.inf
+    away = False
     job: _Job = {}
     while True:
         left = max(0.0, until - time.monotonic())
@@ -192,13 +230,20 @@ def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_
                 wait_seconds=min(_LOOK_SECONDS, left) if job else 0,
                 after=job.get("revision", 0),
             ).raw
-        except OrchestratorUnavailable as exc:
-            if time.monotonic() > seen + _OUTAGE_SECONDS:
+        except (OrchestratorUnavailable, RateLimited) as exc:
+            asked = exc.retry_after_seconds if isinstance(exc, RateLimited) else None
+            pause = max(_PAUSE_SECONDS, asked or 0.0)
+            if time.monotonic() + pause > seen + _OUTAGE_SECONDS:
                 raise
-            note(f"{exc}; waiting for it")
-            time.sleep(min(_PAUSE_SECONDS, left))
+            if not away:
+                note(f"{exc}; waiting for it")
+            away = True
+            left = max(0.0, until - time.monotonic())
+            time.sleep(min(pause, left))
         else:
-            seen = time.monotonic()
+            if away:
+                note(f"{client.url} answers again")
+            seen, away = time.monotonic(), False
             yield job
             if job["status"] in FINAL:
                 return

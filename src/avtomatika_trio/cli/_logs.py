@@ -1,8 +1,12 @@
 """The log of `serve` and `worker run`: lines on stderr."""
 
 import logging
+from collections.abc import Mapping
 
 from avtomatika_trio._task_logs import JsonFormatter, TaskContextFilter, TextFormatter
+from avtomatika_trio.cli._output import listing, note
+
+logger = logging.getLogger(__name__)
 
 #: They log every request, or every connection; that is for who asks for DEBUG.
 _CHATTY = ("httpcore", "httpx", "hypercorn.error")
@@ -24,3 +28,15 @@ def start_logging(level: str, form: str = "text") -> None:
     if level != "DEBUG":
         for name in _CHATTY:
             logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def tell(text: str, lines: Mapping[str, object] | None = None) -> None:
+    """Tell people something, and *lines* below it; in the log where that is JSON.
+
+    Who reads one object a line can make nothing of anything else between them.
+    """
+    told = listing(lines or {}).splitlines()
+    if any(isinstance(it.formatter, JsonFormatter) for it in logging.root.handlers):
+        logger.info("%s", "; ".join([text, *(" ".join(line.split()) for line in told)]))
+        return
+    note("\n".join([text, *(f"  {line}" for line in told)]))

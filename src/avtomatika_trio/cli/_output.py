@@ -24,17 +24,25 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def note(text: str = "") -> None:
     """Tell people something: one or more lines on stderr.
 
-    Where nobody can read it any more, work goes on: a worker whose terminal or `tee` is gone
-    still has tasks to end.
+    Where nobody can read it any more, the command does what it is for all the same: a worker
+    whose terminal or `tee` is gone still has tasks to end.
     """
-    if sys.stderr is None:  # it was closed before the process began
-        return
     try:
         _write(sys.stderr, text)
     except BrokenPipeError:
         _lead_nowhere(sys.stderr)
     except OSError:
         pass  # the disk is full, say; it may have room for the next
+
+
+def open_missing_streams() -> None:
+    """Lead stdin, stdout and stderr nowhere if the process was started without them.
+
+    Nothing else may be opened before: it would get their numbers, and what is printed.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for good
 
 
 def complain(text: str) -> None:

@@ -19,7 +19,7 @@ from avtomatika_trio.cli._parser_parts import (
     add_config as _add_config,
     add_connection as _add_connection,
     add_labels as _add_labels,
-    add_log_level as _add_log_level,
+    add_logging as _add_logging,
     add_output as _add_output,
     add_timeout as _add_timeout,
     add_verbs as _add_verbs,
@@ -58,6 +58,7 @@ def create_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_init(commands)
     _add_serve(commands)
     _add_worker(commands)
     _add_job(commands)
@@ -68,6 +69,14 @@ def create_parser() -> argparse.ArgumentParser:
     _add_completion(commands)
     _add_demo(commands)
     return parser
+
+
+def _add_init(commands: _Commands) -> None:
+    init = _add(commands, "init", "write a project to begin with; replaces no file")
+    init.add_argument(
+        "folder", metavar="FOLDER", nargs="?", default=".", help="where (default: here)"
+    )
+    init.add_argument("--name", help="the project's name (default: the folder's)")
 
 
 def _add_serve(commands: _Commands) -> None:
@@ -83,7 +92,7 @@ def _add_serve(commands: _Commands) -> None:
         help="a folder, file or module of blueprints (BLUEPRINTS_DIR)",
     )
     _add_config(serve)
-    _add_log_level(serve)
+    _add_logging(serve)
     _add_output(
         serve, "table", "json", text='json: print one line {"url": ...} to stdout once it serves'
     )
@@ -122,7 +131,7 @@ def _add_worker(commands: _Commands) -> None:
     run.add_argument("--spool-dir", metavar="DIR", help="undelivered results (WORKER_SPOOL_DIR)")
     run.add_argument("--health-port", metavar="PORT", help="of the health check (WORKER_PORT)")
     _add_config(run)
-    _add_log_level(run)
+    _add_logging(run)
     listing = _add(
         verbs, "list", "list the workers that an orchestrator knows; needs the role operator"
     )

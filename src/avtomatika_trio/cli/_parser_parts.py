@@ -44,9 +44,12 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_log_level(parser: argparse.ArgumentParser) -> None:
-    """How much is logged."""
+def add_logging(parser: argparse.ArgumentParser) -> None:
+    """How much is logged, and how."""
     parser.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING ... (LOG_LEVEL)")
+    parser.add_argument(
+        "--log-format", metavar="FORMAT", help="text, or json for an object a line (LOG_FORMAT)"
+    )
 
 
 def add_output(parser: argparse.ArgumentParser, *formats: str, text: str | None = None) -> None:

@@ -22,8 +22,8 @@ from avtomatika_trio._config import (
 from avtomatika_trio._service_notice import service_notice
 from avtomatika_trio.cli._exits import CommandError, Exit, leaves
 from avtomatika_trio.cli._imports import load_checked
-from avtomatika_trio.cli._logs import start_logging
-from avtomatika_trio.cli._output import listing, note, print_json
+from avtomatika_trio.cli._logs import start_logging, tell
+from avtomatika_trio.cli._output import note, print_json
 from avtomatika_trio.cli._places import (
     check_folder,
     settings_file,
@@ -64,7 +64,7 @@ def run(options: Namespace) -> int:
     settings = loaded.settings
     start_logging(settings.log_level, settings.log_format)
     for warning in loaded.warnings:
-        note(f"warning: {warning}")
+        tell(f"warning: {warning}")
     _refuse_open_doors(settings)
     check_tls(settings)
     check_folder(settings.storage_url)
@@ -81,6 +81,7 @@ def _overrides(options: Namespace) -> Mapping[str, object]:
         "port": options.port,
         "blueprints": options.blueprints,
         "log_level": options.log_level,
+        "log_format": options.log_format,
     }
 
 
@@ -217,7 +218,6 @@ def _announce(
 ) -> None:
     """The start-up summary."""
     blueprints = context.blueprints
-    note(f"avtomatika {version('avtomatika-trio')} serves")
     lines: dict[str, object] = {
         "url": url,
         "storage": _storage(settings, context),
@@ -249,7 +249,7 @@ def _announce(
         lines["then"] = (
             f"avtomatika job submit {blueprint.name} --data JSON --wait{_where(url, '--url')}"
         )
-    note("\n".join(f"  {line}" for line in listing(lines).splitlines()))
+    tell(f"avtomatika {version('avtomatika-trio')} serves", lines)
 
 
 def _storage(settings: OrchestratorSettings, context: Context) -> str:

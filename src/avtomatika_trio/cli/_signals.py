@@ -14,7 +14,7 @@ import trio
 
 from avtomatika_trio._ending_signals import ending_signals
 from avtomatika_trio.cli._exits import Exit
-from avtomatika_trio.cli._output import note
+from avtomatika_trio.cli._logs import tell
 from avtomatika_trio.cli._tasktree import render_task_tree
 
 logger = logging.getLogger(__name__)
@@ -58,5 +58,5 @@ async def watch_signals(
                 reload()
             else:
                 ending.by = signal.Signals(number)
-                note(f"{ending.by.name}: ending gracefully; once more ends at once")
+                tell(f"{ending.by.name}: ending gracefully; once more ends at once")
                 stop()

@@ -1,10 +1,12 @@
 """`avtomatika job watch` on a terminal: the job as it goes on, drawn in place."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,9 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from avtomatika_trio.cli._output import note, printable, table
+from avtomatika_trio.cli._output import printable, table
 from avtomatika_trio.cli._watching import Running, Watching, duration, unix_seconds
-from avtomatika_trio.errors import OrchestratorUnavailable
+from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited
 
 if TYPE_CHECKING:
     from avtomatika_trio.client import Client
@@ -55,7 +57,7 @@ def draw(client: "Client", jobs: Iterator[_Job]) -> _Job:
     reader = _Reader(client, known)
     console = Console(highlight=False)
     job: _Job = {}
-    with Live(console=console, transient=True, refresh_per_second=4) as live:
+    with _ending(), Live(console=console, transient=True, refresh_per_second=4) as live:
         for job in jobs:
             looked_at = time.monotonic()
             reader.read(job)
@@ -63,6 +65,20 @@ def draw(client: "Client", jobs: Iterator[_Job]) -> _Job:
             time.sleep(max(0.0, looked_at + _PACE_SECONDS - time.monotonic()))
     _sum_up(job, known)
     return job
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """Let SIGTERM leave the block: dying on the spot would leave the terminal without a cursor."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Reader:
@@ -84,8 +100,8 @@ class _Reader:
                 tasks = self._client.tasks(job["id"])
                 known.skills.update((it.id, it.skill) for it in tasks)
                 self._asked_for = fan_out
-        except OrchestratorUnavailable as exc:
-            note(f"{exc}; waiting for it")
+        except (OrchestratorUnavailable, RateLimited):
+            pass  # who asks for the job tells of it, and the history is read with the next look
 
 
 def screen(job: _Job, known: Watching, console: Console, now: float) -> RenderableType:
@@ -155,7 +171,7 @@ def _tasks(job: _Job, known: Watching, width: int, most: int, now: float) -> Ren
             cells += [_text(one.worker_id), _text(duration(now - one.leased_at), "dim"), bar]
         cells += [
             _text("" if share is None else f"{share:.0%}"),
-            _text(said.get("message") or "", "dim"),
+            _text(said.get("message") or one.event, "dim"),
         ]
         grid.add_row(*cells)
     left = len(running) - max(1, most)

@@ -4,6 +4,7 @@ Rows of history are added as they come, so that a job of 10,000 branches is read
 with every look.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,9 @@ Json = Mapping[str, Any]
 _ATTEMPT_ENDS = frozenset(
     f"attempt_{end}" for end in ("lost", "unclaimed", "returned", "failed", "timed_out")
 )
+#: More of an event does not fit on a line.
+_MOST_EVENT_CHARACTERS = 200
+
 _RUNS = frozenset({"attempt_leased", "attempt_retaken"})
 
 
@@ -40,6 +44,8 @@ class Running:
     attempt: int
     worker_id: str
     leased_at: float
+    event: str = ""
+    """The type of the last event that it has sent, and the payload."""
 
 
 @attrs.define(kw_only=True)
@@ -113,6 +119,10 @@ class Watching:
                 worker_id=event["worker_id"],
                 leased_at=self.last_at,
             )
+        elif kind == "worker_event" and task_id in self.running:
+            self.running[task_id] = attrs.evolve(
+                self.running[task_id], event=_as_text(event["details"])
+            )
         elif kind == "task_finished" or kind in _ATTEMPT_ENDS:
             self.running.pop(task_id, None)
         if kind == "task_finished":
@@ -124,6 +134,12 @@ class Watching:
     def lacks_skills(self) -> bool:
         """Whether something runs of which nobody has told the skill; branches are so."""
         return any(task_id not in self.skills for task_id in self.running)
+
+
+def _as_text(details: Json) -> str:
+    payload = json.dumps(details["payload"], ensure_ascii=False)
+    text = f"{details['type']} {payload}" if details["payload"] else details["type"]
+    return str(text)[:_MOST_EVENT_CHARACTERS]
 
 
 def unix_seconds(text: str) -> float:

@@ -26,8 +26,7 @@ from avtomatika_trio._service_notice import ServiceNotice, service_notice
 from avtomatika_trio.cli._connect import generated_tokens
 from avtomatika_trio.cli._exits import CommandError, Exit
 from avtomatika_trio.cli._imports import line_of, reach_working_folder
-from avtomatika_trio.cli._logs import start_logging
-from avtomatika_trio.cli._output import listing, note
+from avtomatika_trio.cli._logs import start_logging, tell
 from avtomatika_trio.cli._places import settings_file
 from avtomatika_trio.cli._signals import Ending, watch_signals
 from avtomatika_trio.worker import Worker
@@ -47,6 +46,7 @@ _OVERRIDES = (
     "spool_dir",
     "health_port",
     "log_level",
+    "log_format",
 )
 
 
@@ -67,7 +67,7 @@ def run(options: Namespace) -> int:
     start_logging(settings.log_level, settings.log_format)
     report = check(WorkerSettings, environ=os.environ, file=settings_file(options), overrides={})
     for warning in report.warnings:
-        note(f"warning: {warning}")
+        tell(f"warning: {warning}")
     if settings.skills_dir is not None:
         worker.load_skills(settings.skills_dir)
     _announce(worker, settings)
@@ -162,7 +162,6 @@ def _could_use_generated(target: Target, settings: WorkerSettings) -> bool:
 
 def _announce(worker: Worker, settings: WorkerSettings) -> None:
     """The start-up summary."""
-    note(f"avtomatika {version('avtomatika-trio')} works")
     lines = {
         "id": settings.worker_id or default_worker_id(settings.spool_dir),
         "skills": ", ".join(worker.skills) or "none",
@@ -173,7 +172,7 @@ def _announce(worker: Worker, settings: WorkerSettings) -> None:
         "spool": str(settings.spool_dir),
         "files": _place_of_files(settings),
     }
-    note("\n".join(f"  {line}" for line in listing(lines).splitlines()))
+    tell(f"avtomatika {version('avtomatika-trio')} works", lines)
 
 
 def _place_of_files(settings: WorkerSettings) -> str | None:

@@ -49,6 +49,7 @@ class _Status:
     slots: int
     running: int
     undelivered: int
+    reason: str | None = None
     orchestrators: tuple[_Orchestrator, ...]
 
 
@@ -73,7 +74,7 @@ def run(options: Namespace) -> int:
         _print(status, now=time.time())
     if code == HTTPStatus.OK:
         return Exit.OK
-    note("no orchestrator has answered it lately")
+    note(status.reason or "no orchestrator has answered it lately")
     return Exit.FAILED
 
 

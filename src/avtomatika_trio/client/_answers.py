@@ -19,6 +19,8 @@ from avtomatika_trio.errors import (
 
 T = TypeVar("T")
 
+_ANOTHER = "is this the address of an orchestrator?"
+
 
 def body_of(url: str, reply: Reply) -> Any:
     """The JSON of an answer.
@@ -47,7 +49,7 @@ def read_as(url: str, read: Callable[[Any], T], said: Any, status: int = HTTPSta
 
 def refuse(url: str, status: int, fault: str) -> NoReturn:
     """Say that who answers is no orchestrator."""
-    raise Refused(url, status, f"{fault}; is this the address of an orchestrator?") from None
+    raise Refused(url, status, f"{fault}; {_ANOTHER}") from None
 
 
 def problem(reply: Reply) -> tuple[str, str]:
@@ -70,12 +72,16 @@ def error_of(url: str, heard: Reply | Fault, job_id: str | None = None) -> Avtom
     if isinstance(heard, Fault):
         return OrchestratorUnavailable(url, heard.reason)
     code, detail = problem(heard)
+    request_id = heard.headers.get("x-request-id")
     if heard.status in AWAY:
-        return OrchestratorUnavailable(url, detail)
+        return OrchestratorUnavailable(url, detail, request_id=request_id)
     if code == "job_not_found" and job_id is not None:
         return JobNotFound(job_id)
     if heard.status == HTTPStatus.TOO_MANY_REQUESTS:
-        return RateLimited(url, heard.status, detail, retry_after(heard.headers))
+        pause = retry_after(heard.headers)
+        return RateLimited(url, heard.status, detail, pause, request_id=request_id)
     if code == "idempotency_key_reused":
-        return IdempotencyKeyReused(url, heard.status, detail)
-    return Refused(url, heard.status, detail)
+        return IdempotencyKeyReused(url, heard.status, detail, request_id=request_id)
+    if not code:
+        detail = f"{detail}; {_ANOTHER}"
+    return Refused(url, heard.status, detail, request_id=request_id)

@@ -1,9 +1,9 @@
 """Waiting for a job and following it, as plans."""
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
 import attrs
 
@@ -33,25 +33,31 @@ def wait(
     world: Surroundings, job_id: str, *, timeout_seconds: float | None, outage_seconds: float
 ) -> Plan[Job]:
     """One job, once it is final."""
-    started = seen = world.clock()
+    until = math.inf if timeout_seconds is None else world.clock() + timeout_seconds
+    away_since: float | None = None
     while True:
-        left = None if timeout_seconds is None else started + timeout_seconds - world.clock()
-        hold = _HOLD_SECONDS if left is None else max(0.0, min(left, _HOLD_SECONDS))
+        left = until - world.clock()
+        hold = max(0.0, min(left, _HOLD_SECONDS))
         try:
             job = yield from _requests.get(world, job_id, wait_seconds=hold, repeat=Repeat.NEVER)
         except (OrchestratorUnavailable, RateLimited) as exc:
             asked = exc.retry_after_seconds if isinstance(exc, RateLimited) else None
             pause = max(_PAUSE_SECONDS, asked or 0.0)
-            if world.clock() - seen > outage_seconds or pause > max(outage_seconds, _PAUSE_SECONDS):
+            # From when it is noticed: a host that vanishes leaves a held request unanswered for
+            # longer than an outage may take.
+            away_since = world.clock() if away_since is None else away_since
+            outage = world.clock() - away_since
+            if outage > outage_seconds or pause > max(outage_seconds, _PAUSE_SECONDS):
                 raise
+            left = until - world.clock()
             answered = "nothing; the orchestrator is away"
-            yield Pause(pause if left is None else min(pause, max(left, _PAUSE_SECONDS)))
+            yield Pause(min(pause, max(left, _PAUSE_SECONDS)))
         else:
-            seen = world.clock()
+            away_since = None
             if job.is_final:
                 return job
             answered = job.status
-        if left is not None and left <= 0:
+        if left <= 0:
             raise TimeoutError(f"job {job_id} is not final after {timeout_seconds:g} s: {answered}")
 
 
@@ -73,7 +79,7 @@ def follow(world: Surroundings, job_id: str, *, after: int, outage_seconds: floa
     while True:
         request = Ask(
             method="GET",
-            path=f"/jobs/{quote(job_id, safe='')}/events",
+            path=_requests.job_path(job_id, "events"),
             headers={"accept": "text/event-stream", "last-event-id": str(place.last)},
             held_seconds=_HEARTBEAT_SECONDS,
             stream=True,
@@ -98,11 +104,14 @@ def _check_stream(world: Surroundings, reply: Reply) -> None:
 def _read_stream(world: Surroundings, place: _Place) -> Plan[tuple[Fault, bool]]:
     """What made the stream end, and whether the job has ended."""
     parser = EventParser()
+    brought = False
     while True:
         chunk: bytes | None = yield Read()
         if chunk is None:
+            # The outage begins when it is noticed: a host that vanishes says nothing for longer.
+            place.seen = world.clock() if brought else place.seen
             return Fault(reason="the stream of events broke off", sent=True), False
-        place.failures, place.seen = 0, world.clock()
+        place.failures, place.seen, brought = 0, world.clock(), True
         for event in read_as(world.url, parser.feed, chunk):
             for item in _items(world, event):
                 if isinstance(item, HistoryEvent):

@@ -1,5 +1,6 @@
 """From the arguments of a client to httpx, and from httpx to what plans read."""
 
+import re
 import ssl
 from typing import Any, TypedDict
 from urllib.parse import urlsplit
@@ -13,6 +14,11 @@ from avtomatika_trio.errors import ConfigError
 
 #: Of these it is certain that nothing was sent.
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+#: The network's, and bodies that are not what their headers say.
+FAULTS = (httpx.TransportError, httpx.DecodingError)
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class Options(TypedDict):
@@ -30,8 +36,11 @@ def options(
     """How to talk to the orchestrator at *url*, which `checked` has returned.
 
     Raises:
-        ConfigError: a file cannot be used.
+        ConfigError: *token* cannot be one, or a file cannot be used.
     """
+    if not _TOKEN.fullmatch(token or ""):  # what `os.environ.get` returns may be None
+        fault = "it is empty, or holds a space, a line break or a character outside ASCII"
+        raise ConfigError((f"token: {fault}; give it as it was printed, without any of these",))
     return Options(
         base_url=f"{url}/api/v1",
         headers={CLIENT_TOKEN_HEADER.encode(): token.encode()},
@@ -102,6 +111,6 @@ def reply_of(answer: httpx.Response, body: bytes) -> Reply:
     return Reply(status=answer.status_code, headers=headers, body=body)
 
 
-def fault_of(exc: httpx.TransportError) -> Fault:
+def fault_of(exc: httpx.RequestError) -> Fault:
     """What plans see of an error of the network."""
     return Fault(reason=str(exc) or type(exc).__name__, sent=not isinstance(exc, _UNSENT))

@@ -228,6 +228,8 @@ class InstanceInfo:
     instance: str
     status: str | None
     skills: tuple[str, ...]
+    slots: int | None
+    """How many tasks it runs at the same time; None = it has not said."""
     leases: int
     """How many attempts it has."""
     gone: bool
@@ -242,6 +244,7 @@ class InstanceInfo:
             instance=str(_of(raw, "instance")),
             status=raw.get("status"),
             skills=tuple(raw.get("skills") or ()),
+            slots=raw.get("slots"),
             leases=raw.get("leases", 0),
             gone=bool(raw.get("gone", False)),
             registered_at=_moment(raw, "registered_at"),

@@ -5,11 +5,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
 import attrs
 
+from avtomatika_trio._core.arguments import NAME
 from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._wire.codec import encode
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION
@@ -23,8 +25,14 @@ from avtomatika_trio.client._records import (
     TaskInfo,
     WorkerInfo,
 )
-from avtomatika_trio.client._retry import Repeat, may_repeat, next_pause, retry_after
-from avtomatika_trio.errors import InvalidMessage, Problem
+from avtomatika_trio.client._retry import (
+    Repeat,
+    may_have_worked,
+    may_repeat,
+    next_pause,
+    retry_after,
+)
+from avtomatika_trio.errors import InvalidMessage, JobNotFound, Problem, Refused
 
 _quoted = partial(quote, safe="")
 
@@ -32,6 +40,12 @@ _quoted = partial(quote, safe="")
 _MOST_BYTES_PER_SUBMISSION = 900_000
 
 _MOST_PER_PAGE = 1000
+
+#: What an orchestrator takes as a key; a header would lose spaces at the ends.
+_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
+
+#: The code of the error of a job that somebody has cancelled.
+_CANCELLED = "CANCELLED"
 
 
 @attrs.frozen(kw_only=True)
@@ -59,9 +73,22 @@ class NewJobs:
 
 
 def ask(
-    world: Surroundings, request: Ask, repeat: Repeat = Repeat.ALWAYS, *, job_id: str | None = None
+    world: Surroundings,
+    request: Ask,
+    repeat: Repeat = Repeat.ALWAYS,
+    *,
+    job_id: str | None = None,
+    failed_tries: list[Reply | Fault] | None = None,
 ) -> Plan[Reply]:
-    """Send *request*, again where the policy allows, and raise what its answer means."""
+    """Send *request*, again where the policy allows, and raise what its answer means.
+
+    Args:
+        world: Where to, and for how long.
+        request: What to send.
+        repeat: How it may be sent again.
+        job_id: What it is about, for the error that there is no such job.
+        failed_tries: Is given what came of each try but the last.
+    """
     until = world.clock() + world.retry_seconds + request.held_seconds
     for tries in itertools.count(1):
         heard: Reply | Fault = yield request
@@ -78,13 +105,15 @@ def ask(
             )
         if pause is None:
             raise error_of(world.url, heard, job_id)
+        if failed_tries is not None:
+            failed_tries.append(heard)
         yield Pause(pause)
     raise AssertionError
 
 
 def submit(world: Surroundings, new: NewJobs, initial_data: Json | None) -> Plan[str]:
     """The id of one new job."""
-    body = encode(_submission(new, initial_data or {}))
+    body = encode(_submission(new, {} if initial_data is None else initial_data))
     answer = yield from _submit(world, new, body, new.idempotency_key)
     return read_as(world.url, lambda it: str(it["job_id"]), answer)
 
@@ -105,9 +134,10 @@ def submit_many(
 
 
 def _submit(world: Surroundings, new: NewJobs, body: bytes, key: str | None) -> Plan[Any]:
-    headers = {"idempotency-key": key or world.new_key()}
+    sent = world.new_key() if key is None else _sendable("idempotency_key", key)
+    headers = {"idempotency-key": sent}
     if new.traceparent is not None:
-        headers["traceparent"] = new.traceparent
+        headers["traceparent"] = _sendable("traceparent", new.traceparent)
     request = Ask(method="POST", path=f"/jobs/{_quoted(new.blueprint)}", body=body, headers=headers)
     # Who names a key says that the orchestrator knows keys; an older one ignores them, and
     # a submission that may have arrived would be doubled by another try.
@@ -116,12 +146,30 @@ def _submit(world: Surroundings, new: NewJobs, body: bytes, key: str | None) -> 
     return body_of(world.url, reply)
 
 
+def _sendable(name: str, value: str) -> str:
+    if not _KEY.fullmatch(value):
+        fault = f"must be 1 to 255 printable characters of ASCII, not {value[:40]!r}"
+        raise InvalidMessage((Problem(name, fault),))
+    return value
+
+
+def job_path(job_id: str, *below: str) -> str:
+    """Where a job is asked about.
+
+    Raises:
+        JobNotFound: no job has such an id, and some of them would lead elsewhere.
+    """
+    if not NAME.fullmatch(job_id) or not job_id.strip("."):
+        raise JobNotFound(job_id)
+    return "/".join(["/jobs", job_id, *below])
+
+
 def get_request(job_id: str, *, wait_seconds: float = 0, after: int | None = None) -> Ask:
     """For one job, held until there is news."""
     query = {"wait": f"{wait_seconds:g}"} if wait_seconds else {}
     if after is not None:
         query["after"] = str(after)
-    path = f"/jobs/{_quoted(job_id)}"
+    path = job_path(job_id)
     return Ask(method="GET", path=path, query=query, held_seconds=wait_seconds)
 
 
@@ -150,7 +198,8 @@ def list_jobs(
     most: int | None,
 ) -> Plan[None]:
     """Gives jobs, newest first; asks for more as they are taken."""
-    query: dict[str, str] = {"status": ",".join(statuses)} if statuses else {}
+    wanted = [statuses] if isinstance(statuses, str) else statuses  # one is a sequence of letters
+    query: dict[str, str] = {"status": ",".join(wanted)} if wanted else {}
     if blueprint is not None:
         query["blueprint"] = blueprint
     query |= {f"label.{name}": value for name, value in (labels or {}).items()}
@@ -178,7 +227,7 @@ def history(world: Surroundings, job_id: str, *, after: int = 0) -> Plan[Listed[
     events: list[HistoryEvent] = []
     more = True
     while more:
-        path = f"/jobs/{_quoted(job_id)}/history"
+        path = job_path(job_id, "history")
         request = Ask(method="GET", path=path, query={"after": str(after)})
         reply = yield from ask(world, request, job_id=job_id)
         said = body_of(world.url, reply)
@@ -191,16 +240,25 @@ def history(world: Surroundings, job_id: str, *, after: int = 0) -> Plan[Listed[
 
 def tasks(world: Surroundings, job_id: str) -> Plan[Listed[TaskInfo]]:
     """The tasks of a job."""
-    request = Ask(method="GET", path=f"/jobs/{_quoted(job_id)}/tasks")
+    request = Ask(method="GET", path=job_path(job_id, "tasks"))
     reply = yield from ask(world, request, job_id=job_id)
     return _all(world, TaskInfo.read, "tasks", reply)
 
 
 def cancel(world: Surroundings, job_id: str, reason: str | None) -> Plan[Job]:
-    """The job, cancelled."""
+    """The job, cancelled; also where the answer that said so was lost, and another try was late."""
     body = b"" if reason is None else encode({"reason": reason})
-    request = Ask(method="POST", path=f"/jobs/{_quoted(job_id)}/cancel", body=body)
-    reply = yield from ask(world, request, job_id=job_id)
+    request = Ask(method="POST", path=job_path(job_id, "cancel"), body=body)
+    before: list[Reply | Fault] = []
+    try:
+        reply = yield from ask(world, request, job_id=job_id, failed_tries=before)
+    except Refused as exc:
+        if exc.status != HTTPStatus.CONFLICT or not any(map(may_have_worked, before)):
+            raise
+        job = yield from get(world, job_id)
+        if job.error is None or job.error.code != _CANCELLED:
+            raise  # it had ended otherwise
+        return job
     return read_as(world.url, lambda it: Job.read(it["job"]), body_of(world.url, reply))
 
 
@@ -256,6 +314,9 @@ def _told(name: str, moment: datetime) -> str:
 
 
 def _submission(new: NewJobs, initial_data: Json) -> Json:
+    if not isinstance(initial_data, Mapping):
+        fault = f"must be a dict with texts as keys, not of type {type(initial_data).__name__}"
+        raise InvalidMessage((Problem("$.initial_data", fault),))
     try:
         said: Json = {"initial_data": copy_json(initial_data, "initial_data")}
     except NotJson as exc:

@@ -56,7 +56,7 @@ class Client:
     * `JobNotFound`: it knows no such job of this client.
 
     Raises:
-        ConfigError: *url* is not one, or a file cannot be used.
+        ConfigError: *url* or *token* is not one, or a file cannot be used.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Client:
             The job's id.
 
         Raises:
-            InvalidMessage: *initial_data* is not JSON; nothing was sent.
+            InvalidMessage: *initial_data* is not JSON, or a key cannot be one; nothing was sent.
             IdempotencyKeyReused: the key was used for another submission.
         """
         new = NewJobs(
@@ -281,8 +281,8 @@ class Client:
             The job, cancelled.
 
         Raises:
-            Refused: with status 409; it had ended before.  After a try whose answer was lost
-                it may have been this very call that ended it.
+            Refused: with status 409; it had ended before.  That it was cancelled is no such
+                end for a try that was sent again, since its answer was lost.
         """
         return self._run(_requests.cancel(self._world, job_id, reason))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from avtomatika_trio.client._http import arguments, fault_of, reply_of
+from avtomatika_trio.client._http import FAULTS, arguments, fault_of, reply_of
 from avtomatika_trio.client._plans import Ask, Done, Fault, Give, Pause, Plan, Read, Reply
 
 
@@ -65,11 +65,11 @@ class Talk:
                 return reply_of(answer, answer.read())
             finally:
                 answer.close()
-        except httpx.TransportError as exc:
+        except FAULTS as exc:
             return fault_of(exc)
 
     def _read(self) -> bytes | None:
         try:
             return next(self._chunks, None)
-        except httpx.TransportError:
+        except FAULTS:
             return None

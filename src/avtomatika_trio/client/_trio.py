@@ -59,7 +59,7 @@ class AsyncClient:
     * `JobNotFound`: it knows no such job of this client.
 
     Raises:
-        ConfigError: *url* is not one, or a file cannot be used.
+        ConfigError: *url* or *token* is not one, or a file cannot be used.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class AsyncClient:
             The job's id.
 
         Raises:
-            InvalidMessage: *initial_data* is not JSON; nothing was sent.
+            InvalidMessage: *initial_data* is not JSON, or a key cannot be one; nothing was sent.
             IdempotencyKeyReused: the key was used for another submission.
         """
         new = NewJobs(
@@ -285,8 +285,8 @@ class AsyncClient:
             The job, cancelled.
 
         Raises:
-            Refused: with status 409; it had ended before.  After a try whose answer was lost
-                it may have been this very call that ended it.
+            Refused: with status 409; it had ended before.  That it was cancelled is no such
+                end for a try that was sent again, since its answer was lost.
         """
         return await self._run(_requests.cancel(self._world, job_id, reason))
 

@@ -8,7 +8,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 import httpx
 import trio
 
-from avtomatika_trio.client._http import arguments, fault_of, reply_of
+from avtomatika_trio.client._http import FAULTS, arguments, fault_of, reply_of
 from avtomatika_trio.client._plans import Ask, Done, Fault, Give, Pause, Plan, Read, Reply
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ class Talk:
                 return reply_of(answer, await answer.aread())
             finally:
                 await answer.aclose()
-        except httpx.TransportError as exc:
+        except FAULTS as exc:
             return fault_of(exc)
 
     async def _read(self) -> bytes | None:
@@ -135,5 +135,5 @@ class Talk:
             return None
         try:
             return await anext(self._chunks, None)
-        except httpx.TransportError:
+        except FAULTS:
             return None

@@ -7,7 +7,7 @@ any more end, and what they held is queued again (rules A3, A4 of ADR 0013).
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from math import inf
@@ -256,10 +256,17 @@ class Access:
         await self._follow_or_later(applied.access, rules)
         return applied
 
-    async def run(self, rules: Rules) -> NoReturn:
-        """Keep in step with the storage and with the time until cancelled."""
+    async def run(
+        self, rules: Rules, pause: Callable[[float], Awaitable[None]] = trio.sleep
+    ) -> NoReturn:
+        """Keep in step with the storage and with the time until cancelled.
+
+        Args:
+            rules: See `withdraw`.
+            pause: How to wait so many seconds between two looks.
+        """
         while True:
-            await trio.sleep(LOOK_SECONDS)
+            await pause(LOOK_SECONDS)
             try:
                 access = self._or_known(await self._storage.access())
                 is_news = access is not None and access != self._roster.access

@@ -18,6 +18,7 @@ from avtomatika_trio._core.ledger import Instance, Progress
 from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio._wire.codec import decode, encode
 from avtomatika_trio.errors import InvalidMessage, Problem
+from avtomatika_trio.orchestrator import _answer_shapes as shapes
 from avtomatika_trio.storage._base import NumberedRow
 
 Answer = tuple[bytes, int, dict[str, str]]
@@ -36,7 +37,7 @@ def rfc3339(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def job_summary(job: Job) -> dict[str, Any]:
+def job_summary(job: Job) -> shapes.JobSummary:
     """A job as it stands in a list: without its result, which may be large."""
     return {
         "id": job.id,
@@ -47,24 +48,26 @@ def job_summary(job: Job) -> dict[str, Any]:
         "state": job.state,
         "revision": job.revision,
         "transitions": job.transitions,
-        "error": None if job.error is None else attrs.asdict(job.error),
+        "error": job.error,
         "created_at": rfc3339(job.created_at),
         "updated_at": rfc3339(job.updated_at),
         "client": job.client,
     }
 
 
-def job_details(job: Job, progress: Sequence[Progress]) -> dict[str, Any]:
+def job_details(job: Job, progress: Sequence[Progress]) -> shapes.JobDetails:
     """One job with the *progress* of its tasks; `result` is there once it is final."""
-    answer = job_summary(job)
-    answer["tracing_context"] = job.tracing_context
-    answer["progress"] = [progress_of(said) for said in progress]
+    answer: shapes.JobDetails = {
+        **job_summary(job),  # type: ignore[typeddict-item] # `result` need not be there
+        "tracing_context": job.tracing_context,
+        "progress": [progress_of(said) for said in progress],
+    }
     if job.status.is_final:
         answer["result"] = job.result
     return answer
 
 
-def progress_of(said: Progress) -> dict[str, Any]:
+def progress_of(said: Progress) -> shapes.ProgressShown:
     """How far a running task is."""
     return {
         "task_id": said.task_id,
@@ -74,7 +77,7 @@ def progress_of(said: Progress) -> dict[str, Any]:
     }
 
 
-def history_event(numbered: NumberedRow) -> dict[str, Any]:
+def history_event(numbered: NumberedRow) -> shapes.HistoryEvent:
     """One line of a job's history."""
     row = numbered.row
     return {
@@ -91,9 +94,11 @@ def history_event(numbered: NumberedRow) -> dict[str, Any]:
     }
 
 
-def tasks_with_attempts(tasks: Sequence[Task], attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
+def tasks_with_attempts(
+    tasks: Sequence[Task], attempts: Sequence[Attempt]
+) -> list[shapes.TaskShown]:
     """A job's tasks, each with its attempts in order."""
-    by_task: dict[str, list[dict[str, Any]]] = {}
+    by_task: dict[str, list[shapes.AttemptShown]] = {}
     for attempt in attempts:
         by_task.setdefault(attempt.task_id, []).append(
             {
@@ -107,7 +112,7 @@ def tasks_with_attempts(tasks: Sequence[Task], attempts: Sequence[Attempt]) -> l
     return [_task(task, by_task.get(task.id, [])) for task in tasks]
 
 
-def _task(task: Task, attempts: list[dict[str, Any]]) -> dict[str, Any]:
+def _task(task: Task, attempts: list[shapes.AttemptShown]) -> shapes.TaskShown:
     result = task.result
     return {
         "id": task.id,
@@ -120,35 +125,36 @@ def _task(task: Task, attempts: list[dict[str, Any]]) -> dict[str, Any]:
         "failures": task.failures,
         "lost": task.lost,
         "result_status": None if result is None else result.status,
-        "error": None if result is None or result.error is None else attrs.asdict(result.error),
+        "error": None if result is None else result.error,
         "created_at": rfc3339(task.created_at),
         "attempts": attempts,
     }
 
 
-#: What registrations say of machines, shown as it was said.
-_SAID_OF_MACHINES = ("resources", "installed_software", "installed_artifacts", "capabilities")
-
-
-def workers(instances: Sequence[Instance], leases: Mapping[str, int]) -> list[dict[str, Any]]:
+def workers(instances: Sequence[Instance], leases: Mapping[str, int]) -> list[shapes.WorkerShown]:
     """Workers by id, each with its processes, latest seen first.
 
     Args:
         instances: Every process heard of.
         leases: How many attempts each of them (by instance id) has.
     """
-    by_worker: dict[str, list[dict[str, Any]]] = {}
+    by_worker: dict[str, list[shapes.InstanceShown]] = {}
     for instance in instances:
+        said = instance.registration
         by_worker.setdefault(instance.worker_id, []).append(
             {
                 "instance": instance.id,
                 "kind": instance.kind,
                 "status": instance.status,
-                "worker_type": instance.registration.get("worker_type", "generic"),
+                "worker_type": said.get("worker_type", "generic"),
                 "skills": list(instance.skills),
                 "announced": _announced(instance),
                 "hot_skills": list(instance.hot_skills),
-                **{it: instance.registration.get(it) for it in _SAID_OF_MACHINES},
+                "slots": said.get("slots"),  # as it was said, like the next four
+                "resources": said.get("resources"),
+                "installed_software": said.get("installed_software"),
+                "installed_artifacts": said.get("installed_artifacts"),
+                "capabilities": said.get("capabilities"),
                 "registered_at": rfc3339(instance.registered_at),
                 "seen_at": rfc3339(instance.seen_at),
                 "leases": leases.get(instance.id, 0),

@@ -13,7 +13,6 @@ from hypercorn.typing import ASGIFramework
 from quart_trio import QuartTrio
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
 
-from avtomatika_trio._wire.codec import encode
 from avtomatika_trio.errors import InvalidMessage, Problem
 from avtomatika_trio.orchestrator._answers import Answer
 from avtomatika_trio.orchestrator._body_limit import limit_body
@@ -30,6 +29,7 @@ from avtomatika_trio.orchestrator._http import (
     send_problem,
 )
 from avtomatika_trio.orchestrator._job_events import create_event_streams
+from avtomatika_trio.orchestrator._observed import observed
 from avtomatika_trio.orchestrator._problems import EXPECTED, as_problem
 from avtomatika_trio.orchestrator._routes_jobs import add_job_routes
 from avtomatika_trio.orchestrator._routes_public import add_public_routes
@@ -57,7 +57,7 @@ def create_app(context: Context) -> AsgiApp:
     Request bodies are limited to `Limits.max_body_bytes`, those that are files to
     `Limits.max_file_bytes`.  Every error is
     `application/problem+json`; one that nobody foresaw is logged with its traceback and
-    answered 500 without details.
+    answered 500 without details.  Every answer has an `X-Request-ID`.
 
     Args:
         context: Its storage is open, and outlives the app.
@@ -88,7 +88,7 @@ def create_app(context: Context) -> AsgiApp:
         else:
             await limited(cast("Any", scope), receive, send)
 
-    return app
+    return observed(app, new_id=context.chance.request_id, count=context.metrics.requested)
 
 
 def create_quart(context: Context) -> QuartTrio:
@@ -133,7 +133,7 @@ def _is_utf8(query: bytes) -> bool:
 async def _answer(exc: Any) -> Answer:
     problem = as_problem(exc)
     headers = {"content-type": "application/problem+json", **problem.headers}
-    return encode(problem.body()), int(problem.status), headers
+    return problem.as_body(), int(problem.status), headers
 
 
 async def _answer_http(exc: HTTPException) -> Answer:

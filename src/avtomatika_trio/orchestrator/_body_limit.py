@@ -16,7 +16,6 @@ from hypercorn.typing import (
     Scope,
 )
 
-from avtomatika_trio._wire.codec import encode
 from avtomatika_trio.orchestrator._exchange import ClientGone
 from avtomatika_trio.orchestrator._http import HttpProblem
 
@@ -98,7 +97,7 @@ class _Guard:
             " send less at a time, or put large data into files"
         )
         problem = HttpProblem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", text)
-        body = encode(problem.body())
+        body = problem.as_body()
         headers = [
             (b"content-type", b"application/problem+json"),
             (b"content-length", str(len(body)).encode()),

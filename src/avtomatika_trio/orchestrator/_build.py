@@ -86,6 +86,7 @@ def create_context(
                 settings.files_retention_seconds if settings.s3_auto_cleanup else None
             ),
             jobs_retention_seconds=settings.jobs_retention_seconds,
+            strict_events=settings.strict_event_validation,
         ),
         limits=Limits(
             poll_hold_seconds=settings.poll_hold_seconds,

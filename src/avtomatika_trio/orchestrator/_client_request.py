@@ -69,6 +69,11 @@ def _identify(context: Context, headers: Headers) -> Client:
     return client
 
 
+def shows_token(headers: Headers) -> bool:
+    """Whether a request with *headers* has a token of a client, right or wrong; not empty."""
+    return bool(_token(headers))
+
+
 def _token(headers: Headers) -> str | None:
     for name in _TOKEN_HEADERS:
         if name in headers:

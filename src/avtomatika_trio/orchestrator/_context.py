@@ -3,7 +3,7 @@
 import random
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +44,10 @@ class Chance(Protocol):
         """Fresh and not to be guessed; ids made later sort later."""
         ...
 
+    def request_id(self) -> str:
+        """Fresh; it is no secret."""
+        ...
+
 
 class SystemChance:
     """Randomness of the operating system."""
@@ -62,6 +66,9 @@ class SystemChance:
 
     def wire_id(self, partition: str) -> str:
         return f"{partition}-task-{self._later()}{secrets.token_hex(12)}"
+
+    def request_id(self) -> str:
+        return f"{random.getrandbits(128):032x}"
 
     def _later(self) -> str:
         """Milliseconds and a counter within them: sorts by time as a UUIDv7 does.
@@ -124,6 +131,10 @@ class Context:
     """Where files of jobs are kept; None = nowhere."""
     task_files_dir: Path = Path("/tmp/avtomatika-payloads")  # noqa: S108 - ours in it are 0600
     """Where files are while something is done with them."""
+    handlers_in_thread: bool = True
+    """Whether a handler that is not `async` gets a thread; False on a virtual clock."""
+    pause: Callable[[float], Awaitable[None]] = trio.sleep
+    """How loops wait that look for what is due: so many seconds, or longer if nothing is."""
     unsure: Unsure = attrs.field(factory=Unsure)
     """Of tasks that may have been handed out to nobody."""
     metrics: Metrics = attrs.field(factory=Metrics)

@@ -111,6 +111,16 @@ async def _run_step(
     threads: trio.CapacityLimiter,
 ) -> None:
     try:
+        with log_fields(job_id=job.id, state=job.state, **trace_fields(job.tracing_context)):
+            await _step(context, blueprint, job, threads)
+    finally:
+        steps_free.release()
+
+
+async def _step(
+    context: Context, blueprint: Blueprint, job: Job, threads: trio.CapacityLimiter
+) -> None:
+    try:
         decision, state_history = await _decide(context, blueprint, job, threads)
         operation = partial(
             steps.advance,
@@ -129,8 +139,6 @@ async def _run_step(
         context.storage.release_claim(job)
     else:
         context.storage.settle_claim(job)
-    finally:
-        steps_free.release()
 
 
 async def _decide(
@@ -164,8 +172,7 @@ async def _run_handler(
 ) -> tuple[steps.Decision, dict[str, Any]]:
     try:
         arguments = bind(state, values)
-        with log_fields(job_id=job.id, state=state.name, **trace_fields(job.tracing_context)):
-            returned = await _call(context, state, arguments, threads)
+        returned = await _call(context, state, arguments, threads)
         history = _kept_history(arguments, values, state, job)
         return _decision(blueprint, state, values, returned), history
     except StateError as exc:
@@ -222,6 +229,8 @@ async def _call(
         if state.is_async:
             return await state.function(**arguments)
         call = partial(state.function, **arguments)
+        if not context.handlers_in_thread:
+            return call()
         return await trio.to_thread.run_sync(call, limiter=threads, abandon_on_cancel=True)
     assert scope.cancelled_caught
     limit = context.limits.handler_timeout_seconds

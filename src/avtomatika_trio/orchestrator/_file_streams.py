@@ -6,7 +6,6 @@ the file is.
 """
 
 import os
-import re
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,10 +19,10 @@ import attrs
 import trio
 from werkzeug.datastructures import Headers
 
-from avtomatika_trio._core.access import Role
 from avtomatika_trio.blobs import Location
 from avtomatika_trio.blobs._disk import disk_faults
 from avtomatika_trio.errors import BlobMissing, BlobRefused
+from avtomatika_trio.orchestrator import _answer_shapes as shapes
 from avtomatika_trio.orchestrator._access import Client
 from avtomatika_trio.orchestrator._client_request import admit, owned_job, still_runs
 from avtomatika_trio.orchestrator._context import Context
@@ -40,15 +39,12 @@ from avtomatika_trio.orchestrator._http import (
     send_json,
     send_problem,
 )
+from avtomatika_trio.orchestrator._observed import is_at
 from avtomatika_trio.orchestrator._problems import EXPECTED, as_problem
 from avtomatika_trio.orchestrator._registry import prefixes_of
+from avtomatika_trio.orchestrator._route import Route
 from avtomatika_trio.orchestrator._routes_files import blobs_of
-
-STREAMS = (
-    ("PUT", "/jobs/<job_id>/files/content/<name>", Role.SUBMITTER),
-    ("GET", "/jobs/<job_id>/files/download/<name>", Role.VIEWER),
-)
-"""The routes that are served here, below every prefix, and whom they are for."""
+from avtomatika_trio.orchestrator._table_files import GET_FILE, PUT_FILE
 
 #: So much goes to or comes from the disk at a time.
 _PIECE_BYTES = 1024 * 1024
@@ -72,17 +68,19 @@ class _Request:
 
 def create_file_streams(context: Context) -> Callable[[Scope], AsgiApp | None]:
     """What finds the ASGI callable for a request by its scope; None: it is for others."""
-    prefixes = "|".join(re.escape(it) for it in prefixes_of(context.blueprints))
-    path = re.compile(rf"(?:{prefixes})/jobs/([^/]+)/files/(content|download)/(.*)", re.DOTALL)
+    prefixes = prefixes_of(context.blueprints)
     streams = _Streams(context)
+    serving = (
+        (PUT_FILE.pattern(prefixes), streams.put),
+        (GET_FILE.pattern(prefixes), streams.get),
+    )
 
     def find(scope: Scope) -> AsgiApp | None:
-        found = path.fullmatch(scope["path"])
-        if found is None:
-            return None
-        job_id, kind, name = found.groups()
-        serve = streams.put if kind == "content" else streams.get
-        return partial(_answer, serve, job_id, name)
+        for path, serve in serving:
+            found = path.fullmatch(scope["path"])
+            if found is not None:
+                return partial(_answer, serve, found["job_id"], found["name"])
+        return None
 
     return find
 
@@ -123,7 +121,8 @@ class _Streams:
     async def put(self, request: _Request) -> None:
         """`PUT /jobs/{id}/files/content/{name}`: keep the body as a file of the job."""
         allow_only(request.method, "PUT")
-        client, at = await self._place(request, Role.SUBMITTER)
+        is_at(PUT_FILE.template)
+        client, at = await self._place(request, PUT_FILE)
         most = self.context.limits.max_file_bytes
         if request.headers.get("content-length", 0, type=int) > most:
             raise _too_large(most)
@@ -134,22 +133,21 @@ class _Streams:
                 raise HttpProblem(HTTPStatus.UNAUTHORIZED, "token_unknown", detail)
             still_runs(await owned_job(self.context, client, request.job_id))
             blob = await blobs_of(self.context).upload(file.fileno(), at, lambda _: None)
-        await send_json(
-            request.send,
-            {
-                "status": "uploaded",
-                "s3_uri": blob.uri,
-                "uri": blob.uri,
-                "size": blob.size,
-                "etag": blob.etag,
-                "sha256": blob.sha256,
-            },
-        )
+        answer: shapes.Uploaded = {
+            "status": "uploaded",
+            "s3_uri": blob.uri,
+            "uri": blob.uri,
+            "size": blob.size,
+            "etag": blob.etag,
+            "sha256": blob.sha256,
+        }
+        await send_json(request.send, answer)
 
     async def get(self, request: _Request) -> None:
         """`GET /jobs/{id}/files/download/{name}`: the file, or where it is."""
         allow_only(request.method, "GET", "HEAD")
-        _, at = await self._place(request, Role.VIEWER)
+        is_at(GET_FILE.template)
+        _, at = await self._place(request, GET_FILE)
         blobs = blobs_of(self.context)
         await blobs.head(at)
         url = await blobs.presigned(at, method=request.method, seconds=_REDIRECT_SECONDS)
@@ -165,7 +163,7 @@ class _Streams:
         finally:
             os.close(descriptor)
 
-    async def _place(self, request: _Request, role: Role) -> tuple[Client, Location]:
+    async def _place(self, request: _Request, route: Route) -> tuple[Client, Location]:
         """Who has sent *request*, and where the file is that it is about.
 
         Raises:
@@ -173,10 +171,10 @@ class _Streams:
             InvalidMessage: there cannot be such a name.
             JobNotFound: it is missing, or somebody else's.
         """
-        client = await admit(self.context, request.headers, request.address, role)
+        client = await admit(self.context, request.headers, request.address, route.needed)
         check_name(request.name, "name")
         job = await owned_job(self.context, client, request.job_id)
-        if role is Role.SUBMITTER:
+        if route is PUT_FILE:
             still_runs(job)
         folder = folder_of(blobs_of(self.context).bucket, job.id)
         return client, folder.at(folder.key + request.name)

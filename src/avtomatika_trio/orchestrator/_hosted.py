@@ -23,10 +23,13 @@ from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio.errors import AvtomatikaError, ConfigError
 from avtomatika_trio.orchestrator._app import create_app
 from avtomatika_trio.orchestrator._build import create_context, open_blobs
+from avtomatika_trio.orchestrator._context import SystemChance
 from avtomatika_trio.orchestrator._engine import run_engine
 from avtomatika_trio.orchestrator._file_sweeper import run_file_sweeper
 from avtomatika_trio.orchestrator._http import AsgiApp, HttpProblem, send_problem
 from avtomatika_trio.orchestrator._janitor import run_janitor
+from avtomatika_trio.orchestrator._metrics import Metrics
+from avtomatika_trio.orchestrator._observed import observed
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.orchestrator._tls import refuse_tls
 from avtomatika_trio.storage import open_storage
@@ -38,6 +41,15 @@ _NOT_RUNNING = HttpProblem(
     "not_running",
     "the orchestrator is not running; the server's log says why",
 )
+
+
+async def _refuse(scope: Any, receive: Any, send: Any) -> None:
+    del scope, receive
+    await send_problem(send, _NOT_RUNNING)
+
+
+_REFUSING = observed(_refuse, new_id=SystemChance().request_id, count=Metrics().requested)
+"""What there is to count is told to nobody: a process that does not run has no metrics."""
 
 
 class Orchestrator:
@@ -89,7 +101,7 @@ class Orchestrator:
         elif self._app is not None:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await send_problem(send, _NOT_RUNNING)
+            await _REFUSING(scope, receive, send)
 
     async def _live(self, receive: Any, send: Any) -> None:
         assert (await receive())["type"] == "lifespan.startup"

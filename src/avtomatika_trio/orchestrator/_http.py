@@ -14,6 +14,8 @@ import attrs
 from avtomatika_trio._wire.codec import encode
 from avtomatika_trio._wire.messages import RXON_VERSION
 from avtomatika_trio.errors import InvalidMessage, Problem
+from avtomatika_trio.orchestrator._answer_shapes import ProblemBody
+from avtomatika_trio.orchestrator._observed import seen
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -38,9 +40,9 @@ class HttpProblem(Exception):
     problems: tuple[Problem, ...] = ()
     headers: Mapping[str, str] = attrs.field(factory=dict)
 
-    def body(self) -> dict[str, Any]:
-        """The members of the answer."""
-        return {
+    def as_body(self) -> bytes:
+        """The body of the answer to the request that is served here, which is told of it."""
+        said: ProblemBody = {
             "type": "about:blank",
             "title": self.status.phrase,
             "status": self.status.value,
@@ -49,6 +51,11 @@ class HttpProblem(Exception):
             "error": self.detail,
             "errors": [{"path": p.path, "message": p.message} for p in self.problems],
         }
+        request = seen()
+        if request is not None:
+            request.code = self.code
+            said["request_id"] = request.id
+        return encode(said)
 
 
 def invalid(exc: InvalidMessage) -> HttpProblem:
@@ -150,7 +157,7 @@ async def send_nothing(send: Send) -> None:
 async def send_problem(send: Send, problem: HttpProblem) -> None:
     """Answer with an error."""
     headers = {"content-type": "application/problem+json", **problem.headers}
-    await _send(send, encode(problem.body()), problem.status, headers)
+    await _send(send, problem.as_body(), problem.status, headers)
 
 
 async def _send(send: Send, body: bytes, status: int, more: Mapping[str, str]) -> None:

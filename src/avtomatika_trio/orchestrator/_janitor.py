@@ -58,7 +58,9 @@ async def run_janitor(context: Context) -> NoReturn:
                 if partition not in busy:
                     busy.add(partition)
                     nursery.start_soon(_look_after, context, partition, busy)
-            await trio.sleep(TICK_SECONDS)
+            next_tick = trio.current_time() + TICK_SECONDS
+            await context.pause(TICK_SECONDS)
+            context.metrics.loop.woke(due=next_tick, now=trio.current_time())
     raise AssertionError  # the loop above does not end
 
 

@@ -5,7 +5,6 @@ is one page of history for each stream, however slow its reader is: nothing is r
 storage before what was read last has left.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -16,7 +15,6 @@ import attrs
 import trio
 from werkzeug.datastructures import Headers
 
-from avtomatika_trio._core.access import Role
 from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.ledger import Progress
 from avtomatika_trio._wire.codec import encode
@@ -34,11 +32,10 @@ from avtomatika_trio.orchestrator._http import (
     allow_only,
     send_problem,
 )
+from avtomatika_trio.orchestrator._observed import is_at
 from avtomatika_trio.orchestrator._problems import EXPECTED, as_problem
 from avtomatika_trio.orchestrator._registry import prefixes_of
-
-STREAMS = (("GET", "/jobs/<job_id>/events", Role.VIEWER),)
-"""The routes that are served here, below every prefix, and whom they are for."""
+from avtomatika_trio.orchestrator._table_clients import EVENTS
 
 #: How long a client waits before it connects again.
 _RETRY_MILLISECONDS = 2000
@@ -65,13 +62,12 @@ class _Followed:
 
 def create_event_streams(context: Context) -> Callable[[Scope], AsgiApp | None]:
     """What finds the ASGI callable for a request by its scope; None: it is for others."""
-    prefixes = "|".join(re.escape(it) for it in prefixes_of(context.blueprints))
-    path = re.compile(rf"(?:{prefixes})/jobs/([^/]+)/events")
+    path = EVENTS.pattern(prefixes_of(context.blueprints))
     streams = _Streams(context)
 
     def find(scope: Scope) -> AsgiApp | None:
         found = path.fullmatch(scope["path"])
-        return None if found is None else partial(streams.answer, found.group(1))
+        return None if found is None else partial(streams.answer, found["job_id"])
 
     return find
 
@@ -85,6 +81,7 @@ class _Streams:
         """`GET /jobs/{id}/events`: what has happened, then what happens, until the job ends."""
         try:
             allow_only(scope["method"], "GET", "HEAD")
+            is_at(EVENTS.template)
             followed = await self._followed(job_id, scope)
         except EXPECTED as exc:
             await send_problem(send, as_problem(exc))
@@ -104,7 +101,7 @@ class _Streams:
             JobNotFound: it is missing, or somebody else's.
         """
         headers = Headers([(n.decode("latin-1"), v.decode("latin-1")) for n, v in scope["headers"]])
-        client = await admit(self.context, headers, address_of(scope), Role.VIEWER)
+        client = await admit(self.context, headers, address_of(scope), EVENTS.needed)
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         after = _known(headers, query)
         job = await owned_job(self.context, client, job_id)

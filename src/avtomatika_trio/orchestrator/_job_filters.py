@@ -1,7 +1,7 @@
 """Which jobs a client wants listed, read from the query strictly."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from http import HTTPStatus
 
@@ -14,6 +14,7 @@ from avtomatika_trio.orchestrator._access import Client
 from avtomatika_trio.orchestrator._answers import read_cursor
 from avtomatika_trio.orchestrator._client_request import sees_all
 from avtomatika_trio.orchestrator._http import HttpProblem
+from avtomatika_trio.orchestrator._table_clients import STATUS_ALIASES
 from avtomatika_trio.storage._base import JobQuery
 
 _LABEL = "label."
@@ -29,10 +30,9 @@ _ARGUMENTS = (
     "limit",
 )
 
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_LISTS = ("fields", "status")
 
-#: How the original calls a status, where that differs.
-_STATUS_ALIASES = {"waiting_for_parallel_tasks": JobStatus.WAITING_FOR_PARALLEL}
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def read_job_query(client: Client, limit: int) -> JobQuery:
@@ -46,7 +46,7 @@ def read_job_query(client: Client, limit: int) -> JobQuery:
         InvalidMessage: an argument is malformed, or unknown.
         HttpProblem: 403, they are others' jobs.
     """
-    _check_names(request.args)
+    _check_names(request.args.lists())
     cursor = request.args.get("cursor")
     return JobQuery(
         client=_whose(client),
@@ -60,10 +60,15 @@ def read_job_query(client: Client, limit: int) -> JobQuery:
     )
 
 
-def _check_names(names: Iterable[str]) -> None:
+def _check_names(given: Iterable[tuple[str, Sequence[str]]]) -> None:
     problems: list[Problem] = []
-    for name in names:
+    for name, values in given:
         if name in _ARGUMENTS or (name.startswith(_LABEL) and name != _LABEL):
+            if len(values) > 1:
+                text = "is given more than once; give it once"
+                if name in _LISTS:
+                    text += ", with commas between its values"
+                problems.append(Problem(f"?{name[:80]}", text))
             continue
         text = unknown_names("the list of jobs", [name[:80]], (*_ARGUMENTS, f"{_LABEL}NAME"))
         problems.append(Problem(f"?{name[:80]}", text))
@@ -72,16 +77,11 @@ def _check_names(names: Iterable[str]) -> None:
 
 
 def _labels() -> dict[str, str]:
-    """All of them must be there, so one name cannot have two values."""
-    found: dict[str, str] = {}
-    for name, values in request.args.lists():
-        if not name.startswith(_LABEL):
-            continue
-        if len(values) > 1:
-            text = "is given more than once, and a job has one value of a label; give it once"
-            raise InvalidMessage((Problem(f"?{name[:80]}", text),))
-        found[name.removeprefix(_LABEL)] = values[0]
-    return found
+    return {
+        name.removeprefix(_LABEL): value
+        for name, value in request.args.items()
+        if name.startswith(_LABEL)
+    }
 
 
 def _time(name: str) -> float | None:
@@ -118,7 +118,7 @@ def _statuses(text: str | None) -> frozenset[JobStatus]:
     found: set[JobStatus] = set()
     for name in [] if text is None else text.split(","):
         try:
-            found.add(_STATUS_ALIASES.get(name) or JobStatus(name))
+            found.add(STATUS_ALIASES.get(name) or JobStatus(name))
         except ValueError:
             choices = ", ".join(JobStatus)
             fault = f"there is no status {name[:40]!r}; there are: {choices}"

@@ -1,7 +1,7 @@
 """What of a job a client wants to see: some of its members, or only what it has not seen yet."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quart import request
@@ -10,25 +10,13 @@ from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.ledger import Progress
 from avtomatika_trio._wire.codec import encode
 from avtomatika_trio.errors import InvalidMessage, Problem
+from avtomatika_trio.orchestrator._answer_shapes import JobDetails, JobSummary
 
-#: The members of a job in a list, see `job_summary`.
-SUMMARY = (
-    "id",
-    "job_id",
-    "blueprint_name",
-    "labels",
-    "status",
-    "state",
-    "revision",
-    "transitions",
-    "error",
-    "created_at",
-    "updated_at",
-    "client",
-)
+#: The members of a job in a list.
+SUMMARY = tuple(JobSummary.__annotations__)
 
-#: Those of one job, see `job_details`; the result is there once it has ended.
-DETAILS = (*SUMMARY, "tracing_context", "progress", "result")
+#: Those of one job; the result is there once it has ended.
+DETAILS = tuple(JobDetails.__annotations__)
 
 
 def wanted_fields(choices: Sequence[str]) -> frozenset[str] | None:
@@ -48,7 +36,7 @@ def wanted_fields(choices: Sequence[str]) -> frozenset[str] | None:
     return frozenset({"id", *names})
 
 
-def with_fields(answer: dict[str, Any], fields: frozenset[str] | None) -> dict[str, Any]:
+def with_fields(answer: Mapping[str, Any], fields: frozenset[str] | None) -> Mapping[str, Any]:
     """What of *answer* is wanted."""
     if fields is None:
         return answer
@@ -68,6 +56,6 @@ def etag_of(job: Job, progress: Sequence[Progress], fields: frozenset[str] | Non
 
 def is_known(etag: str) -> bool:
     """Whether the client has it already (RFC 9110, 13.1.2)."""
-    text = request.headers.get("If-None-Match", "")
+    text = ",".join(request.headers.getlist("If-None-Match"))
     known = [it.strip().removeprefix("W/") for it in text.split(",")]
     return "*" in known or etag.removeprefix("W/") in known

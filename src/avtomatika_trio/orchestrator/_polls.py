@@ -56,7 +56,11 @@ async def wait_for_tasks(
         watchers.start_soon(presence.watch, receive)
         watchers.start_soon(context.end_when_draining, waiting)
         try:
-            with waiting, context.storage.queue_news(offer.skills) as news:
+            with (
+                waiting,
+                context.metrics.offered(offer.most),
+                context.storage.queue_news(offer.skills) as news,
+            ):
                 if context.storage.partitions_with(offer.skills):
                     got = await take(context, offer)
                 while not got:

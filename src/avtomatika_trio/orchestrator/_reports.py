@@ -1,58 +1,75 @@
-"""What workers say of attempts: results, what they return, progress; by partition."""
+"""What workers say of attempts: results, and what they return; by partition."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import attrs
 import trio
 
 from avtomatika_trio._core import lease, results
 from avtomatika_trio._core.dispatch import HandOut, Offer, hand_out
-from avtomatika_trio._core.ledger import Ledger, Progress
+from avtomatika_trio._core.fencing import Answer
+from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._hand_outs import fresh_wire_ids, note_holding, take
 from avtomatika_trio.orchestrator._partitions import by_partition, commit_in_all
 
 
+@attrs.frozen(kw_only=True)
+class _Told:
+    """What a result was answered with."""
+
+    answer: Answer
+    is_repeated: bool
+    """Whether it had been answered so before."""
+
+
 async def report(
     context: Context, reports: Sequence[results.Report], offer: Offer | None
-) -> tuple[list[results.Answer], tuple[HandOut, ...]]:
+) -> tuple[list[Answer], tuple[HandOut, ...]]:
     """Apply results, and hand out the next tasks: in one commit, if one partition has it all.
 
     Raises:
         StorageUnavailable: some of the results may have been applied, but nothing is leased;
             sent again, they are answered as they would have been.
     """
+    told, got = await _report_anywhere(context, reports, offer)
+    for it in told:
+        context.metrics.answered(it.answer, is_repeated=it.is_repeated)
+    return [it.answer for it in told], got
+
+
+async def _report_anywhere(
+    context: Context, reports: Sequence[results.Report], offer: Offer | None
+) -> tuple[list[_Told], tuple[HandOut, ...]]:
     storage = context.storage
     where = by_partition(storage, [it.wire_id for it in reports])
     with_tasks = () if offer is None else storage.partitions_with(offer.skills)
     if len({*where, *with_tasks}) == 1 and len(where) == 1:
         [partition] = where
         return await _report_in_one(context, reports, offer, partition)
-    operations: dict[str, Callable[[Ledger], list[results.Answer]]] = {}
+    operations: dict[str, Callable[[Ledger], list[_Told]]] = {}
     noise = context.chance.noise()
     for partition in where:
         some = [it for it in reports if storage.partition_of(it.wire_id) == partition]
         operations[partition] = partial(_report, reports=some, context=context, noise=noise)
     with trio.CancelScope(shield=True):
         told = await commit_in_all(storage, operations)
-        answers = {
-            wire_id: answer
-            for partition, wire_ids in where.items()
-            for wire_id, answer in zip(wire_ids, told[partition], strict=True)
-        }
+        by_place = {partition: iter(some) for partition, some in told.items()}
+        answers = [next(by_place[storage.partition_of(it.wire_id)]) for it in reports]
         got: tuple[HandOut, ...] = ()
         if offer is not None:
             try:
                 got = await take(context, offer)
             except StorageUnavailable:
                 got = ()  # what was applied can be answered
-    return [answers[it.wire_id] for it in reports], got
+    return answers, got
 
 
 async def _report_in_one(
     context: Context, reports: Sequence[results.Report], offer: Offer | None, partition: str
-) -> tuple[list[results.Answer], tuple[HandOut, ...]]:
+) -> tuple[list[_Told], tuple[HandOut, ...]]:
     if offer is not None:
         note_holding(context, offer, partition)
     wire_ids = () if offer is None else fresh_wire_ids(context, offer.most, partition)
@@ -73,8 +90,14 @@ async def _report_in_one(
 
 def _report(
     ledger: Ledger, reports: Sequence[results.Report], context: Context, noise: float
-) -> list[results.Answer]:
-    return [results.report(ledger, said, context.rules, noise) for said in reports]
+) -> list[_Told]:
+    return [
+        _Told(
+            is_repeated=results.was_answered(ledger, said),
+            answer=results.report(ledger, said, context.rules, noise),
+        )
+        for said in reports
+    ]
 
 
 def _report_and_hand_out(
@@ -84,7 +107,7 @@ def _report_and_hand_out(
     wire_ids: Sequence[str],
     context: Context,
     noise: float,
-) -> tuple[list[results.Answer], tuple[HandOut, ...]]:
+) -> tuple[list[_Told], tuple[HandOut, ...]]:
     """Apply results and hand out the next tasks in one commit."""
     answers = _report(ledger, reports, context, noise)
     if offer is None:
@@ -114,31 +137,3 @@ async def take_back(
         for partition, some in by_partition(context.storage, wire_ids).items()
     }
     return sum((await commit_in_all(context.storage, operations)).values())
-
-
-async def note_progress(
-    context: Context, sender: str, wire_id: str, progress: float | None, message: str
-) -> None:
-    """Note what the attempt *wire_id* of *sender* says of itself."""
-    operation = partial(
-        _note_progress, sender=sender, wire_id=wire_id, progress=progress, message=message
-    )
-    await context.storage.commit(operation, context.storage.partition_of(wire_id))
-
-
-def _note_progress(
-    ledger: Ledger, sender: str, wire_id: str, progress: float | None, message: str
-) -> None:
-    attempt = ledger.attempt(wire_id)
-    if attempt is None or attempt.worker_id != sender or attempt.status != "leased":
-        return
-    ledger.put_progress(
-        Progress(
-            job_id=attempt.job_id,
-            task_id=attempt.task_id,
-            attempt=attempt.number,
-            at=ledger.now,
-            progress=progress,
-            message=message,
-        )
-    )

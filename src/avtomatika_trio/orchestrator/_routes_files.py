@@ -4,7 +4,6 @@ The files themselves pass through `_file_streams`, or not through here at all.
 """
 
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import quote
 
 from quart import request
@@ -12,6 +11,7 @@ from quart import request
 from avtomatika_trio._core.files import LONGEST_URL_SECONDS
 from avtomatika_trio.blobs import Blob, Blobs
 from avtomatika_trio.errors import InvalidMessage, Problem
+from avtomatika_trio.orchestrator import _answer_shapes as shapes
 from avtomatika_trio.orchestrator._access import Client
 from avtomatika_trio.orchestrator._answers import Answer, json_answer, rfc3339
 from avtomatika_trio.orchestrator._client_request import owned_job, still_runs, whole_number
@@ -50,7 +50,8 @@ class FileRoutes:
         blobs = blobs_of(self.context)
         folder = folder_of(blobs.bucket, job.id)
         found = await blobs.list(folder.at(folder.key + prefix))
-        return json_answer({"files": [_shown(blob, folder.key) for blob in found]})
+        answer: shapes.FileList = {"files": [_shown(blob, folder.key) for blob in found]}
+        return json_answer(answer)
 
     async def upload_url(self, client: Client, job_id: str) -> Answer:
         """`GET /jobs/{id}/files/upload`: where a file can be put, without a token if possible."""
@@ -64,7 +65,13 @@ class FileRoutes:
         url = await blobs.presigned(at, method="PUT", seconds=seconds)
         if url is None:
             url = f"{PREFIXES[0]}/jobs/{job.id}/files/content/{quote(name)}"
-        return json_answer({"url": url, "method": "PUT", "expires_in": seconds, "uri": at.uri})
+        answer: shapes.UploadUrl = {
+            "url": url,
+            "method": "PUT",
+            "expires_in": seconds,
+            "uri": at.uri,
+        }
+        return json_answer(answer)
 
 
 def _expires_in() -> int:
@@ -75,7 +82,7 @@ def _expires_in() -> int:
     return seconds
 
 
-def _shown(blob: Blob, prefix: str) -> dict[str, Any]:
+def _shown(blob: Blob, prefix: str) -> shapes.FileShown:
     return {
         "name": blob.location.key.removeprefix(prefix),
         "size": blob.size,

@@ -8,13 +8,11 @@ from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlencode
 
-import attrs
 import trio
 from quart import request
 from quart_trio import QuartTrio
 
 from avtomatika_trio._core import steps
-from avtomatika_trio._core.access import Role
 from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio._core.graph import to_dot, to_json
 from avtomatika_trio._core.job import Job
@@ -23,7 +21,7 @@ from avtomatika_trio._core.submission import Submission as Remembered
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION, Submission
 from avtomatika_trio._wire.tracing import read_tracing
 from avtomatika_trio.errors import InvalidMessage, Problem, QuotaExceeded
-from avtomatika_trio.orchestrator import _answers as answers
+from avtomatika_trio.orchestrator import _answer_shapes as shapes, _answers as answers
 from avtomatika_trio.orchestrator._access import Client
 from avtomatika_trio.orchestrator._answers import Answer, json_answer
 from avtomatika_trio.orchestrator._client_request import (
@@ -48,67 +46,66 @@ from avtomatika_trio.orchestrator._job_views import (
     wanted_fields,
     with_fields,
 )
+from avtomatika_trio.orchestrator._observed import is_at
 from avtomatika_trio.orchestrator._registry import PREFIXES, endpoints_of, prefixes_of
+from avtomatika_trio.orchestrator._route import Route, served
 from avtomatika_trio.orchestrator._routes_admin import AdminRoutes, audit_row
 from avtomatika_trio.orchestrator._routes_files import FileRoutes
+from avtomatika_trio.orchestrator._table_clients import (
+    CLIENT_ROUTES,
+    MOST_PER_PAGE,
+    MOST_REASON_CHARACTERS,
+    MOST_WAIT_SECONDS,
+    STREAMED,
+    Cancellation,
+    endpoint_routes,
+)
 
-#: How long a client may wait for a change; proxies commonly cut at 60 s (nginx's default).
-MOST_WAIT_SECONDS = 60.0
-
-_MOST_PER_PAGE = 1000
 _MOST_PROBLEMS = 20
-_MOST_REASON_CHARACTERS = 1000
-
-
-@attrs.frozen(kw_only=True)
-class Cancellation:
-    """`POST /api/v1/jobs/{id}/cancel`; the body may be missing."""
-
-    reason: str = "cancelled by the client"
-
 
 View = Callable[..., Awaitable[Answer]]
 
 
 def add_job_routes(app: QuartTrio, context: Context) -> None:
-    """Serve the clients' routes from *app*."""
+    """Serve the clients' routes from *app*, but for those that are streamed."""
     routes = _Routes(context)
     admin = AdminRoutes(context)
     files = FileRoutes(context)
-    rules: list[tuple[str, str, Role, View]] = [
-        ("POST", "/jobs/<name>", Role.SUBMITTER, routes.submit),
-        ("GET", "/jobs", Role.VIEWER, routes.list_jobs),
-        ("GET", "/jobs/<job_id>", Role.VIEWER, routes.get_job),
-        ("GET", "/jobs/<job_id>/history", Role.VIEWER, routes.history),
-        ("GET", "/jobs/<job_id>/tasks", Role.VIEWER, routes.tasks),
-        ("POST", "/jobs/<job_id>/cancel", Role.SUBMITTER, routes.cancel),
-        ("GET", "/jobs/<job_id>/files", Role.VIEWER, files.list_files),
-        ("GET", "/jobs/<job_id>/files/upload", Role.SUBMITTER, files.upload_url),
-        ("GET", "/blueprints", Role.VIEWER, routes.list_blueprints),
-        ("GET", "/blueprints/<name>", Role.VIEWER, routes.blueprint),
-        ("GET", "/blueprints/<name>/graph", Role.VIEWER, routes.graph),
-        ("GET", "/workers", Role.OPERATOR, routes.list_workers),
-        ("POST", "/admin/reload-workers", Role.ADMIN, admin.reload),
-        ("GET", "/admin/credentials", Role.ADMIN, admin.credentials),
-        ("GET", "/admin/audit", Role.ADMIN, admin.audit),
-    ]
+    handlers: dict[str, View] = {
+        "submit": routes.submit,
+        "list_jobs": routes.list_jobs,
+        "get_job": routes.get_job,
+        "job_history": routes.history,
+        "job_tasks": routes.tasks,
+        "cancel_job": routes.cancel,
+        "list_files": files.list_files,
+        "upload_url": files.upload_url,
+        "list_blueprints": routes.list_blueprints,
+        "get_blueprint": routes.blueprint,
+        "blueprint_graph": routes.graph,
+        "list_workers": routes.list_workers,
+        "reload_workers": admin.reload,
+        "credentials": admin.credentials,
+        "audit": admin.audit,
+    }
+    table = [it for it in CLIENT_ROUTES if it not in STREAMED]
     for prefix in prefixes_of(context.blueprints):
-        for method, path, role, handler in rules:
-            _add_rule(app, context, (method, prefix + path, role), handler)
+        for route, handler in served(table, handlers):
+            _add_rule(app, context, prefix, route, handler)
         for blueprint in context.blueprints:
-            for endpoint in endpoints_of(blueprint)[:-1]:  # the last is the rule by name
+            for route in endpoint_routes(blueprint):
                 submit = partial(routes.submit, name=blueprint.name)
-                _add_rule(app, context, ("POST", prefix + endpoint, Role.SUBMITTER), submit)
+                _add_rule(app, context, prefix, route, submit)
 
 
-def _add_rule(app: QuartTrio, context: Context, rule: tuple[str, str, Role], handler: View) -> None:
-    method, path, role = rule
-
+def _add_rule(app: QuartTrio, context: Context, prefix: str, route: Route, handler: View) -> None:
     async def view(**named: str) -> Answer:
-        client = await admit(context, request.headers, request.remote_addr or "", role)
+        is_at(route.template)
+        client = await admit(context, request.headers, request.remote_addr or "", route.needed)
         return await handler(client, **named)
 
-    app.add_url_rule(path, f"{method} {path}", view, methods=[method])
+    rule = prefix + route.rule
+    app.add_url_rule(rule, f"{route.method} {rule}", view, methods=[route.method])
 
 
 class _Routes:
@@ -134,11 +131,13 @@ class _Routes:
             if asked is not None and before is not None:
                 asked.check(before)
                 ids, headers = before.job_ids, REPLAYED
-        accepted = [{"job_id": job_id, "status": "accepted"} for job_id in ids]
+        accepted: shapes.AcceptedJobs = {
+            "jobs": [{"job_id": job_id, "status": "accepted"} for job_id in ids]
+        }
         if listed:
-            return json_answer({"jobs": accepted}, HTTPStatus.ACCEPTED, headers)
+            return json_answer(accepted, HTTPStatus.ACCEPTED, headers)
         headers = {**headers, "location": f"{PREFIXES[0]}/jobs/{ids[0]}"}
-        return json_answer(accepted[0], HTTPStatus.ACCEPTED, headers)
+        return json_answer(accepted["jobs"][0], HTTPStatus.ACCEPTED, headers)
 
     async def _commit_new(
         self, client: Client, new: list[steps.NewJob], once: Remembered | None
@@ -195,7 +194,7 @@ class _Routes:
         ]
 
     async def list_jobs(self, client: Client) -> Answer:
-        limit = whole_number("limit", 100, least=1, most=_MOST_PER_PAGE)
+        limit = whole_number("limit", 100, least=1, most=MOST_PER_PAGE)
         query = read_job_query(client, limit + 1)
         fields = wanted_fields(SUMMARY)
         found = await self.storage.jobs(query)
@@ -238,7 +237,7 @@ class _Routes:
 
     async def history(self, client: Client, job_id: str) -> Answer:
         after = whole_number("after", 0)
-        limit = whole_number("limit", _MOST_PER_PAGE, least=1, most=_MOST_PER_PAGE)
+        limit = whole_number("limit", MOST_PER_PAGE, least=1, most=MOST_PER_PAGE)
         job = await owned_job(self.context, client, job_id)
         found = await self.storage.history(job.id, after=after, limit=limit + 1)
         page = found[:limit]
@@ -249,20 +248,24 @@ class _Routes:
         job = await owned_job(self.context, client, job_id)
         tasks = await self.storage.tasks(job.id)
         attempts = await self.storage.attempts(job.id)
-        return json_answer({"tasks": answers.tasks_with_attempts(tasks, attempts)})
+        answer: shapes.TaskList = {"tasks": answers.tasks_with_attempts(tasks, attempts)}
+        return json_answer(answer)
 
     async def cancel(self, client: Client, job_id: str) -> Answer:
         said = read_as(await read_body(), Cancellation)
-        if len(said.reason) > _MOST_REASON_CHARACTERS:
-            text = f"has at most {_MOST_REASON_CHARACTERS} characters, not {len(said.reason)}"
+        if len(said.reason) > MOST_REASON_CHARACTERS:
+            text = f"has at most {MOST_REASON_CHARACTERS} characters, not {len(said.reason)}"
             raise InvalidMessage((Problem("$.reason", text),))
         job = await owned_job(self.context, client, job_id)
         row = None if job.client == client.id else audit_row(client, "cancel_job", job=job.id)
         was_final, cancelled = await cancel(self.context, job.id, said.reason, row)
         if was_final:
             raise is_final(cancelled)
-        accepted = {"status": "cancellation_request_accepted"}
-        return json_answer({**accepted, "job": answers.job_details(cancelled, ())})
+        answer: shapes.Cancelled = {
+            "status": "cancellation_request_accepted",
+            "job": answers.job_details(cancelled, ()),
+        }
+        return json_answer(answer)
 
     def _blueprint(self, name: str) -> Blueprint:
         blueprint = self.context.blueprints.get(name)
@@ -274,7 +277,7 @@ class _Routes:
 
     async def list_blueprints(self, client: Client) -> Answer:
         del client  # blueprints are everybody's
-        listed = [
+        listed: list[shapes.BlueprintShown] = [
             {
                 "name": blueprint.name,
                 "endpoints": [PREFIXES[0] + path for path in endpoints_of(blueprint)],
@@ -282,7 +285,8 @@ class _Routes:
             }
             for blueprint in self.context.blueprints
         ]
-        return json_answer({"blueprints": listed})
+        answer: shapes.BlueprintList = {"blueprints": listed}
+        return json_answer(answer)
 
     async def blueprint(self, client: Client, name: str) -> Answer:
         del client
@@ -297,7 +301,8 @@ class _Routes:
         del client  # workers are everybody's
         instances = await self.storage.instances()
         leases = await self.storage.lease_counts(instances)
-        return json_answer({"workers": answers.workers(instances, leases)})
+        answer: shapes.WorkerList = {"workers": answers.workers(instances, leases)}
+        return json_answer(answer)
 
 
 def _is_news(job: Job, after: int) -> bool:

@@ -3,9 +3,6 @@
 import secrets
 from functools import partial
 from http import HTTPStatus
-from typing import Any
-
-import attrs
 
 from avtomatika_trio._core.access import IssuedToken, TokenKind
 from avtomatika_trio._core.admission import exchange, issue
@@ -13,9 +10,11 @@ from avtomatika_trio._core.arguments import NAME
 from avtomatika_trio._wire.codec import decode
 from avtomatika_trio._wire.messages import WORKER_ID_HEADER
 from avtomatika_trio._wire.token_hashes import hash_token
+from avtomatika_trio.orchestrator._answer_shapes import Issued
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem, Request
 from avtomatika_trio.orchestrator._rxon import unauthorized
+from avtomatika_trio.orchestrator._table_workers import Refresh
 from avtomatika_trio.orchestrator._worker_door import Sender
 
 #: How long a refresh token is good for; RXON's.
@@ -24,21 +23,14 @@ _REFRESH_SECONDS = 86_400.0
 _TOKEN_BYTES = 32
 
 
-@attrs.frozen(kw_only=True)
-class Refresh:
-    """`POST /_worker/auth/token/refresh`."""
-
-    refresh_token: str
-
-
-async def issue_tokens(context: Context, sender: Sender) -> dict[str, Any]:
+async def issue_tokens(context: Context, sender: Sender) -> Issued:
     """A pair of tokens for *sender*, which has just shown who it is."""
     answer, tokens = _make(context, sender.worker_id, sender.credential)
     await context.storage.commit(partial(issue, tokens=tokens))
     return answer
 
 
-async def refresh_tokens(context: Context, request: Request) -> dict[str, Any]:
+async def refresh_tokens(context: Context, request: Request) -> Issued:
     """A new pair of tokens for a refresh token, which is good for that once.
 
     Raises:
@@ -66,9 +58,7 @@ async def refresh_tokens(context: Context, request: Request) -> dict[str, Any]:
     return answer
 
 
-def _make(
-    context: Context, worker_id: str, credential: str
-) -> tuple[dict[str, Any], list[IssuedToken]]:
+def _make(context: Context, worker_id: str, credential: str) -> tuple[Issued, list[IssuedToken]]:
     """The answer that tells a pair of fresh tokens, and what is remembered of them."""
     salt = bytes.fromhex(context.access.roster.access.salt)
     lives = {
@@ -87,7 +77,7 @@ def _make(
         )
         for kind, seconds in lives.items()
     ]
-    answer = {
+    answer: Issued = {
         "access_token": texts[TokenKind.ACCESS],
         "refresh_token": texts[TokenKind.REFRESH],
         "expires_in": int(context.security.access_token_seconds),

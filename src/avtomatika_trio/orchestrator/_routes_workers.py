@@ -4,6 +4,7 @@ One pure ASGI callable.  It checks and translates; every rule is an operation of
 """
 
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from http import HTTPStatus
@@ -18,6 +19,7 @@ from avtomatika_trio._wire import messages
 from avtomatika_trio._wire.codec import decode, decode_any
 from avtomatika_trio.errors import InvalidMessage, Problem
 from avtomatika_trio.orchestrator._access import Session
+from avtomatika_trio.orchestrator._answer_shapes import Issued, Returned
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._hand_outs import give_back
 from avtomatika_trio.orchestrator._heartbeats import note_heartbeat
@@ -34,16 +36,17 @@ from avtomatika_trio.orchestrator._http import (
     send_nothing,
     send_problem,
 )
+from avtomatika_trio.orchestrator._job_log import tell_ignored
+from avtomatika_trio.orchestrator._observed import is_at
 from avtomatika_trio.orchestrator._polls import Presence, hand_over, wait_for_tasks
 from avtomatika_trio.orchestrator._problems import EXPECTED, as_problem
-from avtomatika_trio.orchestrator._reports import note_progress, report, take_back
+from avtomatika_trio.orchestrator._reports import report, take_back
+from avtomatika_trio.orchestrator._route import allowed, finder, served
 from avtomatika_trio.orchestrator._routes_tokens import issue_tokens, refresh_tokens
 from avtomatika_trio.orchestrator._rxon import (
-    PREFIX,
     as_payload,
     as_report,
     as_said,
-    as_share,
     foreign_id,
     foreign_instance,
     no_route,
@@ -52,7 +55,9 @@ from avtomatika_trio.orchestrator._rxon import (
     unauthorized,
     warning_for,
 )
+from avtomatika_trio.orchestrator._table_workers import WORKER_ROUTES
 from avtomatika_trio.orchestrator._worker_door import Door, Sender
+from avtomatika_trio.orchestrator._worker_events import note_events, read_events
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +66,6 @@ _FOREIGN_INTERVAL_SECONDS = 15.0
 _OUR_INTERVAL_SECONDS = 10.0
 
 _WITHDRAWN = "the credential was withdrawn meanwhile"
-
-#: Characters of a progress message that are kept.
-_LONGEST_MESSAGE = 1000
 
 
 def create_worker_routes(context: Context) -> AsgiApp:
@@ -83,33 +85,42 @@ def create_worker_routes(context: Context) -> AsgiApp:
     return app
 
 
+_Handler = Callable[..., Awaitable[None]]
+
+
+def _answering(handler: Callable[..., Awaitable[Any]]) -> _Handler:
+    """What sends the answer that *handler* returns."""
+
+    async def answer(request: Request, receive: Receive, send: Send, **named: str) -> None:
+        del receive
+        await send_json(send, await handler(request, **named))
+
+    return answer
+
+
 class _Routes:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.door = Door(context)
+        handlers: dict[str, _Handler] = {
+            "register": _answering(self.register),
+            "heartbeat": _answering(self.heartbeat),
+            "poll": self.poll,
+            "result": self.result,
+            "take_back": _answering(self.take_back),
+            "event": _answering(self.event),
+            "issue_tokens": _answering(self.issue_tokens),
+            "refresh_tokens": _answering(self.refresh_tokens),
+        }
+        self.handlers = {route.id: it for route, it in served(WORKER_ROUTES, handlers)}
+        self.find = finder(WORKER_ROUTES)
 
     async def serve(self, request: Request, receive: Receive, send: Send) -> None:
-        match (request.method, *request.path.removeprefix(PREFIX).split("/")):
-            case ("POST", "workers", "register"):
-                await send_json(send, await self.register(request))
-            case ("PATCH", "workers", worker_id):
-                await send_json(send, await self.heartbeat(request, worker_id))
-            case ("GET", "workers", worker_id, "tasks", "next"):
-                await self.poll(request, worker_id, receive, send)
-            case ("POST", "tasks", "result"):
-                await self.result(request, send)
-            case ("POST", "tasks", "return"):
-                await send_json(send, await self.take_back(request))
-            case ("POST", "events"):
-                await send_json(send, await self.event(request))
-            case ("POST", "auth", "token"):
-                sender = await self.admit(request, "token")
-                await send_json(send, await issue_tokens(self.context, sender))
-            case ("POST", "auth", "token", "refresh"):
-                self.context.rates.take("token", f"refresh {request.address}")
-                await send_json(send, await refresh_tokens(self.context, request))
-            case _:
-                raise no_route(request)
+        route, named = self.find(request.method, request.path)
+        if route is None:
+            raise no_route(request.path, allowed(WORKER_ROUTES, request.path))
+        is_at(route.template)
+        await self.handlers[route.id](request, receive, send, **named)
 
     async def admit(self, request: Request, kind: str, in_path: str | None = None) -> Sender:
         """Who has sent *request*, one of those that are counted as *kind*."""
@@ -218,7 +229,7 @@ class _Routes:
                 ", ".join(twins),
             )
 
-    async def poll(self, request: Request, worker_id: str, receive: Receive, send: Send) -> None:
+    async def poll(self, request: Request, receive: Receive, send: Send, worker_id: str) -> None:
         sender = await self.door.admit(request, worker_id)
         rates = self.context.rates
         rates.check("poll", sender.worker_id)
@@ -280,7 +291,8 @@ class _Routes:
             room=read_room(request.query.get("room", "")),
         )
 
-    async def result(self, request: Request, send: Send) -> None:
+    async def result(self, request: Request, receive: Receive, send: Send) -> None:
+        del receive  # it is not parked
         sender = await self.door.admit(request)
         rates = self.context.rates
         rates.check("result", sender.worker_id)
@@ -299,8 +311,7 @@ class _Routes:
         with self._session(sender, presence.waiting) as session:
             offer = await self._offer(request, sender) if "max_tasks" in request.query else None
             answers, got = await report(self.context, reports, offer)
-            for it in answers:
-                self.context.metrics.answered(it)
+        tell_ignored(said, answers, request.headers)
         if not any(it["status"] == "accepted" for it in answers):
             rates.count("result", sender.worker_id)  # who does work may tell it at any rate
         if not listed:
@@ -318,7 +329,14 @@ class _Routes:
         else:
             await hand_over(self.context, offer, got, presence, answer)
 
-    async def take_back(self, request: Request) -> dict[str, Any]:
+    async def issue_tokens(self, request: Request) -> Issued:
+        return await issue_tokens(self.context, await self.admit(request, "token"))
+
+    async def refresh_tokens(self, request: Request) -> Issued:
+        self.context.rates.take("token", f"refresh {request.address}")
+        return await refresh_tokens(self.context, request)
+
+    async def take_back(self, request: Request) -> Returned:
         sender = await self.admit(request, "return")
         said = decode(request.body, messages.Return)
         self.check(request, sender)
@@ -327,20 +345,10 @@ class _Routes:
 
     async def event(self, request: Request) -> dict[str, Any]:
         admitted = await self.admit(request, "event")
-        sender = admitted.worker_id
         try:
-            said = decode(request.body, messages.WorkerEvent)
+            said, listed = read_events(request.body)
         except InvalidMessage as exc:
             return {"status": "error", "message": f"Invalid event payload: {exc}"}
         self.check(request, admitted)
-        if said.worker_id != sender:
-            raise foreign_id(sender, said.worker_id)
-        if said.event_type == "progress" and said.target_task_id is not None:
-            await note_progress(
-                self.context,
-                sender=sender,
-                wire_id=said.target_task_id,
-                progress=as_share(said.payload.get("progress")),
-                message=str(said.payload.get("message", ""))[:_LONGEST_MESSAGE],
-            )
-        return {"status": "event_accepted"}
+        answers = await note_events(self.context, admitted.worker_id, said)
+        return {"results": answers} if listed else answers[0]

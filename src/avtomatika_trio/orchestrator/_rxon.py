@@ -1,11 +1,13 @@
 """Between RXON's messages and the core's records: translation, and refusals in RXON's words."""
 
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
 from avtomatika_trio._core import results
 from avtomatika_trio._core.dispatch import HandOut, Room
+from avtomatika_trio._core.events import SaidEvent
 from avtomatika_trio._core.known_files import kept_metadata
 from avtomatika_trio._core.task import TaskFault, TaskResult
 from avtomatika_trio._wire import messages
@@ -13,7 +15,7 @@ from avtomatika_trio._wire.codec import decode_any
 from avtomatika_trio._wire.file_metadata import file_metadata
 from avtomatika_trio._wire.signing import sign_task
 from avtomatika_trio.errors import InvalidMessage, Problem
-from avtomatika_trio.orchestrator._http import HttpProblem, Request
+from avtomatika_trio.orchestrator._http import HttpProblem
 
 PREFIX = "/_worker/"
 
@@ -42,7 +44,20 @@ def as_report(said: messages.Result, sender: str) -> results.Report:
         error=fault,
         data_metadata=kept_metadata(said.data_metadata),
     )
-    return results.Report(worker_id=sender, wire_id=said.task_id, job_id=said.job_id, result=result)
+    return results.Report(
+        worker_id=sender,
+        wire_id=said.task_id,
+        job_id=said.job_id,
+        result=result,
+        events=tuple(as_event(it) for it in said.events),
+        events_lost=said.events_lost,
+    )
+
+
+def as_event(said: messages.WorkerEvent | messages.CarriedEvent) -> SaidEvent:
+    return SaidEvent(
+        id=said.event_id, number=said.number, type=said.event_type, payload=said.payload
+    )
 
 
 def as_payload(hand_out: HandOut, key: bytes | None, *, ours: bool) -> dict[str, Any]:
@@ -132,20 +147,11 @@ def foreign_instance(worker_id: str) -> str:
     return f"foreign/{worker_id}"
 
 
-def no_route(request: Request) -> HttpProblem:
+def no_route(path: str, allowed: Sequence[str]) -> HttpProblem:
     """404, or 405 if another method would have been right."""
-    match request.path.removeprefix(PREFIX).split("/"):
-        case ["workers", "register"] | ["tasks", "result" | "return"] | ["events"]:
-            right = "POST"
-        case ["auth", "token"] | ["auth", "token", "refresh"]:
-            right = "POST"
-        case ["workers", _, "tasks", "next"]:
-            right = "GET"
-        case ["workers", _]:
-            right = "PATCH"
-        case _:
-            detail = f"there is no {request.path}"
-            return HttpProblem(HTTPStatus.NOT_FOUND, "no_such_route", detail)
+    if not allowed:
+        return HttpProblem(HTTPStatus.NOT_FOUND, "no_such_route", f"there is no {path}")
+    right = ", ".join(allowed)
     detail = f"this method is not for this path; allowed: {right}"
     return HttpProblem(
         HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", detail, headers={"allow": right}

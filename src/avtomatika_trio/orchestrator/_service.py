@@ -70,7 +70,7 @@ async def run_orchestrator(
 
             urls = await serving.start(partial(serve, create_app(context), shutdown=shutdown))
             engine.start_soon(run_engine, context)
-            engine.start_soon(context.access.run, context.rules)
+            engine.start_soon(context.access.run, context.rules, context.pause)
             serving.start_soon(_run_janitors_in, accepting, context)
             task_status.started(urls)
         engine.cancel_scope.cancel()

@@ -16,13 +16,14 @@ from avtomatika_trio._core.access import AccessSet
 from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.ledger import Instance, Ledger, Progress
 from avtomatika_trio._core.task import Attempt, Task
+from avtomatika_trio.storage._backlog import Backlog
 from avtomatika_trio.storage._records import (
     NumberedAuditRow,
     NumberedRow,
     StoredRecord,
 )
 
-__all__ = ["JobQuery", "NumberedAuditRow", "NumberedRow", "Storage", "Waiter"]
+__all__ = ["Backlog", "JobQuery", "NumberedAuditRow", "NumberedRow", "Storage", "Waiter"]
 
 T = TypeVar("T")
 
@@ -180,6 +181,18 @@ class Storage(Protocol):
 
     async def lease_counts(self, instances: Sequence[Instance]) -> Mapping[str, int]:
         """How many attempts are leased to each of *instances*, by id; not of one moment."""
+        ...
+
+    async def backlog(self, skills: Sequence[str]) -> Backlog:
+        """How much waits and runs, in all partitions; cheap, however much that is.
+
+        Not of one moment.  Of what is counted one by one there are `MOST_COUNTED` at most.
+
+        Args:
+            skills: Whose queues are told of, also if they are empty; and besides these, so
+                long as they are not more than `MOST_QUEUES`, queues that are known here to
+                have tasks.
+        """
         ...
 
     async def access(self) -> AccessSet | None:

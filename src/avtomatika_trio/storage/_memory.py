@@ -4,6 +4,7 @@ It keeps every promise of `_base` but durability, and nothing in it grows with f
 jobs but the records themselves.  Tests in virtual time use it, since it has no thread.
 """
 
+import math
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -17,8 +18,10 @@ from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.ledger import Instance, Ledger, Progress
 from avtomatika_trio._core.partitions import names
 from avtomatika_trio._core.task import Attempt, Lane, Task, TaskStatus
+from avtomatika_trio.storage._backlog import Backlog, queues_told_of, together
 from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow
 from avtomatika_trio.storage._clock import Clock, RisingClock
+from avtomatika_trio.storage._memory_backlog import backlog
 from avtomatika_trio.storage._memory_export import all_records
 from avtomatika_trio.storage._memory_ledger import MemoryLedger, Records
 from avtomatika_trio.storage._partitions import Holdings, Partitioned
@@ -142,6 +145,17 @@ class MemoryStorage(Partitioned, Signalling):
         places = self._divided.values()
         return {it.id: sum(len(at.leased_to.get(it.id, ())) for at in places) for it in instances}
 
+    async def backlog(self, skills: Sequence[str]) -> Backlog:
+        await trio.lowlevel.checkpoint()
+        told_of = queues_told_of(skills, self._signals.queues.lengths())
+        now = self.now()
+        return together(
+            [
+                backlog(records, told_of, now + self.ahead.get(name, 0.0))
+                for name, records in self._divided.items()
+            ]
+        )
+
     async def access(self) -> AccessSet | None:
         await trio.lowlevel.checkpoint()
         return self._records.access.get(None)
@@ -179,6 +193,16 @@ class MemoryStorage(Partitioned, Signalling):
             for name, records in self._divided.items()
             if any(records.queues.get(queue) for queue in queues)
         ]
+
+    def next_due(self) -> float:
+        """When a lease or a timer is due next, files apart; infinite if there is nothing."""
+        firsts = (
+            first - self.ahead.get(name, 0.0)
+            for name, it in self._divided.items()
+            for due in (it.due_timers, it.due_forgets, it.due_instances)
+            for first, *_ in due[:1]
+        )
+        return min(firsts, default=math.inf)
 
     async def due_partitions(self) -> Sequence[str]:
         await trio.lowlevel.checkpoint()

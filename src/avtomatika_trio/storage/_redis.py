@@ -20,11 +20,13 @@ from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.ledger import Instance, Ledger, Progress, TimerKind
 from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio.errors import StorageUnavailable
+from avtomatika_trio.storage._backlog import Backlog, queues_told_of
 from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow
 from avtomatika_trio.storage._clock import Clock
 from avtomatika_trio.storage._partitions import Partitioned
 from avtomatika_trio.storage._records import StorageFacts, StoredRecord, facts_of
 from avtomatika_trio.storage._redis_advice import advice, read_settings
+from avtomatika_trio.storage._redis_backlog import backlog
 from avtomatika_trio.storage._redis_bridge import RedisBridge, open_bridge
 from avtomatika_trio.storage._redis_clock import PartitionClock
 from avtomatika_trio.storage._redis_export import (
@@ -193,6 +195,10 @@ class RedisStorage(Partitioned):
 
     async def lease_counts(self, instances: Sequence[Instance]) -> Mapping[str, int]:
         return await self._looks.lease_counts(instances)
+
+    async def backlog(self, skills: Sequence[str]) -> Backlog:
+        told_of = queues_told_of(skills, self._signals.queues.lengths())
+        return await backlog(self._looks, self._partitions.values(), told_of)
 
     async def access(self) -> AccessSet | None:
         return await self._looks.access()

@@ -11,7 +11,7 @@ from functools import lru_cache
 import attrs
 
 from avtomatika_trio._core.job import JobStatus
-from avtomatika_trio._core.ledger import TimerKind
+from avtomatika_trio._core.ledger import TimerKind, WorkerState
 from avtomatika_trio._core.task import Lane, Task
 
 #: Between the parts of a member of an index; sorts before everything that can stand in a name.
@@ -147,6 +147,15 @@ class Keys:
         """SET: wire ids of the attempts that are leased to an instance."""
         return f"{self.tag}leased:{instance_id}"
 
+    @property
+    def running(self) -> str:
+        """SET: wire ids of all attempts that are leased."""
+        return self._key("running")
+
+    def workers(self, state: WorkerState) -> str:
+        """SET: ids of the instances whose home it is and that are in a state."""
+        return self._key("workers", state.value)
+
     def queue(self, skill: str, lane: Lane) -> str:
         """ZSET by falling priority, then as `queue_member` sorts: queued tasks."""
         return self._key("queue", lane.value, skill)
@@ -247,6 +256,18 @@ def _sortable(number: float) -> str:
     """16 hexadecimal digits that sort as the numbers do (the bits of IEEE 754, turned round)."""
     (bits,) = struct.unpack(">Q", struct.pack(">d", number))
     return f"{bits ^ (0xFFFF_FFFF_FFFF_FFFF if bits >> 63 else 1 << 63):016x}"
+
+
+def dispatched_at(digits: str) -> float:
+    """The time that a member of a queue begins with.
+
+    >>> [dispatched_at(_sortable(it)) for it in (1.7e9, 0.0, -2.5)]
+    [1700000000.0, 0.0, -2.5]
+    """
+    bits = int(digits, 16)
+    bits ^= 1 << 63 if bits >> 63 else 0xFFFF_FFFF_FFFF_FFFF
+    (number,) = struct.unpack(">d", struct.pack(">Q", bits))
+    return float(number)
 
 
 def timer_member(kind: TimerKind, subject: str) -> str:

@@ -20,6 +20,7 @@ from avtomatika_trio._core.ledger import (
     Service,
     Timer,
     TimerKind,
+    WorkerState,
     queue_order,
 )
 from avtomatika_trio._core.partitions import forgotten
@@ -200,6 +201,8 @@ class RedisLedger(Notes, Ledger):
             self._member(self.keys.leased_to(old.instance), attempt.wire_id, present=False)
         leased = attempt.status is AttemptStatus.LEASED
         self._member(self.keys.leased_to(attempt.instance), attempt.wire_id, present=leased)
+        if old is None or (old.status is AttemptStatus.LEASED) is not leased:
+            self._member(self.keys.running, attempt.wire_id, present=leased)
         if leased and not self._is_home(attempt.instance):
             until = min(attempt.lease_until, self.due_no_later.get(attempt.instance, inf))
             self.due_no_later[attempt.instance] = until
@@ -227,6 +230,10 @@ class RedisLedger(Notes, Ledger):
             if old is None:
                 self._member(self.keys.instances, instance.id, present=True)
                 self._member(self.keys.instances_of(instance.worker_id), instance.id, present=True)
+            elif old.state is not instance.state:
+                self._member(self.keys.workers(old.state), instance.id, present=False)
+            # Each time, so that those are counted soon that an older release has stored.
+            self._member(self.keys.workers(instance.state), instance.id, present=True)
         self._score(self.keys.due_instances, instance.id, instance.due_at)
 
     def drop_instance(self, instance_id: str) -> None:
@@ -238,6 +245,8 @@ class RedisLedger(Notes, Ledger):
             self._member(self.keys.instances_of(old.worker_id), instance_id, present=False)
             self.written[self.keys.instance(instance_id)] = None
             self._member(self.keys.instances, instance_id, present=False)
+            for state in WorkerState:
+                self._member(self.keys.workers(state), instance_id, present=False)
             self._score(self.keys.due_instances, instance_id, None)
 
     def due_instances(self, *, most: int) -> Sequence[Instance]:

@@ -16,6 +16,7 @@ from avtomatika_trio.storage._redis_bridge import RedisBridge
 from avtomatika_trio.storage._redis_keys import Keys
 from avtomatika_trio.storage._redis_known import TOKEN_BYTES
 from avtomatika_trio.storage._redis_places import Places
+from avtomatika_trio.storage._redis_wire import ScriptCall
 
 R = TypeVar("R")
 
@@ -40,7 +41,7 @@ class RedisReads:
         self._bridge = bridge
         self._places = places
 
-    async def ask(self, at: Keys, *commands: tuple[Any, ...]) -> list[Any]:
+    async def ask(self, at: Keys, *commands: tuple[Any, ...] | ScriptCall) -> list[Any]:
         """The replies to *commands*, which are about a partition.
 
         Raises:

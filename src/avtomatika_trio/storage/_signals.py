@@ -6,7 +6,7 @@ parked polls do not all run for one task.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import attrs
@@ -111,6 +111,10 @@ class Queues:
     def skills(self) -> Sequence[str]:
         """What is waited for."""
         return list(self._waiters)
+
+    def lengths(self) -> Mapping[str, int]:
+        """How many tasks are queued of each skill; those without any are absent."""
+        return self._lengths
 
     def has_any(self, skills: Sequence[str]) -> bool:
         """Whether a task of one of *skills* is queued."""

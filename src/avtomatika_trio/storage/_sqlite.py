@@ -11,7 +11,7 @@ import fcntl
 import os
 import secrets
 import sqlite3
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     ExitStack,
@@ -33,6 +33,7 @@ from avtomatika_trio._core.ledger import Instance, Ledger, Progress
 from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage import _sqlite_reads as reads
+from avtomatika_trio.storage._backlog import Backlog, queues_told_of
 from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow
 from avtomatika_trio.storage._clock import Clock, RisingClock
 from avtomatika_trio.storage._partitions import AlwaysAtHome
@@ -40,6 +41,7 @@ from avtomatika_trio.storage._ready import Offer
 from avtomatika_trio.storage._records import StoredRecord, facts_of
 from avtomatika_trio.storage._restore import put_as_they_are
 from avtomatika_trio.storage._signals import News, Signalling
+from avtomatika_trio.storage._sqlite_backlog import backlog
 from avtomatika_trio.storage._sqlite_export import RestoringSqliteLedger, export
 from avtomatika_trio.storage._sqlite_schema import connect, prepare
 from avtomatika_trio.storage._thread import BlockingThread, Call
@@ -322,6 +324,12 @@ class SqliteStorage(AlwaysAtHome, Signalling):
     async def lease_counts(self, instances: Sequence[Instance]) -> Mapping[str, int]:
         counts = await self._read(reads.lease_counts)
         return {it.id: counts.get(it.id, 0) for it in instances}
+
+    async def backlog(self, skills: Sequence[str]) -> Backlog:
+        lengths = self._signals.queues.lengths()
+        told_of = {skill: lengths.get(skill, 0) for skill in queues_told_of(skills, lengths)}
+        workers = Counter(it.state for it in self._instances.values())
+        return await self._read(backlog, told_of, workers, self.now())
 
     async def access(self) -> AccessSet | None:
         await trio.lowlevel.checkpoint()

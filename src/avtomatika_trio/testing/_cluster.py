@@ -23,6 +23,7 @@ from avtomatika_trio._wire.messages import CLIENT_TOKEN_HEADER
 from avtomatika_trio.orchestrator._context import Context, Limits, Security
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.storage import MemoryStorage
+from avtomatika_trio.testing._idle import Idle
 from avtomatika_trio.testing._machines import (
     Carrier,
     Orchestrator,
@@ -39,7 +40,7 @@ from avtomatika_trio.worker import Worker
 CLIENT = "client"
 """What the network calls the client that submits jobs."""
 
-_CLIENT_TOKEN = "client-token"  # noqa: S105 - of a network that nobody else is in
+CLIENT_TOKEN = "client-token"  # noqa: S105 - of a network that nobody else is in
 _WORKER_TOKEN = "worker-token"  # noqa: S105
 
 
@@ -87,7 +88,7 @@ class Cluster:
         """A machine for *worker*, not started yet.
 
         Args:
-            worker: Its handlers must be `async`: the virtual clock does not see threads.
+            worker: Its handlers must be `async`, unless the machine calls them in its own way.
             worker_id: Also its name in the network.
             settings: Fields of `WorkerSettings`, in the place of the defaults.
         """
@@ -109,7 +110,11 @@ class Cluster:
         return machine
 
     async def submit(
-        self, blueprint: str, *initial_data: Mapping[str, Any], to: str = ANY_SERVER
+        self,
+        blueprint: str,
+        *initial_data: Mapping[str, Any],
+        to: str = ANY_SERVER,
+        headers: Mapping[str, str] | None = None,
     ) -> list[str]:
         """Post jobs to the orchestrator *to*, as a client does; returns their ids.
 
@@ -117,7 +122,8 @@ class Cluster:
             httpx.HTTPError: no orchestrator took them.
         """
         jobs = [{"initial_data": dict(one)} for one in initial_data]
-        answer = await self._client.post(f"http://{to}/api/v1/jobs/{blueprint}", json=jobs)
+        url = f"http://{to}/api/v1/jobs/{blueprint}"
+        answer = await self._client.post(url, json=jobs, headers=headers)
         answer.raise_for_status()
         return [accepted["job_id"] for accepted in answer.json()["jobs"]]
 
@@ -193,13 +199,15 @@ async def open_cluster(
     security: Security | None = None,
     commit_seconds: float = 0.0,
     streams: StreamNetwork | None = None,
+    is_played: bool = False,
 ) -> AsyncIterator[Cluster]:
     """A cluster whose orchestrators, called `o1`, `o2`..., run; without workers yet.
 
     Leaving the block kills everything.
 
     Args:
-        blueprints: Their handlers must be `async`: the virtual clock does not see threads.
+        blueprints: Unless *is_played*, their handlers must be `async`: the virtual clock does not
+            see threads.
         orchestrators: How many there are.
         is_shared: Whether they share one storage; else each has its own, and is a cluster of its
             own to its workers.
@@ -210,6 +218,9 @@ async def open_cluster(
         security: Of the orchestrators.
         commit_seconds: How long a commit or a read takes at most; 0 = one checkpoint.
         streams: Connects everybody by byte streams, in the place of the cluster's network.
+        is_played: Run handlers of blueprints that are not `async` in the loop, too, and let
+            loops wait until something is due: a day without work takes seconds.  For one
+            orchestrator.
     """
     chance = random.Random(seed)  # noqa: S311 - to be played again
     storages = [
@@ -220,20 +231,27 @@ async def open_cluster(
         storage.ahead = {
             name: (-1) ** number * 5000.0 * number for number, name in enumerate(storage.partitions)
         }
+    idle = Idle(storages[0])
     make_context = partial(
         Context,
+        handlers_in_thread=not is_played,
+        pause=idle.pause if is_played else trio.sleep,
         blueprints=Blueprints(blueprints),
-        client_token=_CLIENT_TOKEN,
+        client_token=CLIENT_TOKEN,
         rules=rules or Rules(),
         limits=limits or Limits(),
         security=security or Security(),
     )
     ids = SeededChance(chance)
-    async with open_network(chance) as network, trio.open_nursery() as processes:
+    latency = 0.0 if is_played else 0.001
+    async with (
+        open_network(chance, latency_seconds=latency) as network,
+        trio.open_nursery() as processes,
+    ):
         carrier = streams or network
         client = httpx.AsyncClient(
             transport=carrier.transport(CLIENT),
-            headers={CLIENT_TOKEN_HEADER: _CLIENT_TOKEN},
+            headers={CLIENT_TOKEN_HEADER: CLIENT_TOKEN},
             timeout=None,
         )
         machines = [
@@ -247,6 +265,7 @@ async def open_cluster(
                 ids=ids,
                 worker_token=token,
                 context=make_context,
+                on_commit=lambda _: idle.changed(),
             )
             for number, token in enumerate(tokens or [_WORKER_TOKEN] * orchestrators, start=1)
         ]

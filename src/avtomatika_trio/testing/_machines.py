@@ -12,10 +12,13 @@ import trio
 from avtomatika_trio._config import WorkerSettings
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import AsgiApp
+from avtomatika_trio.orchestrator._metrics import Metrics, counted
 from avtomatika_trio.orchestrator._service import run_orchestrator
 from avtomatika_trio.storage import MemoryStorage
+from avtomatika_trio.testing._health_door import HealthDoor
 from avtomatika_trio.testing._mortal import MortalStorage
 from avtomatika_trio.worker import Worker
+from avtomatika_trio.worker._skills import CallHandler
 from avtomatika_trio.worker._spool_memory import MemoryFolder, open_memory_spool
 from avtomatika_trio.worker._surroundings import Surroundings
 
@@ -57,6 +60,7 @@ class SeededChance:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self._jobs = 0
+        self._requests = 0
 
     def noise(self) -> float:
         return self._chance.uniform(-1, 1)
@@ -70,6 +74,10 @@ class SeededChance:
 
     def wire_id(self, partition: str) -> str:
         return f"{partition}-task-{self._chance.getrandbits(64):016x}"
+
+    def request_id(self) -> str:
+        self._requests += 1  # draws nothing: what else is drawn does not depend on requests
+        return f"request-{self._requests}"
 
 
 @attrs.define(eq=False)
@@ -94,6 +102,8 @@ class Orchestrator:
     on_commit: Callable[[int], None] = lambda _: None
     """Called with the number of each commit of a process (from 1), when it has happened and
     nobody knows of it yet."""
+    metrics: list[Metrics] = attrs.field(factory=list)
+    """What each of its processes has measured, the newest last."""
     _network: Carrier
     _shared: MemoryStorage
     _start: Starter
@@ -118,7 +128,14 @@ class Orchestrator:
         )
         process = _Process()
         self._process, self._storage = process, storage
-        context = self._context(storage=storage, chance=self._ids, worker_token=self.worker_token)
+        metrics = Metrics()
+        self.metrics.append(metrics)
+        context = self._context(
+            storage=counted(storage, metrics),
+            metrics=metrics,
+            chance=self._ids,
+            worker_token=self.worker_token,
+        )
         await self._start(partial(self._run, process, context))
 
     def _committed(self, number: int) -> None:
@@ -177,6 +194,9 @@ class WorkerMachine:
     worker: Worker
     settings: WorkerSettings
     folder: MemoryFolder = attrs.field(factory=MemoryFolder)
+    health: HealthDoor = attrs.field(factory=HealthDoor)
+    """Its health check; it is on with any `health_port`."""
+    call_handler: CallHandler | None = None
     _network: Carrier
     _start: Starter
     _chance: random.Random
@@ -231,7 +251,9 @@ class WorkerMachine:
             noise=lambda: self._chance.uniform(-1, 1),
             wall_clock=now,
             transport=self._network.transport(self.worker_id),
+            open_health=self.health.open,
             beats_in_thread=False,
+            call_handler=self.call_handler,
         )
         try:
             with process.scope:

@@ -14,7 +14,7 @@ from avtomatika_trio._core.ledger import Instance, Ledger, Progress
 from avtomatika_trio._core.task import Attempt, Task
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage import MemoryStorage
-from avtomatika_trio.storage._base import JobQuery, NumberedAuditRow, NumberedRow, Waiter
+from avtomatika_trio.storage._base import Backlog, JobQuery, NumberedAuditRow, NumberedRow, Waiter
 from avtomatika_trio.storage._records import StoredRecord
 
 T = TypeVar("T")
@@ -130,6 +130,10 @@ class MortalStorage:
     async def lease_counts(self, instances: Sequence[Instance]) -> Mapping[str, int]:
         await self._read()
         return await self.shared.lease_counts(instances)
+
+    async def backlog(self, skills: Sequence[str]) -> Backlog:
+        await self._read()
+        return await self.shared.backlog(skills)
 
     async def access(self) -> AccessSet | None:
         await self._read()

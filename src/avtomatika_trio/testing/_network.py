@@ -131,6 +131,7 @@ class Network:
         self._doors: dict[str, Callable[[_Connection], None]] = {}
         self._rules: list[Rule] = []
         self._cut: set[str] = set()
+        self._muted: set[str] = set()
         self._mended = trio.lowlevel.ParkingLot()
 
     # What a test does to it.
@@ -162,14 +163,20 @@ class Network:
         """Let nothing through to or from *name*, a client or a server."""
         self._cut.add(name)
 
+    def mute(self, name: str) -> None:
+        """Let requests to or from *name* through, and no answers."""
+        self._muted.add(name)
+
     def mend(self, name: str) -> None:
-        """Undo `cut`; what was on its way arrives."""
+        """Undo `cut` and `mute`; what was on its way arrives."""
         self._cut.discard(name)
+        self._muted.discard(name)
         self._mended.unpark_all()
 
     def heal(self) -> None:
         """No cut and no fault from now on."""
         self._cut.clear()
+        self._muted.clear()
         self._mended.unpark_all()
         self._rules.clear()
 
@@ -251,7 +258,7 @@ class Network:
         answer = await self._deliver(exchange, keep_open=fault is Fault.KEEP_OPEN)
         if fault is Fault.DELAY_ANSWER:
             await trio.sleep(later)
-        await self._travel(exchange.call)
+        await self._travel(exchange.call, is_answer=True)
         if exchange.client_gone.is_set() and isinstance(answer, httpx.Response):
             self.unread.append(exchange.call)
         exchange.end(self._reset() if fault is Fault.LOSE_ANSWER else answer)
@@ -278,10 +285,14 @@ class Network:
         await self._travel(exchange.call)
         connection.hung_up.set()
 
-    async def _travel(self, call: Call) -> None:
+    async def _travel(self, call: Call, *, is_answer: bool = False) -> None:
         await trio.sleep(self._latency_seconds * self._chance.uniform(0.5, 1.5))
-        while call.client in self._cut or call.server in self._cut:
+        while self._is_held_up(call, is_answer=is_answer):
             await self._mended.park()
+
+    def _is_held_up(self, call: Call, *, is_answer: bool) -> bool:
+        ends = {call.client, call.server}
+        return not ends.isdisjoint(self._cut) or (is_answer and not ends.isdisjoint(self._muted))
 
     def _door(self, server: str) -> Callable[[_Connection], None] | None:
         if server != ANY_SERVER:

@@ -6,7 +6,7 @@ import attrs
 import trio
 import trio.testing
 
-from avtomatika_trio._core import dispatch, lease, results, steps
+from avtomatika_trio._core import dispatch, events, lease, results, steps
 from avtomatika_trio._core.access import AuditRow, Usage
 from avtomatika_trio._core.actions import Action, DispatchParallel, DispatchTask, TaskSpec
 from avtomatika_trio._core.job import Job, JobStatus
@@ -68,7 +68,7 @@ async def live(storage: Storage) -> None:
         kind=InstanceKind.OURS,
         skills=("k",),
         interval_seconds=10.0,
-        said={"supported_skills": [{"name": "k"}]},
+        said={"supported_skills": [{"name": "k", "events_schema": {"step": {}}}]},
     )
     await storage.commit(partial(lease.register, said=said, rules=_RULES))
     for name in _JOBS:
@@ -89,6 +89,11 @@ async def live(storage: Storage) -> None:
             job_id="single", task_id=single.id, attempt=1, at=START, progress=0.5, message="half"
         )
         ledger.put_progress(said)
+        event = events.SaidEvent(id="e1", number=1, type="step", payload={"n": 1})
+        report = events.EventReport(
+            worker_id="w", wire_id="single-w0", job_id="single", event=event
+        )
+        assert events.note(ledger, report, _RULES) == {"status": "event_accepted"}
         ledger.put_service(Service(served_at=START, serving_since=START))
         ledger.put_access(ACCESS)
         ledger.put_usage(Usage(client="c", month="2026-01", jobs=7))

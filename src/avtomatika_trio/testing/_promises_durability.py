@@ -6,7 +6,7 @@ import attrs
 
 from avtomatika_trio._core.access import AuditRow, Usage
 from avtomatika_trio._core.job import JobStatus
-from avtomatika_trio._core.ledger import Ledger, Service
+from avtomatika_trio._core.ledger import Ledger, Service, Timer, TimerKind
 from avtomatika_trio._core.task import TaskStatus
 from avtomatika_trio.storage._base import JobQuery, Storage
 from avtomatika_trio.testing._promises_access import ACCESS, an_issued_token
@@ -17,6 +17,8 @@ from avtomatika_trio.testing._samples import (
     a_ready_job,
     a_row,
     a_task,
+    an_attempt,
+    an_instance,
     put,
 )
 from avtomatika_trio.testing._suite import SetClock
@@ -37,6 +39,15 @@ class DurabilityPromises:
         again = await reopen()
         assert await again.commit(everything) == inside
         assert await _outside(again) == outside
+
+    async def test_the_backlog_stays(self, storage: Storage, reopen: Reopen) -> None:
+        timer = Timer(kind=TimerKind.RETRY, subject="j-1", due_at=START - 9)
+        await storage.commit(
+            put(a_task(), a_task("b"), an_attempt("w1"), an_instance(gone=True), timer)
+        )
+        backlog = await storage.backlog(["k"])
+        assert backlog.queues["k"].depth == 2
+        assert await (await reopen()).backlog(["k"]) == backlog
 
     async def test_the_cluster_id_stays(self, storage: Storage, reopen: Reopen) -> None:
         assert (await reopen()).cluster_id == storage.cluster_id

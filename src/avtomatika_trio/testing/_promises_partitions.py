@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from avtomatika_trio._core import partitions
-from avtomatika_trio._core.ledger import Instance, Ledger, Service, Timer, TimerKind
+from avtomatika_trio._core.ledger import Instance, Ledger, Service, Timer, TimerKind, WorkerState
 from avtomatika_trio._core.task import AttemptStatus, Lane
+from avtomatika_trio.storage._backlog import QueueBacklog
 from avtomatika_trio.storage._base import JobQuery, Storage
 from avtomatika_trio.testing._samples import (
     START,
@@ -199,6 +200,32 @@ class PartitionPromises:
         timer = Timer(kind=TimerKind.RETRY, subject=f"{other}-j-1", due_at=due_at)
         await storage.commit(put(timer), other)
         assert other in await storage.due_partitions()
+
+    async def test_the_backlog_is_that_of_all_partitions(
+        self, storage: Storage, clock: SetClock
+    ) -> None:
+        """Each reckons ages and what is overdue by its own time."""
+        for at, name in enumerate(storage.partitions):
+            now = await _now(storage, name)
+            job = f"{name}-j"
+            await storage.commit(
+                put(
+                    a_task(job, created_at=now - 10 - at),
+                    an_attempt(f"{name}-w", job, instance=at_home_in(storage, name)),
+                    an_instance(at_home_in(storage, name), gone=at == 0),
+                    Timer(kind=TimerKind.RETRY, subject=f"{job}-1", due_at=now + 5),
+                ),
+                name,
+            )
+        count = len(storage.partitions)
+        clock.time += 4
+        assert (await storage.backlog(["k"])).timers_overdue == 0
+        clock.time += 4
+        backlog = await storage.backlog(["k"])
+        assert backlog.queues == {"k": QueueBacklog(depth=count, oldest_seconds=8 + 10 + count - 1)}
+        assert (backlog.running, backlog.timers_overdue) == (count, count)
+        found = {state: it for state, it in backlog.workers.items() if it}
+        assert found == {WorkerState.ONLINE: count - 1, WorkerState.GONE: 1}
 
     async def test_holdings_are_remembered(self, storage: Storage) -> None:
         first, second = storage.partitions[:2]

@@ -27,9 +27,12 @@ class _HttpcoreStream(httpcore.AsyncNetworkStream):
     def __init__(self, stream: WireEnd) -> None:
         self._stream = stream
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109 - httpcore's
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
         try:
-            return await self._stream.receive_some(max_bytes)
+            with trio.fail_after(math.inf if timeout is None else timeout):
+                return await self._stream.receive_some(max_bytes)
+        except trio.TooSlowError as exc:
+            raise httpcore.ReadTimeout("nothing was read in time") from exc
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise httpcore.ReadError(str(exc)) from exc
 

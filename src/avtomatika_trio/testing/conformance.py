@@ -17,6 +17,7 @@ The classes ask for these fixtures:
 
 from avtomatika_trio.testing._promises_access import AccessPromises
 from avtomatika_trio.testing._promises_archive import ArchivePromises
+from avtomatika_trio.testing._promises_backlog import BacklogPromises
 from avtomatika_trio.testing._promises_blobs import BlobFailurePromises, BlobPromises
 from avtomatika_trio.testing._promises_claims import ClaimPromises
 from avtomatika_trio.testing._promises_commit import (
@@ -40,6 +41,7 @@ from avtomatika_trio.testing._suite import SetClock
 __all__ = [
     "AccessPromises",
     "ArchivePromises",
+    "BacklogPromises",
     "BlobFailurePromises",
     "BlobPromises",
     "ClaimPromises",

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 
+from avtomatika_trio._core.event_rules import MOST_EVENTS
 from avtomatika_trio._core.job import Job, JobStatus
 from avtomatika_trio._core.ledger import Ledger, TimerKind
 from avtomatika_trio._core.task import Attempt, AttemptStatus, Task, TaskStatus
@@ -42,6 +43,7 @@ async def find_violations(storage: Storage) -> list[str]:
             *_applied_once(attempts, rows),
             *_history_agrees(job, rows),
             *_every_attempt_explained(rows),
+            *_events_in_their_time(rows),
             *_leases_match(tasks, attempts),
         ]
         found += [f"job {job.id} ({job.status.value}): {fault}" for fault in faults]
@@ -144,6 +146,25 @@ def _every_attempt_explained(rows: Sequence[NumberedRow]) -> Iterator[str]:
                 yield f"task {row.task_id}: attempt {row.attempt} while another was leased"
         elif row.type in ENDED_WITHOUT_OUTCOME:
             open_[row.task_id] = 0
+
+
+def _events_in_their_time(rows: Sequence[NumberedRow]) -> Iterator[str]:
+    """Events of workers come before the outcome of their task, and are not too many."""
+    counts: Counter[tuple[str | None, int | None]] = Counter()
+    over: set[str | None] = set()
+    has_ended = False
+    for row in (numbered.row for numbered in rows):
+        if row.type == "task_finished":
+            over.add(row.task_id)
+        elif row.type in _ENDINGS:
+            has_ended = True
+        elif row.type == "worker_event":
+            counts[row.task_id, row.attempt] += 1
+            if has_ended or row.task_id in over:
+                yield f"task {row.task_id}: an event of attempt {row.attempt} after the end"
+    for (task_id, attempt), count in counts.items():
+        if count > MOST_EVENTS:
+            yield f"task {task_id}: attempt {attempt} has {count} events"
 
 
 def _leases_match(tasks: Sequence[Task], attempts: Sequence[Attempt]) -> Iterator[str]:

@@ -13,6 +13,7 @@ worker.run()
 
 from avtomatika_trio._task_logs import TaskContextFilter as TaskContextFilter
 from avtomatika_trio.errors import (
+    InvalidEvent as InvalidEvent,
     InvalidInput as InvalidInput,
     PermanentError as PermanentError,
     TransientError as TransientError,
@@ -24,6 +25,7 @@ from avtomatika_trio.worker._task_files import TaskFiles as TaskFiles
 from avtomatika_trio.worker._worker import Worker as Worker
 
 __all__ = [
+    "InvalidEvent",
     "InvalidInput",
     "PermanentError",
     "SkillBlueprint",

@@ -66,6 +66,8 @@ class Request:
     body: bytes | None = None
     worker_id: str | None = None
     """Who says it, if it is not the worker itself: the results of an earlier worker id."""
+    tracing: Mapping[str, str] = attrs.field(factory=dict)
+    """The headers of the trace that it is part of."""
 
 
 @attrs.frozen(kw_only=True)
@@ -220,7 +222,9 @@ def _build(
     request: Request,
 ) -> httpx.Request:
     token = address.credential.token
-    headers = {} if request.worker_id is None else {WORKER_ID_HEADER: request.worker_id}
+    headers = dict(request.tracing)
+    if request.worker_id is not None:
+        headers[WORKER_ID_HEADER] = request.worker_id
     body = request.body
     if token is not None:
         headers[TOKEN_HEADER] = token.reveal()

@@ -13,6 +13,7 @@ import trio
 
 from avtomatika_trio._core.json_values import NotJson
 from avtomatika_trio._wire.messages import TaskPayload
+from avtomatika_trio._wire.tracing import span_of
 from avtomatika_trio.errors import (
     BlobDenied,
     BlobError,
@@ -25,6 +26,7 @@ from avtomatika_trio.errors import (
 )
 from avtomatika_trio.worker._attempt_files import AttemptFiles
 from avtomatika_trio.worker._cancellation import CheckForCancellation
+from avtomatika_trio.worker._events import SendEvent
 from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._hot_skills import HotSkills
 from avtomatika_trio.worker._middlewares import TaskContext, call_through
@@ -42,7 +44,7 @@ from avtomatika_trio.worker._outcome import (
 from avtomatika_trio.worker._requests import Terms
 from avtomatika_trio.worker._seal import RefusedTask
 from avtomatika_trio.worker._shapes import Misfit, is_record, plain
-from avtomatika_trio.worker._skills import Skill
+from avtomatika_trio.worker._skills import CallHandler, Skill
 from avtomatika_trio.worker._task_files import TaskFiles
 
 logger = logging.getLogger(__name__)
@@ -75,12 +77,21 @@ class Attempt:
     """Its folder, if it needs one."""
     hot: HotSkills
     """What the worker has loaded."""
+    tracing_context: dict[str, str] = attrs.field()
+    """What the task came with, the attempt's own span in it."""
+    call: CallHandler | None = None
+    """Calls the handler in a way of its own."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     ending: Ending | None = None
     thread_runs: bool = False
     """Whether a thread of its handler is under way; it cannot be stopped."""
     thread_is_unwanted: bool = False
     """Whether a middleware has gone on without that thread."""
+
+    @tracing_context.default
+    def _span(self) -> dict[str, str]:
+        given = self.task.tracing_context
+        return {**given, **span_of(given, self.task.task_id)}
 
     def is_over(self) -> bool:
         """Whether nobody wants its result any more; to be asked from any thread."""
@@ -123,6 +134,7 @@ async def run_attempt(attempt: Attempt, threads: trio.CapacityLimiter) -> Outcom
     """
     outcome: Outcome | None = None
     before = RUNNING.set(attempt)
+    attempt.home.events.begin(attempt.task)
     try:
         with attempt.scope:
             outcome = await _outcome(attempt, threads)
@@ -209,12 +221,13 @@ def _arguments(attempt: Attempt, skill: Skill, params: dict[str, Any]) -> dict[s
         # A server without the extension has no stable id: the attempt's is better than none.
         "idempotency_key": task.idempotency_key or task.task_id,
         "send_progress": progress.of(task) if "send_progress" in skill.wants else None,
+        "send_event": SendEvent(task, skill, attempt.home),
         "check_for_cancellation": CheckForCancellation(attempt.is_over),
         "task_files": TaskFiles(attempt.files),
         "add_to_hot_skills": attempt.hot.add,
         "remove_from_hot_skills": attempt.hot.remove,
         "priority": task.priority,
-        "tracing_context": task.tracing_context,
+        "tracing_context": attempt.tracing_context,
     }
     return {name: values[source] for name, source in skill.arguments.items()}
 
@@ -231,7 +244,7 @@ async def _call(
         task_id=task.task_id,
         attempt=task.attempt,
         idempotency_key=task.idempotency_key or task.task_id,
-        tracing_context=task.tracing_context,
+        tracing_context=attempt.tracing_context,
         provides=frozenset(skill.middlewares.provides),
     )
     try:
@@ -264,6 +277,9 @@ async def _handle(
         except Misfit as exc:
             raise InvalidInput(f"the params do not fit: {exc}", exc.details) from exc
     arguments |= context.for_handler(skill.provided, skill.optional, everything=skill.takes_all)
+    if attempt.call is not None:
+        call = partial(skill.function, **arguments)
+        return await attempt.call(skill.name, context.params, call)
     if skill.is_async:
         return await skill.function(**arguments)
     work = partial(_in_thread, attempt, partial(skill.function, **arguments))

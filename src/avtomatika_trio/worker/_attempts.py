@@ -11,14 +11,16 @@ import trio
 
 from avtomatika_trio._task_logs import log_fields, trace_fields
 from avtomatika_trio._wire.messages import TaskPayload
+from avtomatika_trio._wire.tracing import kept_tracing
 from avtomatika_trio.worker._attempt import Attempt, Ending, run_attempt
 from avtomatika_trio.worker._attempt_files import AttemptFiles, FilePlaces
+from avtomatika_trio.worker._event_posts import Unsent
 from avtomatika_trio.worker._groups import Groups
 from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._hot_skills import HotSkills
 from avtomatika_trio.worker._outcome import Outcome
 from avtomatika_trio.worker._requests import Terms
-from avtomatika_trio.worker._skills import Skill
+from avtomatika_trio.worker._skills import CallHandler, Skill
 from avtomatika_trio.worker._slots import Slots
 from avtomatika_trio.worker._snapshot import Holdings
 from avtomatika_trio.worker._spool_entry import FinishedResult
@@ -39,6 +41,7 @@ class Attempts:
         deliver: Takes a result, and the slot with it.
         places: Where their files are.
         running: Where they are found by task id as long as they run.
+        call: Calls their handlers in a way of its own.
         wall_clock: Unix time, for a result's `finished_at`.
     """
 
@@ -54,6 +57,7 @@ class Attempts:
         deliver: Callable[[FinishedResult], None],
         places: FilePlaces,
         running: dict[str, Attempt],
+        call: CallHandler | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._worker_id = worker_id
@@ -67,6 +71,7 @@ class Attempts:
         self._wall_clock = wall_clock
         self._threads = trio.CapacityLimiter(slots.total)
         self._running = running
+        self._call = call
         self._left: list[Attempt] = []
         self._ended = trio.lowlevel.ParkingLot()
 
@@ -83,21 +88,30 @@ class Attempts:
         )
         skill = self._skills.get(task.type)
         attempt = Attempt(
-            task=task, skill=skill, home=home, terms=terms, files=files, hot=self._hot
+            task=task,
+            skill=skill,
+            home=home,
+            terms=terms,
+            files=files,
+            hot=self._hot,
+            call=self._call,
         )
         self._running[task.task_id] = attempt
         return attempt
 
     async def run(self, attempt: Attempt) -> None:
         """Run *attempt*, and see to what is left of it."""
-        with self._logged(attempt.task):
+        with self._logged(attempt):
             outcome = await run_attempt(attempt, self._threads)
+            unsent = await attempt.home.events.close(
+                attempt.task, attempt.terms, is_wanted=outcome is not None
+            )
         task_id = attempt.task.task_id
         del self._running[task_id]
         self._groups.end(attempt.task.type)
         self._ended.unpark_all()
         if outcome is not None:
-            self._deliver(self._result(attempt, outcome))
+            self._deliver(self._result(attempt, outcome, unsent))
             return
         self._slots.release(1)
         if attempt.ending is Ending.CANCELLED:
@@ -143,25 +157,30 @@ class Attempts:
             attempt.home.returns.give_back_started([attempt.task.task_id])
         self._left.clear()
 
-    def _logged(self, task: TaskPayload) -> AbstractContextManager[None]:
-        """What is logged within belongs to *task*."""
+    def _logged(self, attempt: Attempt) -> AbstractContextManager[None]:
+        """What is logged within belongs to *attempt*."""
+        task = attempt.task
         return log_fields(
             job_id=task.job_id,
             task_id=task.task_id,
             attempt=task.attempt,
             skill=task.type,
             worker_id=self._worker_id,
-            **trace_fields(task.tracing_context),
+            **trace_fields(attempt.tracing_context),
         )
 
-    def _result(self, attempt: Attempt, outcome: Outcome) -> FinishedResult:
+    def _result(self, attempt: Attempt, outcome: Outcome, unsent: Unsent) -> FinishedResult:
         task, terms = attempt.task, attempt.terms
-        body = outcome.body(
+        encode = partial(
+            outcome.body,
             job_id=task.job_id,
             task_id=task.task_id,
             worker_id=self._worker_id,
             any_data=terms.any_data,
         )
+        body = encode()
+        if unsent:
+            body = encode(more=unsent.beside(body))
         return FinishedResult(
             cluster_id=terms.cluster_id,
             orchestrator=attempt.home.link.url,
@@ -169,4 +188,5 @@ class Attempts:
             task_id=task.task_id,
             body=msgspec.Raw(body),
             finished_at=self._wall_clock(),
+            trace_context=kept_tracing(attempt.tracing_context),
         )

@@ -7,16 +7,20 @@ A few lines of HTTP/1.0 instead of a server: one request for a connection, one a
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
 import trio
+from trio.abc import Listener, Stream
 
 logger = logging.getLogger(__name__)
 
 Health = Callable[[], tuple[bool, Mapping[str, Any]]]
 """Tells whether all is well, and what to show."""
+
+OpenHealth = Callable[[int, str], Awaitable[Sequence[Listener[Stream]]]]
+"""Listens on a port of an address, or on nothing."""
 
 _MOST_REQUEST_BYTES = 8192
 _REQUEST_SECONDS = 5.0
@@ -41,15 +45,15 @@ async def open_health_port(port: int, host: str) -> list[trio.SocketListener]:
         return []
 
 
-async def serve_health(listeners: list[trio.SocketListener], health: Health) -> NoReturn:
+async def serve_health(listeners: Sequence[Listener[Stream]], health: Health) -> NoReturn:
     """Answer on *listeners* until cancelled."""
     if not listeners:
         await trio.sleep_forever()
-    await trio.serve_listeners(partial(_answer, health), listeners)
+    await trio.serve_listeners(partial(_answer, health), list(listeners))
     raise AssertionError  # it does not end
 
 
-async def _answer(health: Health, stream: trio.SocketStream) -> None:
+async def _answer(health: Health, stream: Stream) -> None:
     try:
         with trio.move_on_after(_REQUEST_SECONDS):
             async with stream:
@@ -58,7 +62,7 @@ async def _answer(health: Health, stream: trio.SocketStream) -> None:
         pass  # whoever asked has gone
 
 
-async def _request_line(stream: trio.SocketStream) -> list[bytes]:
+async def _request_line(stream: Stream) -> list[bytes]:
     """The words of the first line; the headers are read and not looked at."""
     received = b""
     while b"\r\n\r\n" not in received and len(received) < _MOST_REQUEST_BYTES:

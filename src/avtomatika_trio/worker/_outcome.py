@@ -65,7 +65,15 @@ class Outcome:
     passed_on: Mapping[str, Any] = attrs.field(factory=dict)
     """`metadata`, `costs` and `data_metadata`, if the handler told them."""
 
-    def body(self, *, job_id: str, task_id: str, worker_id: str, any_data: bool) -> bytes:
+    def body(
+        self,
+        *,
+        job_id: str,
+        task_id: str,
+        worker_id: str,
+        any_data: bool,
+        more: Mapping[str, Any] | None = None,
+    ) -> bytes:
         """The result as it goes over the wire, encoded.
 
         Args:
@@ -74,6 +82,7 @@ class Outcome:
             worker_id: Who did it.
             any_data: Whether the server is one of ours, which takes any JSON value as `data`;
                 for others what is no object becomes `{"result": ...}`.
+            more: Further members, of extensions.
         """
         message = {"job_id": job_id, "task_id": task_id, "worker_id": worker_id}
         said: dict[str, Any] = {**message, "status": self.status, **self.passed_on}
@@ -85,7 +94,7 @@ class Outcome:
             said["data"] = self.data if keeps else {"result": self.data}
         if self.error is not None:
             said["error"] = self.error
-        return encode(said)
+        return encode(said | dict(more or {}))
 
 
 def failed(code: str, message: str, details: Mapping[str, Any] | None = None) -> Outcome:

@@ -149,8 +149,7 @@ class Poster:
         """Post once, and let the tasks in that come with the answer."""
         ask = self._ask(batch, terms)
         tasks: list[TaskPayload] | None = None
-        bodies = [bytes(entry.body) for entry in batch]
-        request = _requests.post_results(self._identity, batch[0].worker_id, bodies, terms, ask)
+        request = _requests.post_results(self._identity, batch, terms, ask)
         try:
             reply = await self._link.http.send(request)
             answers = _requests.read_answers(

@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from avtomatika_trio._wire.messages import TaskPayload, WorkerEvent
+from avtomatika_trio._wire.tracing import span_of
 from avtomatika_trio.errors import OrchestratorUnavailable, Refused
 from avtomatika_trio.worker import _requests
 from avtomatika_trio.worker._link import Link
@@ -110,6 +111,7 @@ class ProgressReports:
             target_job_id=note.task.job_id,
             target_task_id=task_id,
             origin_task_id=task_id,
+            trace_context=span_of(note.task.tracing_context, task_id) or None,
         )
         terms = self._link.terms
         other = None if terms is None else self._routes.best(terms.cluster_id, self._link.url)

@@ -12,6 +12,8 @@ import attrs
 from avtomatika_trio._wire.codec import decode, decode_any, encode
 from avtomatika_trio._wire.messages import (
     Beaten,
+    EventAnswer,
+    EventsAnswer,
     Registered,
     Registration,
     ResultAnswer,
@@ -25,6 +27,7 @@ from avtomatika_trio.errors import InvalidMessage, OrchestratorUnavailable
 from avtomatika_trio.worker._api import Reply, Request
 from avtomatika_trio.worker._seal import Seal
 from avtomatika_trio.worker._snapshot import Snapshot
+from avtomatika_trio.worker._spool_entry import SpoolEntry
 
 T = TypeVar("T")
 
@@ -57,6 +60,8 @@ class Terms:
     """Whether it can be asked without waiting."""
     room: bool = False
     """Whether it can be told how many tasks of some of the skills may come."""
+    events: bool = False
+    """Whether it knows numbered events, lists of them, and those that come with results."""
     wants_signatures: bool = False
     """Whether every message must be signed."""
     warning: str | None = None
@@ -127,6 +132,7 @@ def read_registered(url: str, reply: Reply, interval_seconds: float) -> Terms:
         gives_back="return" in said.extensions,
         sweeps="sweep" in said.extensions,
         room="room" in said.extensions,
+        events="events" in said.extensions,
         # The original, which announces nothing, wants them.
         wants_signatures=said.signing == "required" or not said.extensions,
         warning=said.warning,
@@ -216,31 +222,45 @@ def read_tasks(url: str, reply: Reply, terms: Terms, seal: Seal) -> list[TaskPay
 
 def post_results(
     identity: Identity,
-    worker_id: str,
-    bodies: Sequence[bytes],
+    entries: Sequence[SpoolEntry],
     terms: Terms,
     ask: Ask | None,
 ) -> Request:
     """`POST /_worker/tasks/result`, of one result unless the terms allow a list.
 
+    Those of a list may be of several traces, so each has its own as a member.  The headers of a
+    request speak of all of it: they name a trace where there is one result only.
+
     Args:
         identity: Who posts.
-        worker_id: Whose results these are: its own, or of a worker id it had earlier.
-        bodies: Encoded results.
+        entries: All of one worker id: its own, or one that it had earlier.
         terms: Whether lists are understood.
         ask: For the next tasks, if any are wanted.
     """
+    worker_id = entries[0].worker_id
     query: dict[str, str] = {}
     if ask is not None:
         query = {"available_skills": ",".join(ask.skills), **_asking(identity, terms, ask)}
-    body = b"[" + b",".join(bodies) + b"]" if terms.batch else bodies[0]
+    if terms.batch:
+        body = b"[" + b",".join(_with_trace(entry) for entry in entries) + b"]"
+    else:
+        body = bytes(entries[0].body)
     return Request(
         method="POST",
         path="/_worker/tasks/result",
         query=query,
         body=body,
         worker_id=None if worker_id == identity.worker_id else worker_id,
+        tracing=entries[0].trace_context if len(entries) == 1 else {},
     )
+
+
+def _with_trace(entry: SpoolEntry) -> bytes:
+    """The result, which is a JSON object that is encoded already, with one more member."""
+    body = bytes(entry.body)
+    if not entry.trace_context:
+        return body
+    return b'{"trace_context":' + encode(entry.trace_context) + b"," + body[1:]
 
 
 def read_answers(url: str, reply: Reply, terms: Terms, count: int, seal: Seal) -> ResultsAnswer:
@@ -286,8 +306,37 @@ def give_back(task_ids: Sequence[str], unstarted: Sequence[str]) -> Request:
 
 
 def event(said: WorkerEvent) -> Request:
-    """`POST /_worker/events`."""
-    return Request(method="POST", path="/_worker/events", body=encode(said))
+    """`POST /_worker/events`, of one event."""
+    path = "/_worker/events"
+    return Request(method="POST", path=path, body=encode(said), tracing=said.trace_context or {})
+
+
+def events(said: Sequence[WorkerEvent]) -> Request:
+    """`POST /_worker/events`, of a list (extension), all of one attempt."""
+    tracing = said[0].trace_context or {}
+    return Request(method="POST", path="/_worker/events", body=encode(list(said)), tracing=tracing)
+
+
+def read_event_answers(url: str, reply: Reply, count: int) -> list[EventAnswer]:
+    """What became of *count* events that were sent as a list.
+
+    Raises:
+        OrchestratorUnavailable: it is not what an orchestrator answers.
+    """
+    answers = _read(url, reply, EventsAnswer).results
+    if len(answers) != count:
+        raise OrchestratorUnavailable(
+            url, f"it answered {len(answers)} events when it was sent {count}"
+        )
+    return answers
+
+
+def read_event_answer(reply: Reply) -> EventAnswer:
+    """What became of one event; any success will do."""
+    try:
+        return decode(reply.body, EventAnswer)
+    except InvalidMessage:
+        return EventAnswer()
 
 
 def _asking(identity: Identity, terms: Terms, ask: Ask) -> dict[str, str]:

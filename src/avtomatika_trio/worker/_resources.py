@@ -32,6 +32,7 @@ def registration_of(
         capabilities={**capabilities_of(settings), **traits_of(settings, list(skills))},
         instance=instance,
         heartbeat_seconds=settings.heartbeat_interval_seconds,
+        slots=settings.max_concurrent_tasks,
     )
 
 

@@ -28,21 +28,20 @@ from avtomatika_trio.worker._beats import LoopWatch
 from avtomatika_trio.worker._capacity import NO_LIMITS, Capacity
 from avtomatika_trio.worker._credential import Credential
 from avtomatika_trio.worker._delivery import Delivery
-from avtomatika_trio.worker._health import open_health_port, serve_health
+from avtomatika_trio.worker._health import serve_health
 from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._in_turn import InTurn
 from avtomatika_trio.worker._intake import Intake
+from avtomatika_trio.worker._last_words import say_last_words
 from avtomatika_trio.worker._link import Link
 from avtomatika_trio.worker._payloads import Payloads, open_payloads
 from avtomatika_trio.worker._polling import Poller, poll_beside, poll_while_active
 from avtomatika_trio.worker._posting import Poster
 from avtomatika_trio.worker._predecessors import Predecessors
 from avtomatika_trio.worker._probing import Probing
-from avtomatika_trio.worker._progress import ProgressReports
 from avtomatika_trio.worker._renewal import Renewal
 from avtomatika_trio.worker._requests import Identity, Terms
 from avtomatika_trio.worker._resources import registration_of
-from avtomatika_trio.worker._returns import Returns
 from avtomatika_trio.worker._routes import Routes
 from avtomatika_trio.worker._seal import Seal
 from avtomatika_trio.worker._settling import Settling
@@ -56,12 +55,6 @@ from avtomatika_trio.worker._surroundings import Surroundings
 from avtomatika_trio.worker._switchboard import Switchboard
 
 logger = logging.getLogger(__name__)
-
-#: How long results that are still on their way may take at the end; what does not get
-#: through stays in the spool.
-_LAST_RESULTS_SECONDS = 5.0
-#: And then the returns of threads, and the goodbyes, each.
-_LAST_WORD_SECONDS = 2.0
 
 _FAILOVER = "FAILOVER"
 
@@ -105,7 +98,7 @@ async def run_service(
         service = _Service(
             identity, settings, skills, spool, payloads, clients, world, running, capacity
         )
-        capacity.usage.open()
+        capacity.usage.open(is_real=world.beats_in_thread)
         with capacity.hot.telling(service.beat_soon):
             await service.run(stop, task_status)
 
@@ -176,6 +169,7 @@ class _Service:
             deliver=self._delivery.add,
             places=payloads.places,
             running=running,
+            call=world.call_handler,
             wall_clock=world.wall_clock,
         )
         self._predecessors = Predecessors(spool, self._board.policy.urls)
@@ -189,10 +183,8 @@ class _Service:
         world = self._world
         open_beats = partial(open_thread_http, address, world.thread_transport)
         return _Branch(
-            home=Home(
-                link=link,
-                returns=Returns(link, self._routes, self._holdings, world.noise),
-                progress=ProgressReports(link, self._routes, self._identity.worker_id),
+            home=Home.of(
+                link, self._routes, self._holdings, self._identity, self._settings, world.noise
             ),
             renewal=Renewal(
                 link=link,
@@ -235,7 +227,16 @@ class _Service:
                 self._stopping = True
                 intake.stop()
                 await self._attempts.let_finish(self._settings.shutdown_timeout_seconds)
-            await self._say_last_words()
+            await say_last_words(
+                homes=[branch.home for branch in self._branches],
+                renewals=[branch.renewal for branch in self._branches],
+                delivery=self._delivery,
+                attempts=self._attempts,
+                spool=self._spool,
+                holdings=self._holdings,
+                predecessors=self._predecessors,
+                instance=self._identity.instance,
+            )
             upkeep.cancel_scope.cancel()
 
     def _start_upkeep(self, upkeep: trio.Nursery, intake: Intake) -> None:
@@ -257,8 +258,7 @@ class _Service:
             ]
             upkeep.start_soon(branch.renewal.run)
             upkeep.start_soon(poster.run)
-            upkeep.start_soon(branch.home.returns.run)
-            upkeep.start_soon(branch.home.progress.run)
+            upkeep.start_soon(branch.home.run)
             if self._settings.use_access_tokens:
                 http, again = branch.home.link.http, branch.renewal.register_again
                 upkeep.start_soon(keep_access_token, http, branch.credential, again)
@@ -294,38 +294,6 @@ class _Service:
             weights = {target.url: target.weight for target in self._settings.orchestrators}
             return Weighted({url: weights[url] for url in self._board.policy.urls})
         return InOrder(self._board.policy.urls)
-
-    async def _say_last_words(self) -> None:
-        """No handler runs any more: deliver, give back, and say goodbye, in this order."""
-        with trio.move_on_after(_LAST_RESULTS_SECONDS):
-            await self._delivery.all_delivered()
-            await self._all_given_back()
-        undelivered = len(self._spool.pending())
-        if undelivered:
-            logger.warning("%d results stay in the spool for the next run", undelivered)
-        async with trio.open_nursery() as ending:  # a thread may wait for an answer just now
-            for branch in self._branches:
-                ending.start_soon(branch.renewal.end)
-        self._attempts.give_back_threads()
-        with trio.move_on_after(_LAST_WORD_SECONDS):
-            await self._all_given_back()
-        # Also what could not be given back is not held by anybody now.
-        self._holdings.keep_only(entry.task_id for entry in self._spool.pending())
-        told: list[bool] = []
-        with trio.move_on_after(_LAST_WORD_SECONDS):
-            async with trio.open_nursery() as goodbyes:
-                for branch in self._branches:
-                    goodbyes.start_soon(self._say_goodbye, branch.renewal, told)
-        if len(told) == len(self._branches) and all(told) and not self._spool.pending():
-            # Nobody has to be told by the next process that this one is dead.
-            await self._predecessors.forget([self._identity.instance])
-
-    async def _say_goodbye(self, renewal: Renewal, told: list[bool]) -> None:
-        told.append(await renewal.say_goodbye())
-
-    async def _all_given_back(self) -> None:
-        for branch in self._branches:
-            await branch.home.returns.all_given_back()
 
     def _poller(self, branch: _Branch, intake: Intake) -> Poller:
         return Poller(
@@ -397,4 +365,4 @@ class _Service:
             running=lambda: len(self._attempts),
             wall_clock=self._world.wall_clock,
         )
-        await serve_health(await open_health_port(port, settings.health_host), status.tell)
+        await serve_health(await self._world.open_health(port, settings.health_host), status.tell)

@@ -127,6 +127,7 @@ class Settling:
             task_id=entry.task_id,
             body=msgspec.Raw(body),
             finished_at=entry.finished_at,
+            trace_context=entry.trace_context,
         )
         (new,) = await self._spool.append_many([small])
         await self._spool.acknowledge([entry.id])

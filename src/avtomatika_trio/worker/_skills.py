@@ -9,12 +9,13 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Union
 
 import attrs
 
 from avtomatika_trio._core.arguments import NAME, did_you_mean
+from avtomatika_trio._core.event_rules import declared_faults
 from avtomatika_trio._wire.codec import decode, encode
 from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import ConfigError, InvalidMessage
@@ -24,6 +25,10 @@ from avtomatika_trio.worker._task_files import TaskFiles
 
 Handler = Callable[..., Any]
 
+#: Calls a handler in a way of its own: given the skill, the params and what calls the handler,
+#: which returns what the handler returns; for an `async def` that is to be awaited.
+CallHandler = Callable[[str, dict[str, Any], Callable[[], Any]], Awaitable[Any]]
+
 #: What a handler can ask for.
 INJECTED = (
     "params",
@@ -32,6 +37,7 @@ INJECTED = (
     "attempt",
     "idempotency_key",
     "send_progress",
+    "send_event",
     "check_for_cancellation",
     "task_files",
     "add_to_hot_skills",
@@ -124,6 +130,10 @@ def create_skill(info: SkillInfo, function: Handler, middlewares: Middlewares) -
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
     reading = _Reading(info.name, function)
     reading.read()
+    if info.events_schema is not None:
+        reading.problems += [
+            f"skill {info.name!r}: {it}" for it in declared_faults(info.events_schema)
+        ]
     if reading.problems:
         raise ConfigError(tuple(reading.problems))
     return Skill(

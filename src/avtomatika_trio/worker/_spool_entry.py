@@ -25,6 +25,8 @@ class FinishedResult:
     """What will be sent, without signature and timestamps: those are added when it is."""
     finished_at: float
     """When the attempt ended, in Unix seconds."""
+    trace_context: dict[str, str] = attrs.field(factory=dict)
+    """`traceparent` and `tracestate` of the attempt, if it is part of a trace."""
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +46,7 @@ class SpoolEntry:
     body: msgspec.Raw
     """The JSON of the result; `msgspec.json.decode(entry.body)` reads it."""
     finished_at: float
+    trace_context: dict[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -83,6 +86,7 @@ def entry_of(result: FinishedResult, *, entry_id: int, worker_id: str, instance:
         task_id=result.task_id,
         body=msgspec.Raw(body),
         finished_at=result.finished_at,
+        trace_context=result.trace_context,
     )
 
 

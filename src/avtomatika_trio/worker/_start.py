@@ -4,7 +4,7 @@ import logging
 import os
 import random
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -59,17 +59,23 @@ class Choices:
         Raises:
             ConfigError: with every problem, of every source.
         """
-        settings = self._from_sources()
+        settings = self._read(
+            environ=os.environ, file=find_settings_file(os.environ), overrides=self._overrides
+        )
         settings.s3()  # half of what S3 needs is a mistake, now and not at the first file
         return settings
 
-    def _from_sources(self) -> WorkerSettings:
+    def over(self, plain: Mapping[str, Any]) -> WorkerSettings:
+        """What they come to over *plain*, by field, in the place of environment and file.
+
+        Raises:
+            ConfigError: with every problem.
+        """
+        return self._read(environ={}, file=None, overrides={**plain, **self._overrides})
+
+    def _read(self, **sources: Any) -> WorkerSettings:
         if self._settings is None:
-            return load_worker_settings(
-                environ=os.environ,
-                file=find_settings_file(os.environ),
-                overrides=self._overrides,
-            ).settings
+            return load_worker_settings(**sources).settings
         token = self._overrides.get("token")
         if isinstance(token, str):
             return attrs.evolve(self._settings, **{**self._overrides, "token": Secret(token)})

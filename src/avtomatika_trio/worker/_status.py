@@ -37,6 +37,7 @@ class Status:
         is_well = self._is_well()
         return is_well, {
             "status": "ok" if is_well else "unavailable",
+            "reason": None if is_well else self._reason(),
             "worker_id": self.identity.worker_id,
             "instance": self.identity.instance,
             "mode": self.mode,
@@ -47,9 +48,23 @@ class Status:
         }
 
     def _is_well(self) -> bool:
+        heard_at = self._heard_at()
+        return heard_at is not None and trio.current_time() - heard_at <= 2 * self.period_seconds
+
+    def _heard_at(self) -> float | None:
+        """When some orchestrator last answered a poll or a heartbeat."""
         times = [at for link in self.links for at in (link.polled_at, link.renewed_at)]
-        heard = [at for at in times if at is not None]
-        return bool(heard) and trio.current_time() - max(heard) <= 2 * self.period_seconds
+        return max((at for at in times if at is not None), default=None)
+
+    def _reason(self) -> str:
+        """Why it is not well, by the name of each orchestrator."""
+        heard_at = self._heard_at()
+        since = "yet" if heard_at is None else f"for {trio.current_time() - heard_at:.0f} s"
+        faults = [
+            f"{link.url}: {self.board.policy.health(link.url).reason or 'not a word'}"
+            for link in self.links
+        ]
+        return f"no orchestrator has answered {since}: {'; '.join(faults)}"
 
     def _of(self, link: Link) -> dict[str, Any]:
         health = self.board.policy.health(link.url)

@@ -6,6 +6,8 @@ from typing import Any
 
 from avtomatika_trio.worker._attempt import RUNNING, Attempt
 from avtomatika_trio.worker._cancellation import CancellationCheck
+from avtomatika_trio.worker._event_posts import EventReceipt, not_kept
+from avtomatika_trio.worker._events import SendEvent, read_event
 from avtomatika_trio.worker._progress import Checkpoint, read_progress
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,15 @@ class Talk:
         elif said.progress is not None:
             attempt.home.progress.note(attempt.task, said.progress, said.message)
         return Checkpoint()
+
+    def send_event(self, *args: Any, **named: Any) -> EventReceipt:
+        """As `SendEvent`, for the attempt that is named or that runs here."""
+        said = read_event(args, named)
+        attempt = self._meant(said.task_id, "send_event")
+        if attempt is None or attempt.skill is None:
+            logger.debug("an event of task %s, which does not run, is ignored", said.task_id)
+            return not_kept()
+        return SendEvent(attempt.task, attempt.skill, attempt.home).send(said)
 
     def check_for_cancellation(self, task_id: str | None) -> CancellationCheck:
         """Whether the attempt that is named, or that runs here, is over."""

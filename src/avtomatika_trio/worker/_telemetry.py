@@ -29,9 +29,13 @@ class Usage:
         self._psutil: Any = None
         self._fault: str | None = None
 
-    def open(self) -> None:
-        """Get ready to measure; the load is that since the last time it was asked for."""
-        if self.checker is None and importlib.util.find_spec("psutil") is not None:
+    def open(self, *, is_real: bool = True) -> None:
+        """Get ready to measure; the load is that since the last time it was asked for.
+
+        Args:
+            is_real: Whether the worker is on this machine, and not on one that is played.
+        """
+        if is_real and self.checker is None and importlib.util.find_spec("psutil") is not None:
             self._psutil = importlib.import_module("psutil")
             self._psutil.cpu_percent(interval=None)
 

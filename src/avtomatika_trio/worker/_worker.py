@@ -6,14 +6,13 @@ from typing import Any, TypeVar, overload
 
 import trio
 
-from avtomatika_trio._config import (
-    WorkerSettings,
-)
+from avtomatika_trio._config import WorkerSettings
 from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import ConfigError
 from avtomatika_trio.worker._attempt import Attempt
 from avtomatika_trio.worker._cancellation import CancellationCheck
 from avtomatika_trio.worker._capacity import Capacity
+from avtomatika_trio.worker._event_talk import EventTalk
 from avtomatika_trio.worker._groups import CapacityChecker
 from avtomatika_trio.worker._hot_skills import HotSkills
 from avtomatika_trio.worker._middlewares import Middleware, Middlewares
@@ -43,7 +42,7 @@ from avtomatika_trio.worker._telemetry import UsageChecker
 H = TypeVar("H", bound=Handler)
 
 
-class Worker:
+class Worker(EventTalk):
     """Takes tasks from an orchestrator and runs handlers for them.
 
         worker = Worker()
@@ -90,7 +89,7 @@ class Worker:
         self._middlewares = Middlewares()
         self._folders: set[Path] = set()
         self._running: dict[str, Attempt] = {}
-        self._talk = Talk(self._running)
+        super().__init__(Talk(self._running))
         self._capacity = Capacity(
             limits={**(task_type_limits or {}), **(skill_type_limits or {})},
             checker=capacity_checker,
@@ -134,7 +133,7 @@ class Worker:
         annotated with: a dataclass, an attrs class, a msgspec.Struct, a TypedDict, a pydantic
         model), what middlewares provide, `task_id`,
         `job_id`, `attempt` (1 for the first), `idempotency_key` (the same for every attempt
-        at a task), `send_progress`, `check_for_cancellation`, `task_files` (see
+        at a task), `send_progress`, `send_event`, `check_for_cancellation`, `task_files` (see
         `TaskFiles`), `priority`, `tracing_context`; `**kwargs` gets all of them.  An
         `async def` runs in the loop, a `def` in a thread.  What it may return and raise is
         told in `worker/_outcome.py`.  It may be called more than once for one task.
@@ -246,6 +245,10 @@ class Worker:
         """
         self._choices.override(overrides)
         return self._choices.load()
+
+    def settings_over(self, plain: Mapping[str, Any]) -> WorkerSettings:
+        """What its author chose over *plain*, by field; no source is asked.  For tests."""
+        return self._choices.over(plain)
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT (Ctrl-C), then end gracefully.

@@ -1,0 +1,49 @@
+"""Tests in virtual time: with pytest-trio, or with nothing but pytest."""
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+from trio.testing import MockClock
+
+T = TypeVar("T")
+
+_REMEDY = (
+    "a cluster for tests needs a clock that jumps: let the test itself ask for"
+    " pytest-trio's `autojump_clock`, or call it as `testing.run(function)`"
+)
+
+
+def run(function: Callable[..., Awaitable[T]], *args: object) -> T:
+    """Call an async function in virtual time: waiting takes no time.
+
+        def test_a_greeting():
+            async def scenario():
+                async with testing.cluster(greetings, skills={"greet": {}}) as cluster:
+                    (await cluster.run({"name": "Ada"})).assert_finished()
+
+            testing.run(scenario)
+
+    Args:
+        function: It is called in a Trio loop of its own.
+        args: Given to it.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        Exception: what it raises.
+    """
+    return trio.run(function, *args, clock=MockClock(autojump_threshold=0))
+
+
+def check_clock() -> None:
+    """See that the loop's clock is one on which waiting takes no time.
+
+    Raises:
+        RuntimeError: it is not; the message tells the remedy.
+    """
+    clock = trio.lowlevel.current_clock()
+    if not isinstance(clock, MockClock) or clock.autojump_threshold == math.inf:
+        raise RuntimeError(_REMEDY)
