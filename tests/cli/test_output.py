@@ -25,6 +25,12 @@ def test_columns_are_aligned_and_lines_have_no_tail() -> None:
     assert text == "ID       STATUS\na        finished\nlong-id  -"
 
 
+def test_wide_characters_take_two_columns_and_marks_none() -> None:
+    text = table(("ID", "STATUS"), [("日本", "finished"), ("e\u0301", "x"), ("abcd", "y")])
+    assert text == "ID    STATUS\n日本  finished\ne\u0301     x\nabcd  y"
+    assert listing({"日本": 1, "abc": 2}) == "日本  1\nabc   2"
+
+
 def test_a_table_without_rows_is_its_headings() -> None:
     assert table(("ID", "STATUS"), []) == "ID  STATUS"
 

@@ -156,6 +156,15 @@ def test_what_is_no_object_is_not_sent(data: Any, client: Any) -> None:
     assert list(client.list()) == []
 
 
+def test_what_is_far_too_long_is_told(client: Any) -> None:
+    for ask in (
+        lambda: client.submit("x" * 70_000),
+        lambda: list(client.list(labels={"shop": "x" * 70_000})),
+    ):
+        with pytest.raises(InvalidMessage, match="give shorter names and values"):
+            ask()
+
+
 def test_one_status_may_be_given_alone(client: Any) -> None:
     client.cancel(client.submit("resize"))
     assert [job.status for job in client.list(statuses="cancelled")] == ["cancelled"]
@@ -209,7 +218,13 @@ def test_a_no_of_another_server_is_told_as_that(status: int, answering: Open) ->
         client.workers()
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://x", "http://", "http:///x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "localhost:8080", "ftp://x", "http://", "http:///x", "http://x:99999"),
+        *("http://x/api/v1", "http://x/behind/api/", "http://x/?a=b", "http://x#a"),
+    ],
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):
         Client(url, TOKEN)

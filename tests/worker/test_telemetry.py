@@ -60,35 +60,6 @@ async def test_what_cannot_be_measured_is_not_told(autojump_clock: MockClock) ->
     assert [it.usage for it in fake.beats[:3]] == [None, None, None]
 
 
-@pytest.mark.parametrize(
-    ("measured", "told"),
-    [
-        (5, "returns a dict or None, not int"),
-        ({"gpu": object()}, "usage.gpu: a object is not JSON"),
-        ({"gpu": math.nan}, "usage.gpu: nan is not a JSON number"),
-        ({1: 2.0}, "usage: the key 1 is not a string"),
-    ],
-)
-async def test_what_cannot_be_sent_of_a_measurement_is_logged_and_not_told(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, measured: Any, told: str
-) -> None:
-    fake, worker = FakeOrchestrator(), echo_worker()
-    worker.set_usage_checker(lambda: measured)
-    async with running(worker, fake):
-        await fake.until(lambda: len(fake.beats) == 3)
-    assert [it.usage for it in fake.beats[:3]] == [None, None, None]
-    assert caplog.text.count("the usage cannot be measured") == 1
-    assert told in caplog.text
-
-
-async def test_a_number_beyond_all_measuring_ends_no_heartbeats(autojump_clock: MockClock) -> None:
-    fake, worker = FakeOrchestrator(), echo_worker()
-    worker.set_usage_checker(lambda: {"odd": 10**400})
-    async with running(worker, fake):
-        await fake.until(lambda: len(fake.beats) == 3)
-    assert fake.beats[0].usage == {"odd": 10**400}
-
-
 def test_psutil_measures_where_nobody_else_does() -> None:
     usage = Usage()
     usage.open()
@@ -119,3 +90,32 @@ async def test_in_virtual_time_the_real_machine_is_not_measured(autojump_clock: 
     async with running(worker, fake):
         await fake.until(lambda: len(fake.beats) == 2)
     assert [it.usage for it in fake.beats[:2]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("measured", "told"),
+    [
+        (5, "returns a dict or None, not int"),
+        ({"gpu": object()}, "usage.gpu: a object is not JSON"),
+        ({"gpu": math.nan}, "usage.gpu: nan is not a JSON number"),
+        ({1: 2.0}, "usage: the key 1 is not a string"),
+    ],
+)
+async def test_what_cannot_be_sent_of_a_measurement_is_logged_and_not_told(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, measured: Any, told: str
+) -> None:
+    fake, worker = FakeOrchestrator(), echo_worker()
+    worker.set_usage_checker(lambda: measured)
+    async with running(worker, fake):
+        await fake.until(lambda: len(fake.beats) == 3)
+    assert [it.usage for it in fake.beats[:3]] == [None, None, None]
+    assert caplog.text.count("the usage cannot be measured") == 1
+    assert told in caplog.text
+
+
+async def test_a_number_beyond_all_measuring_ends_no_heartbeats(autojump_clock: MockClock) -> None:
+    fake, worker = FakeOrchestrator(), echo_worker()
+    worker.set_usage_checker(lambda: {"odd": 10**400})
+    async with running(worker, fake):
+        await fake.until(lambda: len(fake.beats) == 3)
+    assert fake.beats[0].usage == {"odd": 10**400}

@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 import attrs
 
 from avtomatika_trio._core.graph_layout import Graph, Layout, Node, lay_out, spread
+from avtomatika_trio._core.text_width import width_of
 
 _CHARACTER = 7.5
 """Pixels: how wide a character of 12 px is at most, about."""
@@ -70,7 +71,7 @@ class _Edge:
 
     @property
     def label_width(self) -> float:
-        return max(map(len, self.labels), default=0) * _LABEL_CHARACTER
+        return max(map(width_of, self.labels), default=0) * _LABEL_CHARACTER
 
     @property
     def label_height(self) -> float:
@@ -229,7 +230,7 @@ def _rows(edges: Sequence[_Edge], layout: Layout) -> dict[_Edge, _Row]:
 
 
 def _width(name: str) -> float:
-    return len(name) * _CHARACTER + 28
+    return width_of(name) * _CHARACTER + 28
 
 
 def _bundled(graph: Graph) -> list[_Edge]:
@@ -346,7 +347,7 @@ def _line(edge: _Edge, path: str, at: tuple[float, float]) -> Iterator[str]:
     )
     top = at[1] - edge.label_height / 2
     for row, label in enumerate(edge.labels):
-        width, y = len(label) * _LABEL_CHARACTER, top + _LABEL_LINE * row
+        width, y = width_of(label) * _LABEL_CHARACTER, top + _LABEL_LINE * row
         # A plate behind it: an outline of the letters is not drawn by every program.
         yield (
             f'<rect x="{at[0] - width / 2:.1f}" y="{y:.1f}" width="{width:.1f}"'

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from avtomatika_trio._core.text_width import width_of
 from avtomatika_trio.cli._exits import CommandError, Exit
 
 #: Longer cells would push the columns after them out of sight.
@@ -27,6 +28,8 @@ def note(text: str = "") -> None:
     Where nobody can read it any more, the command does what it is for all the same: a worker
     whose terminal or `tee` is gone still has tasks to end.
     """
+    if sys.stderr is None:
+        return
     try:
         _write(sys.stderr, text)
     except BrokenPipeError:
@@ -119,18 +122,22 @@ def table(
         if whole_last and row[-1]:
             cells[-1] = printable(row[-1])
         lines.append(cells)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        "  ".join(_filled(text, width) for text, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def _filled(text: str, width: int) -> str:
+    return text + " " * (width - width_of(text))
 
 
 def listing(pairs: Mapping[str, object]) -> str:
     """One `name  value` a line, the values aligned and whole; what is None is left out."""
     shown = {name: printable(value) for name, value in pairs.items() if value is not None}
-    width = max(map(len, shown), default=0)
-    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in shown.items())
+    width = max(map(width_of, shown), default=0)
+    return "\n".join(f"{_filled(name, width)}  {value}" for name, value in shown.items())
 
 
 def cell(value: object) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import ssl
+from collections.abc import Callable
 from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
@@ -10,13 +11,16 @@ import httpx
 from avtomatika_trio._config import is_loopback
 from avtomatika_trio._wire.messages import CLIENT_TOKEN_HEADER
 from avtomatika_trio.client._plans import Ask, Fault, Reply
-from avtomatika_trio.errors import ConfigError
+from avtomatika_trio.errors import ConfigError, InvalidMessage, Problem
 
 #: Of these it is certain that nothing was sent.
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 #: The network's, and bodies that are not what their headers say.
 FAULTS = (httpx.TransportError, httpx.DecodingError)
+
+#: What only this module puts behind an address.
+_ROUTE = re.compile("/api(/v1)?/*$")
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
@@ -60,8 +64,11 @@ def checked(url: str) -> str:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as exc:
         raise ConfigError((f"{url!r} is not a URL: {exc}",)) from None
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
+    if parsed.scheme not in {"http", "https"} or not parsed.host or (parsed.port or 0) > 65535:
         raise ConfigError((f"{url!r} is not a URL such as http://127.0.0.1:8080",))
+    if parsed.query or parsed.fragment or _ROUTE.search(parsed.path):
+        fault = "is more than the address of an orchestrator; give the part before /api, ? and #"
+        raise ConfigError((f"{url!r} {fault}",))
     return url.rstrip("/")
 
 
@@ -90,8 +97,22 @@ def _why(exc: OSError) -> str:
     return exc.strerror or str(exc) or type(exc).__name__
 
 
-def arguments(ask: Ask, timeout_seconds: float) -> dict[str, Any]:
-    """For `build_request` of httpx."""
+def request_of(
+    build: Callable[..., httpx.Request], ask: Ask, timeout_seconds: float
+) -> httpx.Request:
+    """What *build*, of one of httpx's clients, makes of *ask*.
+
+    Raises:
+        InvalidMessage: a name or a value in it is far too long.
+    """
+    try:
+        return build(**_arguments(ask, timeout_seconds))
+    except httpx.InvalidURL as exc:
+        fault = f"cannot be sent: {exc}; give shorter names and values"
+        raise InvalidMessage((Problem(ask.path[:80], fault),)) from None
+
+
+def _arguments(ask: Ask, timeout_seconds: float) -> dict[str, Any]:
     headers = dict(ask.headers)
     if ask.body:
         headers["content-type"] = "application/json"

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from avtomatika_trio.client._http import FAULTS, arguments, fault_of, reply_of
+from avtomatika_trio.client._http import FAULTS, fault_of, reply_of, request_of
 from avtomatika_trio.client._plans import Ask, Done, Fault, Give, Pause, Plan, Read, Reply
 
 
@@ -55,7 +55,7 @@ class Talk:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-        request = self._http.build_request(**arguments(ask, self._timeout_seconds))
+        request = request_of(self._http.build_request, ask, self._timeout_seconds)
         try:
             answer = self._http.send(request, stream=ask.stream)
             if ask.stream and answer.is_success:

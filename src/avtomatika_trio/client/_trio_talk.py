@@ -8,7 +8,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 import httpx
 import trio
 
-from avtomatika_trio.client._http import FAULTS, arguments, fault_of, reply_of
+from avtomatika_trio.client._http import FAULTS, fault_of, reply_of, request_of
 from avtomatika_trio.client._plans import Ask, Done, Fault, Give, Pause, Plan, Read, Reply
 
 T = TypeVar("T")
@@ -117,7 +117,7 @@ class Talk:
 
     async def _send(self, ask: Ask) -> Reply | Fault:
         await self._part()
-        request = self._http.build_request(**arguments(ask, self._timeout_seconds))
+        request = request_of(self._http.build_request, ask, self._timeout_seconds)
         try:
             answer = await self._http.send(request, stream=ask.stream)
             if ask.stream and answer.is_success:

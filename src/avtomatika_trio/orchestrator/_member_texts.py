@@ -11,10 +11,6 @@ def member_texts(cls: type) -> Mapping[str, str]:
     """The text under each member of *cls* and of the classes of its module that it extends.
 
     None where the source is not there.
-
-    >>> from avtomatika_trio.errors import Problem
-    >>> member_texts(Problem)["path"]
-    'Where, as in `$.tasks[0].skill`; `$` is the whole body, `?limit` a query argument.'
     """
     return _texts_of_module(cls.__module__).get(cls.__name__, {})
 

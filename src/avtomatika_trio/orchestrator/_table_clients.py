@@ -105,7 +105,10 @@ SUBMIT = client_route(
         Parameter(name="tracestate", where="header", text="W3C Trace Context; kept with the job."),
     ),
     body=Body(
-        kind=(Submission, list[Submission]),
+        kind=(
+            Submission,
+            Annotated[list[Submission], Meta(max_length=MOST_JOBS_PER_SUBMISSION)],
+        ),
         example={"initial_data": {"path": "/films/one.mp4"}, "labels": {"shop": "north"}},
     ),
     answers=(

@@ -97,7 +97,10 @@ WORKER_ROUTES = (
         summary="Report a result, or several",
         parameters=_TASKS_ARE_WANTED,
         body=_said(
-            (messages.Result, list[messages.Result]),
+            (
+                messages.Result,
+                Annotated[list[messages.Result], Meta(max_length=messages.MOST_PER_REQUEST)],
+            ),
             example={"job_id": "JOB_ID", "task_id": "TASK_ID", "status": "success", "data": {}},
         ),
         answers=(
