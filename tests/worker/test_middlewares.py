@@ -60,6 +60,9 @@ async def test_the_first_is_the_outermost(autojump_clock: MockClock) -> None:
     assert seen == ["outer it {'n': 1} 1", "inner job-k0 k0-1 k0", "handler", "outer after"]
 
 
+async def _takes_one(context: TaskContext) -> None: ...
+
+
 async def _provide_db(context: TaskContext, call_next: Next) -> Any:
     context.provide("db", "the database")
     return await call_next()
@@ -243,6 +246,7 @@ async def test_it_is_cancelled_with_its_handler(autojump_clock: MockClock) -> No
     ("function", "provides", "told"),
     [
         (lambda context, call_next: None, (), "is an `async def`"),
+        (_takes_one, (), "is an `async def`"),
         (_provide_db, "db", "tuple of names"),
         (_provide_db, ("params",), "given 'params' already"),
         (_provide_db, ("a b",), "cannot be the name of a parameter"),

@@ -12,7 +12,7 @@ from avtomatika_trio import worker
 from avtomatika_trio.worker import Worker
 
 PROGRAM = """
-import sys, time, trio
+import os, sys, time, trio
 from avtomatika_trio.worker import Worker
 
 worker = Worker(orchestrators="http://127.0.0.1:1", health_port="off", spool_dir=sys.argv[1])
@@ -26,6 +26,8 @@ async def stuck():
         await trio.sleep_forever()
 
 async def tell(task_status=trio.TASK_STATUS_IGNORED):
+    if "moving" in sys.argv:
+        os.chdir("/")
     print("up", flush=True)
     if "stuck" in sys.argv:
         await stuck()
@@ -48,7 +50,7 @@ print("ended", flush=True)
 def started(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     environ = {name: value for name, value in os.environ.items() if name != "WORKER_ID"}
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(folder / "spool"), *arguments],
+        [sys.executable, "-c", PROGRAM, "spool", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -84,6 +86,17 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, number: signal.Signals,
         finally:
             process.kill()
     assert process.returncode == -number
+
+
+@pytest.mark.e2e
+def test_a_handler_that_changes_the_working_folder_moves_no_folder_of_the_worker(
+    tmp_path: Path,
+) -> None:
+    with started(tmp_path, "moving") as process:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=20)
+    assert "cannot be used" not in errors
+    assert (tmp_path / "spool" / "instances.json").exists()
 
 
 def test_importing_the_sdk_loads_no_server_and_no_database() -> None:

@@ -26,8 +26,9 @@ def start_logging(level: str, form: str = "text") -> None:
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level, handlers=[handler])
     if level != "DEBUG":
-        for name in _CHATTY:
-            logging.getLogger(name).setLevel(logging.WARNING)
+        for chatty in map(logging.getLogger, _CHATTY):
+            if chatty.level == logging.NOTSET:
+                chatty.setLevel(logging.WARNING)
 
 
 def tell(text: str, lines: Mapping[str, object] | None = None) -> None:

@@ -78,7 +78,8 @@ class Middlewares:
             ConfigError: it cannot be one, or provides what is not to be replaced, *taken*.
         """
         called = function if inspect.isroutine(function) else type(function).__call__
-        if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)):
+        is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
+        if not (is_async and _takes_two(function)):
             raise ConfigError(
                 (f"a middleware is an `async def` of (context, call_next), not {function!r}",)
             )
@@ -93,6 +94,15 @@ class Middlewares:
                 )
         self.functions.append(function)
         self.provides.update(provides)
+
+
+def _takes_two(function: Middleware) -> bool:
+    """Whether it can be called with a context and what is further in."""
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        return False
+    return True
 
 
 async def call_through(

@@ -99,8 +99,8 @@ def checked_name(name: Any, function: Handler, taken: "Mapping[str, Skill]") -> 
         problem += (
             " rename one of them"
             if first != second
-            else " where several files of a folder of skills share something, it goes into one"
-            " whose name begins with '_'"
+            else " register it once; where files of a folder of skills import each other, what"
+            " they share goes into one whose name begins with '_'"
         )
         raise ConfigError((problem,))
     return name

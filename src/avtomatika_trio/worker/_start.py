@@ -101,6 +101,15 @@ async def worker_id_of(settings: WorkerSettings) -> str:
     return await trio.to_thread.run_sync(partial(default_worker_id, settings.spool_dir))
 
 
+def anchored(settings: WorkerSettings) -> WorkerSettings:
+    """*settings* with the folders where they are now: a handler may change the working folder."""
+    folders = ("spool_dir", "payload_dir", "files_dir", "blob_cache_dir")
+    told = {name: getattr(settings, name) for name in folders}
+    return attrs.evolve(
+        settings, **{name: it.absolute() for name, it in told.items() if it is not None}
+    )
+
+
 def real_world(settings: WorkerSettings, worker_id: str) -> Surroundings:
     """Disk, network, clock and chance of this machine."""
     return Surroundings(

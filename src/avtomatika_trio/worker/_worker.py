@@ -30,6 +30,7 @@ from avtomatika_trio.worker._skills import (
 from avtomatika_trio.worker._skills_folder import load_skills
 from avtomatika_trio.worker._start import (
     Choices,
+    anchored,
     checked_worker_id,
     real_world,
     run_until_signalled,
@@ -272,7 +273,7 @@ class Worker(EventTalk):
             ConfigError: the settings are wrong, or there is no skill.
             SpoolError: the spool's folder cannot be used.
         """
-        settings = self._choices.load()
+        settings = anchored(self._choices.load())
         worker_id = await worker_id_of(settings)
         world = real_world(settings, worker_id)
         await self.serve_in(world, settings, worker_id, task_status=task_status)
