@@ -122,7 +122,7 @@ def test_an_orchestrator_without_blueprints_serves_and_ends(
     assert "Traceback" not in told
 
 
-def test_a_log_in_json_has_nothing_else_in_it(tmp_path: Path) -> None:
+def test_a_log_in_json_has_nothing_else_in_it(run: Run, tmp_path: Path) -> None:
     (tmp_path / "hands.py").write_text(WORKER)
     (tmp_path / "flows.py").write_text(BLUEPRINT)
     environ = {"LOG_FORMAT": "json", "WORKER_PORT": "off"}
@@ -132,6 +132,8 @@ def test_a_log_in_json_has_nothing_else_in_it(tmp_path: Path) -> None:
             first = json.loads(line_with(worker.stderr, "works"))["msg"]
             assert first.startswith("avtomatika ")
             assert "; skills echo; slots 10; " in first
+            done = run("job", "submit", "echo", "--wait", "--url", ready["url"])
+            assert done.code == Exit.OK, done.err  # so it is up, and heeds signals
             ends = []
             for process in (worker, orchestrator):
                 process.terminate()

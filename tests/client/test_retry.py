@@ -1,6 +1,7 @@
 """When requests are sent again: the policy, and both clients that keep to it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
@@ -163,6 +164,34 @@ def test_a_submission_that_may_have_arrived_is_not_sent_again(played: Callable[.
     with played(script, Hands()) as client, pytest.raises(OrchestratorUnavailable):
         client.submit("walk")
     assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("heard", "unsure"),
+    [
+        (httpx.ReadError("reset"), True),
+        (httpx.ReadTimeout("timed out"), True),
+        (httpx.Response(502), True),
+        (httpx.Response(504), True),
+        (httpx.Response(503), False),
+        (httpx.ConnectError("refused"), False),
+    ],
+)
+def test_a_submission_of_which_nobody_knows_is_told_as_that(
+    heard: Heard, unsure: bool, played: Callable[..., Any]
+) -> None:
+    told = "may have been submitted all the same: look for the job"
+    with played(Script(heard), Hands()) as client:
+        for submit in (partial(client.submit, "walk"), partial(client.submit_many, "walk", [{}])):
+            with pytest.raises(OrchestratorUnavailable) as caught:
+                submit()
+            assert (told in str(caught.value)) is unsure
+        with pytest.raises(OrchestratorUnavailable) as caught:
+            client.submit("walk", idempotency_key="k")
+        assert told not in str(caught.value)
+        with pytest.raises(OrchestratorUnavailable) as caught:
+            client.workers()
+        assert told not in str(caught.value)
 
 
 def test_a_submission_that_was_put_off_is_sent_again_with_its_key(

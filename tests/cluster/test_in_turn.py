@@ -129,10 +129,14 @@ async def test_a_slow_one_gets_its_share_too(autojump_clock: MockClock, shop: Wo
         await cluster.kill_all()
 
 
+@pytest.mark.parametrize("seed", range(6))
 async def test_waterfall_asks_the_next_one_when_the_preferred_has_no_more(
-    autojump_clock: MockClock, shop: Workshop
+    autojump_clock: MockClock, shop: Workshop, seed: int
 ) -> None:
-    async with at_peace(orchestrators=2, is_shared=False) as cluster:
+    """Whoever has registered the worker first is asked first: here it is the preferred one."""
+    async with at_peace(seed=seed, orchestrators=2, is_shared=False) as cluster:
+        registering = calls("POST", "/_worker/workers/register", server="o2")
+        cluster.network.befall(Fault.DELAY_ANSWER, registering, seconds=0.5)
         await cluster.submit("one", *({"n": 1, "seconds": 1} for _ in range(40)), to="o1")
         await cluster.submit("one", *({"n": 2, "seconds": 1} for _ in range(40)), to="o2")
         await shop.add_to(

@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
+import jsonschema_rs
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, Field
 
 from avtomatika_trio._core.event_rules import declared_faults
@@ -202,3 +203,54 @@ def test_nothing_that_anybody_sends_raises(schema: dict[str, Any], value: Any) -
     value = json.loads(json.dumps(value))
     if not schema_faults(schema, "schema", with_patterns=True):
         misfit(value, schema, "it", with_patterns=True)
+
+
+SMALL = st.integers(min_value=0, max_value=3)
+NAMES = st.sampled_from(["a", "b"])
+SCHEMAS = st.recursive(
+    st.booleans()
+    | st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.sampled_from(list(TYPES))
+            | st.lists(st.sampled_from(list(TYPES)), min_size=1, unique=True),
+            "enum": st.lists(JSON, min_size=1, max_size=3),
+            "const": JSON,
+            "minimum": SMALL,
+            "exclusiveMaximum": SMALL,
+            "minLength": SMALL,
+            "maxItems": SMALL,
+            "uniqueItems": st.booleans(),
+            "required": st.lists(NAMES, unique=True),
+            "maxProperties": SMALL,
+        },
+    ),
+    lambda inner: st.fixed_dictionaries(
+        {},
+        optional={
+            "properties": st.dictionaries(NAMES, inner, max_size=2),
+            "additionalProperties": inner,
+            "propertyNames": inner,
+            "prefixItems": st.lists(inner, min_size=1, max_size=2),
+            "items": inner,
+            "allOf": st.lists(inner, min_size=1, max_size=2),
+            "anyOf": st.lists(inner, min_size=1, max_size=2),
+            "oneOf": st.lists(inner, min_size=1, max_size=2),
+            "not": inner,
+        },
+    ),
+    max_leaves=6,
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 4) | st.sampled_from([1.0, 1.5]) | NAMES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=500)
+@given(SCHEMAS, VALUES)
+def test_it_says_what_the_standard_says(schema: Any, value: Any) -> None:
+    assert schema_faults(schema, "schema", with_patterns=True) == []
+    fits = misfit(value, schema, "it", with_patterns=True) is None
+    assert fits == jsonschema_rs.Draft202012Validator(schema).is_valid(value)

@@ -160,11 +160,6 @@ def use_several(stage: Stage, work: Block, look: Block) -> None:
     stage.play(stage.terminal(WORKER_PORT=str(health)), look)
 
 
-def watch_jobs(stage: Stage, logs: Block) -> None:
-    stage.write_films()
-    stage.play(stage.terminal(), logs)
-
-
 SERVE = Exchange("avtomatika serve", "...\navtomatika ... serves\n")
 
 PLAYS: Mapping[str, Play] = {
@@ -215,7 +210,6 @@ PLAYS: Mapping[str, Play] = {
     "docs/how-to/use-several-orchestrators.md": Play(
         use_several, ("export ORCHESTRATORS_CONFIG='[", "$ avtomatika worker status")
     ),
-    "docs/how-to/watch-jobs.md": Play(watch_jobs, ("export LOG_FORMAT=json",)),
 }
 
 #: Sessions that pages include, by their folder in `docs/examples`: what plays all of them.

@@ -32,7 +32,7 @@ _TOKENS = {
 }
 
 #: For each operation and each kind of requests.
-_EXAMPLES = 8
+_EXAMPLES = 6
 
 OPERATIONS = [
     (method.upper(), path)

@@ -301,6 +301,9 @@ async def test_a_wait_after_a_revision_ends_with_the_next_change(
         assert (trio.current_time(), earlier["revision"]) == (1, known)
         later = (await client.get(f"{path}?wait=30&after={known}")).json()
         assert (trio.current_time(), later["revision"]) == (5, known + 1)
+        # It has ended, so there will be no more news.
+        await client.get(f"{path}?wait=30&after={known + 1}")
+        assert trio.current_time() == 5
 
 
 async def test_a_wait_ends_when_the_orchestrator_drains(autojump_clock: MockClock) -> None:

@@ -32,7 +32,13 @@ from avtomatika_trio.client._retry import (
     next_pause,
     retry_after,
 )
-from avtomatika_trio.errors import InvalidMessage, JobNotFound, Problem, Refused
+from avtomatika_trio.errors import (
+    InvalidMessage,
+    JobNotFound,
+    OrchestratorUnavailable,
+    Problem,
+    Refused,
+)
 
 _quoted = partial(quote, safe="")
 
@@ -40,6 +46,12 @@ _quoted = partial(quote, safe="")
 _MOST_BYTES_PER_SUBMISSION = 900_000
 
 _MOST_PER_PAGE = 1000
+
+#: Whoever submits again in good faith would have two jobs.
+_UNSURE = (
+    "it may have been submitted all the same: look for the job before you submit it again;"
+    " with an idempotency key of your own that would be safe"
+)
 
 #: What an orchestrator takes as a key; a header would lose spaces at the ends.
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
@@ -104,7 +116,11 @@ def ask(
                 left_seconds=until - world.clock(),
             )
         if pause is None:
-            raise error_of(world.url, heard, job_id)
+            error = error_of(world.url, heard, job_id)
+            unsure = repeat is Repeat.IF_NOT_DONE and not may_repeat(repeat, heard)
+            if unsure and isinstance(error, OrchestratorUnavailable):
+                error = attrs.evolve(error, reason=f"{error.reason}; {_UNSURE}")
+            raise error
         if failed_tries is not None:
             failed_tries.append(heard)
         yield Pause(pause)

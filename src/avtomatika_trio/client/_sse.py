@@ -22,7 +22,8 @@ class EventParser:
     def __init__(self) -> None:
         self.last_id = ""
         self.retry_seconds: float | None = None
-        self._rest = b""
+        self._rest = bytearray()
+        self._searched = 0
         self._type = ""
         self._data: list[str] = []
         self._size = 0
@@ -38,7 +39,7 @@ class EventParser:
         self._rest += chunk
         events: list[ServerEvent] = []
         start = 0
-        while (cut := self._line(start)) is not None:
+        while (cut := self._line(max(start, self._searched))) is not None:
             end, following = cut
             line = self._rest[start:end].decode("utf-8", "replace")
             start = following
@@ -47,7 +48,9 @@ class EventParser:
                 line = line.removeprefix("\ufeff")
             if event := self._take(line):
                 events.append(event)
-        self._rest = self._rest[start:]
+        del self._rest[:start]
+        # A long line comes in many chunks: nothing is searched twice but what may end it.
+        self._searched = len(self._rest) - self._rest.endswith(b"\r")
         if self._size + len(self._rest) > MOST_BYTES:
             raise ValueError(f"an event of more than {MOST_BYTES} bytes")
         return events

@@ -307,7 +307,7 @@ class _Routes:
 
 def _is_news(job: Job, after: int) -> bool:
     """Whether one who knows revision *after* (-1: who wants the end) need not wait."""
-    return job.status.is_final if after < 0 else job.revision > after
+    return job.status.is_final or 0 <= after < job.revision
 
 
 def _faults(said: Submission, path: str, max_transitions: int) -> Iterable[Problem]:

@@ -204,8 +204,8 @@ _JOB_ROUTES = (
                 name="wait",
                 kind=Annotated[float, Meta(ge=0)],
                 text=(
-                    "Answer when there is news, after so many seconds at the latest; more than"
-                    f" {MOST_WAIT_SECONDS:g} count as that."
+                    "Answer when there is news, or the job has ended, after so many seconds at"
+                    f" the latest; more than {MOST_WAIT_SECONDS:g} count as that."
                 ),
             ),
             Parameter(
