@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 import attrs
 import msgspec
 import pydantic
+import pydantic.dataclasses
 import pytest
 from tests.worker.fake_orchestrator import FakeOrchestrator
 from tests.worker.worker_cases import running
@@ -423,6 +424,14 @@ def test_the_version_of_the_module_counts(monkeypatch: pytest.MonkeyPatch) -> No
 def unresolved(params: OnlyForTypes) -> None: ...
 def unresolved_return() -> OnlyForTypes: ...  # type: ignore[empty-body]
 def unresolved_inside(params: Dangling) -> None: ...
+
+
+@pydantic.dataclasses.dataclass
+class Unchecked:
+    width: Annotated[int, pydantic.Field(gt=3)]
+
+
+def unchecked(params: Unchecked | None) -> None: ...
 def no_json(params: TaskFiles) -> None: ...
 
 
@@ -433,6 +442,7 @@ def no_json(params: TaskFiles) -> None: ...
         (unresolved_return, "annotation of its return value, 'OnlyForTypes', cannot be resolved"),
         (unresolved_inside, "name 'OnlyForTypes' is not defined"),
         (no_json, "use dict, a dataclass"),
+        (unchecked, "what a dataclass of pydantic asks for would not be checked; use dict"),
     ],
 )
 def test_an_annotation_that_cannot_be_used_is_told_at_registration(handler: Any, told: str) -> None:

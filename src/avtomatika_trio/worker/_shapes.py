@@ -87,6 +87,10 @@ def shape_of(annotation: Any, *, is_output: bool = False) -> Shape | None:
     """
     if annotation in _RAW or _is_open_mapping(annotation) or isinstance(annotation, TypeVar):
         return None
+    if any(
+        "__is_pydantic_dataclass__" in getattr(it, "__dict__", {}) for it in _options(annotation)
+    ):
+        raise Unknown("what a dataclass of pydantic asks for would not be checked")
     try:
         schema = _schema(annotation, is_output=is_output)
         if not _is_pydantic(annotation):
