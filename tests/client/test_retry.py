@@ -250,6 +250,16 @@ def test_each_request_of_many_has_a_key_of_its_own_that_follows_from_the_callers
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_key_without_room_for_numbers_is_refused_before_anything_is_sent(kind: str) -> None:
+    transport = InProcess(make_context())
+    with open_client(kind, transport) as client:
+        with pytest.raises(InvalidMessage, match="idempotency_key: must be 1 to 240 characters"):
+            client.submit_many("walk", [{}] * 1001, idempotency_key="k" * 241)
+        assert len(client.submit_many("walk", [{}] * 1001, idempotency_key="k" * 240)) == 1001
+    assert len(transport.requests) == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_keys_that_are_generated_are_never_the_same(kind: str) -> None:
     transport = InProcess(make_context())
     with open_client(kind, transport) as client:

@@ -54,6 +54,9 @@ _UNSURE = (
 #: What an orchestrator takes as a key; a header would lose spaces at the ends.
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
+#: Characters of a key that the numbers of several requests are added to.
+_MOST_OF_A_NUMBERED_KEY = 240
+
 #: The code of the error of a job that somebody has cancelled.
 _CANCELLED = "CANCELLED"
 
@@ -146,6 +149,9 @@ def submit_many(
     """The ids of new jobs, one for each of *initial_data*."""
     encoded = (_encoded(_submission(new, data)) for data in initial_data)
     ids: list[str] = []
+    if new.idempotency_key is not None and len(new.idempotency_key) > _MOST_OF_A_NUMBERED_KEY:
+        fault = f"must be 1 to {_MOST_OF_A_NUMBERED_KEY} characters where many are submitted"
+        raise InvalidMessage((Problem("idempotency_key", fault),))
     for number, chunk in enumerate(_chunks(encoded), 1):
         key = new.idempotency_key
         if key is not None and number > 1:

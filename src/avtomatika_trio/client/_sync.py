@@ -155,15 +155,15 @@ class Client:
         """Submit a job of *blueprint* for each of *initial_data*, up to 1,000 in a request.
 
         A request is accepted as a whole or not at all; if one fails, those before it count.
-        With an *idempotency_key* the second request has `-2` behind it, and so on: the same
-        call with the same data submits only what was not submitted yet.
+        With an *idempotency_key*, of up to 240 characters, the second request has `-2` behind
+        it, and so on: the same call with the same data submits only what was not submitted yet.
         The other arguments are as of `submit`, for each job.
 
         Returns:
             The jobs' ids, in order.
 
         Raises:
-            InvalidMessage: one of *initial_data* is not JSON.
+            InvalidMessage: one of *initial_data* is not JSON, or the key is none.
             IdempotencyKeyReused: the key was used for another submission.
         """
         new = NewJobs(
