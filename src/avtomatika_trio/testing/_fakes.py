@@ -47,8 +47,8 @@ def _handler(name: str, played: Any) -> Any:
 def _outcome(name: str, outcomes: list[Any], number: int) -> Any:
     if number > len(outcomes):
         raise PermanentError(
-            f"this is attempt {number} at the skill {name!r}, and the test has only"
-            f" {len(outcomes)} outcomes for it; give more, or a function in place of the list"
+            f"this is attempt {number} at the skill {name!r}, and the test has outcomes for no"
+            f" more than {len(outcomes)}; give more, or a function in place of the list"
         )
     return outcomes[number - 1]
 
