@@ -7,9 +7,9 @@ result sent again is answered the same (rule R3).
 
 import attrs
 
-from avtomatika_trio._core import attempts, fencing
+from avtomatika_trio._core import attempts
 from avtomatika_trio._core.events import SaidEvent, carried
-from avtomatika_trio._core.fencing import mismatch, refusal, unknown
+from avtomatika_trio._core.fencing import Answer, mismatch, refusal, unknown
 from avtomatika_trio._core.job import JobStatus
 from avtomatika_trio._core.json_schema import Effort
 from avtomatika_trio._core.ledger import Ledger
@@ -31,8 +31,6 @@ PERMANENT_CODES = frozenset(
 INVALID_CODES = frozenset({"INVALID_INPUT_ERROR", "INTEGRITY_MISMATCH_ERROR"})
 
 CANCELLED = "cancelled"
-
-Answer = fencing.Answer
 
 #: Attempts whose failure has been counted already; a success after all still counts.
 _COUNTED = frozenset({AttemptStatus.FAILED, AttemptStatus.TIMED_OUT})

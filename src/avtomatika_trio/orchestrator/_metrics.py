@@ -19,8 +19,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from avtomatika_trio._core import lease, steps
+from avtomatika_trio._core.fencing import Answer
 from avtomatika_trio._core.ledger import HistoryRow, Ledger
-from avtomatika_trio._core.results import Answer
 from avtomatika_trio._core.task import Attempt, AttemptStatus, Task
 from avtomatika_trio.orchestrator._job_log import JobLog
 from avtomatika_trio.orchestrator._loop_lag import LoopLag
