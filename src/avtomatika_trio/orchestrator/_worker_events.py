@@ -56,7 +56,7 @@ async def note_events(
     wire_ids = [it.target_task_id or it.origin_task_id for it in said]
     where: dict[str, list[int]] = {}
     for place, wire_id in enumerate(wire_ids):
-        if wire_id is not None:
+        if wire_id:
             where.setdefault(storage.partition_of(wire_id), []).append(place)
     operations: dict[str, Callable[[Ledger], list[Answer]]] = {
         partition: partial(_note, said=[said[it] for it in places], rules=context.rules)
