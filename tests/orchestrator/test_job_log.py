@@ -14,9 +14,9 @@ from trio.testing import MockClock
 from avtomatika_trio import Blueprint
 from avtomatika_trio._task_logs import JsonFormatter, TaskContextFilter
 from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._counted_storage import counted
 from avtomatika_trio.orchestrator._engine import run_engine
 from avtomatika_trio.orchestrator._janitor import run_janitor
-from avtomatika_trio.orchestrator._metrics import counted
 from avtomatika_trio.orchestrator._registry import Blueprints
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

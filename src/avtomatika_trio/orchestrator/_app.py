@@ -88,7 +88,7 @@ def create_app(context: Context) -> AsgiApp:
         else:
             await limited(cast("Any", scope), receive, send)
 
-    return observed(app, new_id=context.chance.request_id, count=context.metrics.requested)
+    return observed(app, new_id=context.chance.request_id, count=context.metrics.requests.count)
 
 
 def create_quart(context: Context) -> QuartTrio:
