@@ -23,6 +23,10 @@ _MOST_IDS = 16
 
 _WHAT = "Event"
 _ACCEPTED: Answer = {"status": "event_accepted"}
+_TOO_MUCH: Answer = {
+    "status": "error",
+    "message": "Invalid event payload: so much came at once that it was not looked at; send fewer",
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -123,7 +127,9 @@ def _note(
     fault = shape_fault(event.type, event.payload)
     if fault is not None:
         return {"status": "error", "message": f"Invalid event payload: {fault}"}
-    schemas = _schemas(ledger, attempt, task)
+    schemas = _schemas(ledger, attempt, task, effort)
+    if effort.steps < 0:
+        return _TOO_MUCH
     if schemas is not None:
         fault = contract_fault(
             event.type, event.payload, schemas, strict=rules.strict_events, effort=effort
@@ -156,12 +162,13 @@ def _one_too_many(ledger: Ledger, attempt: Attempt, task: Task, noted: NotedEven
     )
 
 
-def _schemas(ledger: Ledger, attempt: Attempt, task: Task) -> dict[str, Any] | None:
+def _schemas(ledger: Ledger, attempt: Attempt, task: Task, effort: Effort) -> dict[str, Any] | None:
     """What the skill declares where the attempt runs; None if that was forgotten."""
     instance = ledger.instance(attempt.instance)
     if instance is None:
         return None
     skills = instance.registration.get("supported_skills", [])
+    effort.steps -= len(skills)
     mine = (it.get("events_schema") for it in skills if it.get("name") == task.skill)
     declared: Any = next(mine, None)
     return declared if isinstance(declared, dict) else {}
