@@ -25,7 +25,7 @@ MOST_PAYLOAD_BYTES = 8 * 1024
 
 #: Types that a stranger has declared which are compared with one that he has not, and what it
 #: takes to compare two names, in steps of `Effort`.
-_MOST_NAMES, _STEPS_OF_A_NAME = 20, 200
+_MOST_NAMES, _STEPS_OF_A_NAME = 20, 500
 
 EVENT_TYPE = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 
