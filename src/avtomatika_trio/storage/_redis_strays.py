@@ -15,14 +15,14 @@ from avtomatika_trio.storage._redis_ledger import RedisLedger
 from avtomatika_trio.storage._redis_partition import RedisPartition
 from avtomatika_trio.storage._redis_reads import RedisReads
 
-#: Members of each set that one look is about.
-MOST_DRAWN = 50
+#: Attempts, and processes of each state, that one look is about; a process' record is long.
+MOST_DRAWN, _MOST_WORKERS = 50, 10
 
 
 def draws(keys: Keys) -> list[tuple[Any, ...]]:
     """The commands that draw members of each set of a partition."""
-    sets = (keys.running, *map(keys.workers, WorkerState))
-    return [("SRANDMEMBER", key, MOST_DRAWN) for key in sets]
+    workers = [("SRANDMEMBER", keys.workers(state), _MOST_WORKERS) for state in WorkerState]
+    return [("SRANDMEMBER", keys.running, MOST_DRAWN), *workers]
 
 
 async def drop_strays(
