@@ -1,5 +1,7 @@
 """What is taken of the headers of W3C Trace Context, and what is ignored."""
 
+import time
+
 import pytest
 
 from avtomatika_trio._task_logs import trace_fields
@@ -56,6 +58,14 @@ def test_a_malformed_state_is_ignored_alone(tracestate: str) -> None:
 def test_more_members_than_allowed_are_ignored() -> None:
     members = ",".join(f"k{n}=1" for n in range(33))
     assert read_tracing([PARENT], [members]) == {"traceparent": PARENT}
+
+
+def test_a_state_of_a_megabyte_is_not_looked_through() -> None:
+    began = time.process_time()
+    for _ in range(20):
+        for tracestate in ("a=b," * 300_000, "," * 1_000_000):
+            assert read_tracing([PARENT], [tracestate]) == {"traceparent": PARENT}
+    assert time.process_time() - began < 0.5
 
 
 def test_what_a_message_says_is_read_as_headers_are() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 #: What a longer one would cost is not worth it: the specification asks for 512 characters.
 _MOST_TRACESTATE_CHARACTERS = 512
 _MOST_TRACESTATE_MEMBERS = 32
+#: With the spaces and empty members that may be in it; in a message it may be of any length.
+_MOST_READ_CHARACTERS = 16_384
 
 _TRACEPARENT = re.compile(
     r"(?P<version>(?!ff)[0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
@@ -79,10 +81,12 @@ def is_sampled(context: Mapping[str, Any]) -> bool:
 
 def _read_state(text: str) -> str:
     """The list in *text*, without empty members; empty if one of them is malformed."""
+    if len(text) > _MOST_READ_CHARACTERS:
+        return ""
     members = [member for it in text.split(",") if (member := it.strip(" \t"))]
+    state = ",".join(members)
+    if len(members) > _MOST_TRACESTATE_MEMBERS or len(state) > _MOST_TRACESTATE_CHARACTERS:
+        return ""
     names = {member.partition("=")[0] for member in members}
     is_right = all(_MEMBER.fullmatch(member) for member in members) and len(names) == len(members)
-    state = ",".join(members)
-    if not is_right or len(members) > _MOST_TRACESTATE_MEMBERS:
-        return ""
-    return state if len(state) <= _MOST_TRACESTATE_CHARACTERS else ""
+    return state if is_right else ""
