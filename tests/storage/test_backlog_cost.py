@@ -8,12 +8,13 @@ from typing import Any
 
 import attrs
 import msgspec
+import pytest
 from tests.storage.redis_servers import Server, start_server
 
 from avtomatika_trio._core.ledger import Instance, Timer, TimerKind, WorkerState
 from avtomatika_trio._core.task import Attempt, AttemptStatus, Task, TaskStatus
 from avtomatika_trio.storage import open_storage
-from avtomatika_trio.storage._backlog import MOST_COUNTED
+from avtomatika_trio.storage._backlog import MOST_COUNTED, MOST_LOOKS
 from avtomatika_trio.storage._redis import RedisStorage
 from avtomatika_trio.storage._redis_keys import Keys
 from avtomatika_trio.storage._redis_known import TOKEN_BYTES
@@ -101,6 +102,27 @@ async def test_redis_carries_out_as_many_commands_for_a_long_queue() -> None:
     few = await _commands_of_redis(6)
     assert few > 8
     assert await _commands_of_redis(3_000) == few
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+async def test_many_priorities_in_many_queues_take_few_looks(
+    kind: str, url: str, tmp_path: Path
+) -> None:
+    """Redis does nothing else meanwhile, nor does the thread of SQLite."""
+    at = url if kind == "redis" else f"sqlite:{tmp_path}/a.db"
+    async with open_storage(at, now=lambda: START) as storage:
+        names = [f"s{at:02}" for at in range(30)]
+        for skill in names:
+            tasks = [
+                a_task(f"{skill}-{n}", skill=skill, priority=float(-n), created_at=START - n)
+                for n in range(60)
+            ]
+            await storage.commit(put(*tasks))
+        found = (await storage.backlog(names)).queues
+    ages = [found[skill].oldest_seconds for skill in names]
+    assert ages[0] == 59
+    assert 0 < sum(it for it in ages) <= MOST_LOOKS
+    assert all(found[skill].depth == 60 for skill in names)
 
 
 # What a process of the release before, which knows no `running` and no `workers:<state>`, leaves.

@@ -17,6 +17,7 @@ from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._metric_families import Family, gauge
 from avtomatika_trio.storage._backlog import (
     MOST_COUNTED,
+    MOST_LOOKS,
     MOST_PRIORITIES,
     MOST_QUEUES,
     OVERDUE_SECONDS,
@@ -46,7 +47,7 @@ _DEPTH = _gauge(
 _OLDEST = _gauge(
     "queue_oldest_task_age_seconds",
     "How long ago the oldest of these tasks was dispatched, 0 if there is none; it is looked for"
-    f" among {MOST_PRIORITIES} priorities, the highest first.",
+    f" among {MOST_PRIORITIES} priorities, the highest first, and {MOST_LOOKS} of all queues.",
     "queue",
 )
 _RUNNING = _gauge(

@@ -17,6 +17,9 @@ MOST_QUEUES = 200
 #: each of them takes one look into an index.
 MOST_PRIORITIES = 100
 
+#: So many such looks are taken in a database beyond the first of each queue, in all of them.
+MOST_LOOKS = 1_000
+
 #: Where one by one is counted, it is up to here.
 MOST_COUNTED = 10_000
 

@@ -12,6 +12,7 @@ from avtomatika_trio._core.ledger import TimerKind, WorkerState
 from avtomatika_trio._core.task import Lane
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.storage._backlog import (
+    MOST_LOOKS,
     MOST_PRIORITIES,
     OVERDUE_SECONDS,
     Backlog,
@@ -66,7 +67,8 @@ def _question(at: RedisPartition, skills: Sequence[str], now: float) -> ScriptCa
         *(keys.workers(state) for state in _STATES),
         *(keys.queue(skill, lane) for skill in skills for lane in _LANES),
     )
-    return ScriptCall(BACKLOG, names, (repr(now - OVERDUE_SECONDS), MOST_PRIORITIES, len(_STATES)))
+    bounds = (MOST_PRIORITIES, len(_STATES), MOST_LOOKS)
+    return ScriptCall(BACKLOG, names, (repr(now - OVERDUE_SECONDS), *bounds))
 
 
 def _read(reply: Sequence[Any], skills: Sequence[str], now: float) -> Backlog:

@@ -7,6 +7,7 @@
 -- ARGV  1 overdue  timers of this time and before are
 --       2 most     of how many priorities of a queue the oldest task is looked for
 --       3 states   how many SETs of instances there are
+--       4 looks    how many priorities are looked for beyond the first, in all queues
 --
 -- Returns  how many are in each of the first, and for each queue its length and when its oldest
 --          task was dispatched, as members have it ('' = there is none)
@@ -20,10 +21,18 @@ for at = 3, 2 + states do
   found[at] = redis.call('SCARD', KEYS[at])
 end
 
+local looks = tonumber(ARGV[4])
+
 -- The first one of a priority is its oldest.
 local function oldest(queue)
   local oldest, from = '', '-inf'
-  for _ = 1, tonumber(ARGV[2]) do
+  for turn = 1, tonumber(ARGV[2]) do
+    if turn > 1 then
+      if looks == 0 then
+        break
+      end
+      looks = looks - 1
+    end
     local first = redis.call('ZRANGEBYSCORE', queue, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     if not first[1] then
       break
