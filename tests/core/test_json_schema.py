@@ -237,6 +237,10 @@ def test_what_came_together_shares_one_effort() -> None:
         contract_fault("e", payload, schema, strict=True, effort=effort) is None for _ in range(9)
     ]
     assert found == [True] * 2 + [False] * 7
+    effort = Effort(steps=25_000)
+    wide = {"e": {"properties": {str(n): {"title": "x"} for n in range(900)}}}
+    found = [contract_fault("e", {}, wide, strict=True, effort=effort) is None for _ in range(20)]
+    assert found == [True] * 13 + [False] * 7
 
 
 def test_patterns_of_strangers_are_not_run() -> None:

@@ -303,8 +303,8 @@ def test_what_would_take_too_long_to_look_at_is_not_noted(scene: Scene) -> None:
     said = EventReport(worker_id="w", wire_id=wire, job_id="j", event=an_event(1, "step", {}))
     answer = scene.run(lambda ledger: note(ledger, said, scene.rules, Effort(steps=0)))
     assert (answer["status"], scene.events()) == ("error", [])
-    # One to find its skill, and one for the schema.
-    answer = scene.run(lambda ledger: note(ledger, said, scene.rules, Effort(steps=2)))
+    # One to find its skill, one to look at its schema, and one to hold the event against it.
+    answer = scene.run(lambda ledger: note(ledger, said, scene.rules, Effort(steps=3)))
     assert (answer["status"], len(scene.events())) == ("event_accepted", 1)
 
 

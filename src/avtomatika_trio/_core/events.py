@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from avtomatika_trio._core.attempts import record_attempt
-from avtomatika_trio._core.event_rules import MOST_EVENTS, contract_fault, shape_fault
+from avtomatika_trio._core.event_rules import MOST_EVENTS, TOO_MUCH, contract_fault, shape_fault
 from avtomatika_trio._core.fencing import Answer, ignored, mismatch, refusal, stale, unknown
 from avtomatika_trio._core.json_schema import Effort
 from avtomatika_trio._core.ledger import Ledger
@@ -23,10 +23,7 @@ _MOST_IDS = 16
 
 _WHAT = "Event"
 _ACCEPTED: Answer = {"status": "event_accepted"}
-_TOO_MUCH: Answer = {
-    "status": "error",
-    "message": "Invalid event payload: so much came at once that it was not looked at; send fewer",
-}
+_TOO_MUCH: Answer = {"status": "error", "message": f"Invalid event payload: {TOO_MUCH}"}
 
 
 @attrs.frozen(kw_only=True)

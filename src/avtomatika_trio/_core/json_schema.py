@@ -187,7 +187,7 @@ def _unique(check: _Check, value: Any, schema: _Schema) -> str | None:
     different: set[str] = set()
     for item in value:
         text = json.dumps(item, sort_keys=True)
-        check.spend(1 + len(text) // 8)
+        check.spend(2 + len(text) // 8)
         if text in different:
             return "has an item twice"
         different.add(text)

@@ -19,6 +19,7 @@ from avtomatika_trio._core.json_schema import (
     MOST_LEVELS,
     MOST_PLACE,
     TYPES,
+    Effort,
     cut,
     is_number,
     target,
@@ -47,15 +48,18 @@ class _TooLarge(Exception):
     """There is more to look at than is looked at."""
 
 
-def schema_faults(schema: Any, path: str, *, with_patterns: bool) -> list[str]:
+def schema_faults(
+    schema: Any, path: str, *, with_patterns: bool, effort: Effort | None = None
+) -> list[str]:
     """What keeps *schema* from being used, each fault with its place; nothing if it can be.
 
     Args:
         schema: Perhaps a schema.
         path: How to call it.
         with_patterns: Whether to look at `pattern`, as of `misfit`.
+        effort: What is left for it and others; None = it is looked at alone.
     """
-    reader = _Reader(schema, with_patterns=with_patterns)
+    reader = _Reader(schema, effort or Effort(), with_patterns=with_patterns)
     try:
         return list(islice(reader.faults(schema, path, 0), _MOST_FAULTS))
     except _TooLarge as exc:
@@ -65,15 +69,17 @@ def schema_faults(schema: Any, path: str, *, with_patterns: bool) -> list[str]:
 class _Reader:
     """Looks at one schema."""
 
-    def __init__(self, root: Any, *, with_patterns: bool) -> None:
+    def __init__(self, root: Any, effort: Effort, *, with_patterns: bool) -> None:
         self._root = root
         self._with_patterns = with_patterns
         self._left = _MOST_SCHEMAS
         self._words_left = _MOST_WORDS
+        self._effort = effort
 
     def _read_words(self, count: int) -> None:
         self._words_left -= count
-        if self._words_left < 0:
+        self._effort.steps -= 1 + count
+        if self._words_left < 0 or self._effort.steps < 0:
             raise _TooLarge(f"has more than {_MOST_WORDS} keywords and names")
 
     def faults(self, schema: Any, path: str, level: int) -> Iterator[str]:
@@ -81,6 +87,7 @@ class _Reader:
         if self._left < 0 or level > MOST_LEVELS:
             raise _TooLarge(f"has more than {_MOST_SCHEMAS} schemas or {MOST_LEVELS} levels")
         if isinstance(schema, bool):
+            self._read_words(0)
             return
         if not isinstance(schema, dict):
             yield f"{path}: a schema is an object, or true or false, not {reprlib.repr(schema)}"
