@@ -123,11 +123,9 @@ class Unsent:
 
     task_id: str = ""
     events: Sequence[WorkerEvent] = ()
-    lost: int = 0
-    """How many cannot go with the result."""
 
     def __bool__(self) -> bool:
-        return bool(self.events or self.lost)
+        return bool(self.events)
 
     def beside(self, body: bytes) -> Mapping[str, Any]:
         """The members of a result that carry them; without them it is *body*."""
@@ -144,7 +142,7 @@ class Unsent:
             if room < 0:
                 break
             carried.append(one)
-        lost = self.lost + len(self.events) - len(carried)
+        lost = len(self.events) - len(carried)
         if lost:
             logger.warning(
                 "%d events of task %s are lost: the orchestrator was away, and they have no room"
