@@ -264,8 +264,6 @@ class FakeOrchestrator:
             return []
         skills = query["available_skills"].split(",")
         fitting = [task for task in self.queue if task.skill in skills]
-        if not self.surplus:
-            fitting = _within(fitting, query.get("room", ""))
         most = int(query.get("max_tasks", 1)) + self.surplus
         self.surplus = 0
         if self.heeds_room:
@@ -368,25 +366,6 @@ class FakeOrchestrator:
                     continue
                 self._end(wire_id, "returned")
         return _answer({"status": "returned"})
-
-
-def _within(tasks: list[Task], room: str) -> list[Task]:
-    """Those of *tasks* for which there is *room*, such as `a~b:2,c:1`."""
-    left = {skill: group for group in filter(None, room.split(",")) for skill in _skills_of(group)}
-    counts = {group: int(group.rpartition(":")[2]) for group in left.values()}
-    found = []
-    for task in tasks:
-        group = left.get(task.skill)
-        if group is not None and counts[group] == 0:
-            continue
-        if group is not None:
-            counts[group] -= 1
-        found.append(task)
-    return found
-
-
-def _skills_of(group: str) -> list[str]:
-    return group.rpartition(":")[0].split("~")
 
 
 def decoded(request: httpx.Request) -> Any:
