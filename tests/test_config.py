@@ -837,6 +837,7 @@ def test_all_problems_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
         ("api_prot = 1", " line 1: unknown key 'api_prot'; did you mean 'api_port'?"),
         ("API_PORT = 1", " line 1: unknown key 'API_PORT'; did you mean 'api_port'?"),
         ("xyzzy = 1", " line 1: unknown key 'xyzzy'; remove it"),
+        ("health_port = 1", " line 1: unknown key 'health_port'; did you mean 'worker_port'?"),
         ("\n[workers]\na = 1", " line 2: unknown key 'workers'; did you mean 'worker'?"),
         (
             "[worker]\napi_port = 1",

@@ -233,8 +233,17 @@ def test_a_watch_ends_in_time_where_nothing_answers(run: Run) -> None:
         began = time.monotonic()
         ran = run("job", "watch", "j", "--timeout", "1", "--url", url, "--token", "t")
         assert time.monotonic() - began < 15
+    assert ran.code == Exit.TIMED_OUT
+    assert f"nothing was told of job j in 1 seconds: {url} cannot be reached: timed out" in ran.err
+
+
+def test_a_watch_where_nobody_listens_is_a_failure_whatever_its_time(run: Run) -> None:
+    with socket.socket() as bound:  # so that nobody else listens there
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        ran = run("job", "watch", "j", "--timeout", "60", "--url", url, "--token", "t")
     assert ran.code == Exit.FAILED
-    assert f"{url} cannot be reached: timed out" in ran.err
+    assert f"{url} cannot be reached" in ran.err
 
 
 def test_ctrl_c_in_a_submission_says_that_it_may_have_arrived() -> None:

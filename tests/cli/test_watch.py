@@ -313,6 +313,42 @@ def test_a_termination_leaves_the_terminal_as_it_was(ask_for: Run, url: str) -> 
     assert "Traceback" not in told
 
 
+def test_plain_lines_tell_how_many_branches_are_done(capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[str] = []
+    looks = iter([11, 13, 13, 20, 21, 24])  # so far goes the history at each look at the job
+    until = 0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        path = request.url.path
+        asked.append(path.rpartition("/")[2])
+        if path.endswith("history"):
+            after = int(request.url.params["after"])
+            rows = [row for row in ROWS if after < row["event_id"] <= until]
+            return httpx.Response(200, json=rows)
+        return httpx.Response(200, json=next(jobs))
+
+    def looked_at() -> Iterator[dict[str, Any]]:
+        nonlocal until
+        for until in looks:
+            parallel = until in (11, 13, 20)
+            status = "waiting_for_parallel" if parallel else "running" if until < 24 else "failed"
+            yield job(status=status, revision=until, state="split" if parallel else "join")
+
+    jobs = looked_at()
+    transport = httpx.MockTransport(answer)
+    with Client("http://there", "t", transport=transport, retry_seconds=0) as client:
+        _jobs._told(client, "table", _jobs._follow(client, JOB, math.inf))
+    told = [line.split("  ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert told == [
+        "waiting_for_parallel  split  0 of 3 branches done",
+        "waiting_for_parallel  split  1 of 3 branches done",
+        "waiting_for_parallel  split  2 of 3 branches done",
+        "running  join",
+        "failed  join",
+    ]
+    assert asked.count("history") == 4, "it is read where there are branches alone"
+
+
 def test_an_outage_is_told_once_and_so_is_its_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,11 +24,11 @@ async def it(params): ...
 class Reloading:
     """The command, and what it has said."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *before: str) -> None:
         self.app = folder / "app_under_reload.py"
         self._log = folder / "log.txt"
         self.save(APP.format(skill="first"))
-        command = [sys.executable, "-m", "avtomatika_trio", "worker", "run", "--reload"]
+        command = [*before, sys.executable, "-m", "avtomatika_trio", "worker", "run", "--reload"]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command, f"{self.app.stem}:worker", "--health-port", "off"],
@@ -123,3 +123,15 @@ def test_no_worker_outlives_a_terminal_that_closes_nor_the_command(
     while runs(child):
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def test_a_terminal_that_closes_is_nothing_to_nohup(tmp_path: Path) -> None:
+    reloading = Reloading(tmp_path, "nohup")
+    try:
+        reloading.wait_for(r"skills\s+first")
+        reloading.process.send_signal(signal.SIGHUP)
+        reloading.save(APP.format(skill="second"))
+        reloading.wait_for(r"skills\s+second")
+    finally:
+        reloading.process.terminate()
+        assert reloading.process.wait(20) == 0

@@ -565,6 +565,11 @@ async def test_a_real_clock_is_refused_with_the_remedy() -> None:
             pass
 
 
+async def test_a_job_of_its_own_in_a_loop_is_refused_with_the_remedy() -> None:
+    with pytest.raises(RuntimeError, match=re.escape("async with testing.cluster(...)")):
+        testing.run_job(greetings, {"name": "Ada"}, skills={"greet": {"greeting": "Hi"}})
+
+
 async def test_mistakes_are_told(autojump_clock: MockClock, tmp_path: Path) -> None:
     worker = Worker()
     worker.skill("greet")(lambda params: {})

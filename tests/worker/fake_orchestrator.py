@@ -59,6 +59,20 @@ def _problem(status: int, text: str) -> Answer:
     return _answer({"error": text, "detail": text, "status": status}, status)
 
 
+def _within(tasks: list[Task], told: str) -> list[Task]:
+    """Those of *tasks* that there is room for, as `a~b:2,c:1` tells it."""
+    room = [part.rsplit(":", 1) for part in told.split(",") if part]
+    left = [(skills.split("~"), [int(most)]) for skills, most in room]
+    kept: list[Task] = []
+    for task in tasks:
+        mine = [most for skills, most in left if task.skill in skills]
+        if all(most[0] > 0 for most in mine):
+            kept.append(task)
+            for most in mine:
+                most[0] -= 1
+    return kept
+
+
 @attrs.define(kw_only=True, eq=False)
 class FakeOrchestrator:
     name: str = ""
@@ -96,6 +110,8 @@ class FakeOrchestrator:
     posted_as: list[str] = attrs.field(factory=list)
     applied: list[Result] = attrs.field(factory=list)
     returned: list[Return] = attrs.field(factory=list)
+    heeds_room: bool = False
+    """Whether it hands out no more of a group than a request has told room for."""
     events: list[WorkerEvent] = attrs.field(factory=list)
     """As they were posted."""
     noted: dict[str, list[tuple[int, str, Any]]] = attrs.field(factory=dict)
@@ -250,6 +266,8 @@ class FakeOrchestrator:
         fitting = [task for task in self.queue if task.skill in skills]
         most = int(query.get("max_tasks", 1)) + self.surplus
         self.surplus = 0
+        if self.heeds_room:
+            fitting = _within(fitting, query.get("room", ""))
         return [self._lease(task, query) for task in fitting[:most]]
 
     def _lease(self, task: Task, query: dict[str, str]) -> dict[str, Any]:

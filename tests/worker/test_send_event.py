@@ -1,5 +1,6 @@
 """`send_event`: in every shape, from the loop and from threads, and with the network as it is."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -685,6 +686,30 @@ async def test_errors_of_the_original_are_logged_and_stop_nothing(
         await fake.all_done()
     assert fake.results() == {"k0": ("success", {"result": "done"})}
     assert "events of task k0-1 are not kept" in caplog.text
+
+
+@pytest.mark.parametrize("run", [trio.run, lambda function: asyncio.run(function())])
+async def test_a_loop_in_a_thread_sends_and_cannot_wait(run: Any) -> None:
+    """In real time, a few milliseconds."""
+    fake, worker = FakeOrchestrator(), Worker()
+    refused: list[str] = []
+
+    @worker.skill(events_schema=ANY)
+    def work(send_event: Any) -> None:
+        async def inner() -> None:
+            for _ in range(3):
+                with pytest.raises(RuntimeError) as raised:
+                    await send_event("step", HALF)
+                refused.append(str(raised.value))
+
+        run(inner)
+
+    fake.submit("work")
+    async with running(worker, fake):
+        await fake.until(lambda: fake.tasks["k0"].result, seconds=5)
+    assert len(refused) == 3
+    assert all("call it without await" in text for text in refused)
+    assert fake.noted == {"k0-1": [(n, "step", HALF) for n in (1, 2, 3)]}
 
 
 async def test_a_thread_that_outlived_its_attempt_sends_nothing() -> None:

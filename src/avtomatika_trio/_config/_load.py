@@ -347,6 +347,10 @@ def _hint_of_key(key: str, table: str, keys: Mapping[str, list[str]]) -> str:
     for other in _TABLES.values():
         if table and other != table and key in keys[other]:
             return f"; it belongs in [{other}]"
+    for kind, its in _TABLES.items():  # a name that it has in programs and as an option
+        field = attrs.fields_dict(kind).get(key)
+        if field is not None and table in ("", its):
+            return f"; did you mean {setting_of(field).names[0].lower()!r}?"
     return _did_you_mean(key.lower(), keys[table]) or "; remove it"
 
 

@@ -1,5 +1,6 @@
 """`avtomatika job`: submit and follow jobs."""
 
+import contextlib
 import json
 import math
 import sys
@@ -15,7 +16,7 @@ import attrs
 
 from avtomatika_trio._core.job import FINAL, JobStatus
 from avtomatika_trio.cli._connect import ask_by_name, open_client
-from avtomatika_trio.cli._exits import CommandError, Exit
+from avtomatika_trio.cli._exits import CommandError, Exit, explained
 from avtomatika_trio.cli._narrowing import given
 from avtomatika_trio.cli._output import (
     listing,
@@ -26,7 +27,8 @@ from avtomatika_trio.cli._output import (
     printable,
     table,
 )
-from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited, Refused
+from avtomatika_trio.cli._watching import FanOut, Watching
+from avtomatika_trio.errors import AvtomatikaError, OrchestratorUnavailable, RateLimited, Refused
 
 if TYPE_CHECKING:
     from avtomatika_trio.client import Client
@@ -177,7 +179,7 @@ def _watch(client: "Client", options: Namespace) -> int:
     try:
         job = _drawn(client, changes) if options.output == "table" else None
         if job is None:
-            job = _told(options.output, changes)
+            job = _told(client, options.output, changes)
     except KeyboardInterrupt:
         return _detached(options.job_id)
     if options.output != "jsonl":
@@ -199,16 +201,26 @@ def _drawn(client: "Client", changes: Iterator[_Job]) -> _Job | None:
     return draw(client, changes) if can_draw() else None
 
 
-def _told(output: str, changes: Iterator[_Job]) -> _Job:
+def _told(client: "Client", output: str, changes: Iterator[_Job]) -> _Job:
     """The job after its last change, each of them told in a line."""
     said = ""
+    known = Watching()
     job: _Job = {}
     for job in changes:
-        line = json.dumps(job) if output == "jsonl" else _change(job)
+        if output == "table" and job["status"] == JobStatus.WAITING_FOR_PARALLEL:
+            _read_on(client, job["id"], known)
+        line = json.dumps(job) if output == "jsonl" else _change(job, known.fan_out)
         if line != said and output != "json":
             print_line(line)
         said = line
     return job
+
+
+def _read_on(client: "Client", job_id: str, known: Watching) -> None:
+    """Add to *known* what is new in the history: it alone tells how many branches there are."""
+    # Who asks for the job tells of it; what is new is read with the next look.
+    with contextlib.suppress(OrchestratorUnavailable, RateLimited):
+        known.add(row.raw for row in client.history(job_id, after=known.last_event))
 
 
 def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_Job]:
@@ -218,11 +230,12 @@ def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_
     So is one that wants to be asked less often.
 
     Raises:
-        CommandError: it is not final in time.
+        CommandError: it is not final in time, or nothing was told of it.
         OrchestratorUnavailable: it does not answer at the beginning, or stays away.
         RateLimited: likewise.
     """
-    until = time.monotonic() + timeout_seconds
+    began = time.monotonic()
+    until = began + timeout_seconds
     seen = -math.inf
     away = False
     job: _Job = {}
@@ -237,6 +250,8 @@ def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_
         except (OrchestratorUnavailable, RateLimited) as exc:
             asked = exc.retry_after_seconds if isinstance(exc, RateLimited) else None
             pause = max(_PAUSE_SECONDS, asked or 0.0)
+            if not job and 0 < left <= time.monotonic() - began:
+                _not_told(job_id, timeout_seconds, exc)
             if time.monotonic() + pause > seen + _OUTAGE_SECONDS:
                 raise
             if not away:
@@ -263,9 +278,18 @@ def _time_out(job_id: str, timeout_seconds: float, job: _Job) -> NoReturn:
     )
 
 
-def _change(job: _Job) -> str:
+def _not_told(job_id: str, timeout_seconds: float, error: AvtomatikaError) -> NoReturn:
+    raise CommandError(
+        Exit.TIMED_OUT,
+        f"nothing was told of job {job_id} in {timeout_seconds:g} seconds: {explained(error)}",
+    )
+
+
+def _change(job: _Job, branches: FanOut | None) -> str:
     """Where *job* is, on one line; it differs when something worth a line has changed."""
     parts = [str(job["updated_at"]), str(job["status"]), str(job["state"])]
+    if branches is not None and job["status"] == JobStatus.WAITING_FOR_PARALLEL:
+        parts.append(f"{branches.done} of {branches.total} branches done")
     told = [said for said in job["progress"] if said["progress"] is not None]
     if told:
         share = sum(said["progress"] for said in told) / len(told)

@@ -1,9 +1,9 @@
 """`avtomatika worker run --reload`: a worker that is started again when its code changes.
 
 The worker is a child process in a group of its own: Ctrl-C, or a terminal that closes, reaches
-this process alone, which ends the child as SIGTERM does; where Linux can, the child does not
-outlive it.  A child that ends by itself, such as one that cannot be
-imported, has told why; the next save starts another.
+this process alone, which ends the child as SIGTERM does; on Linux the child does not outlive it.
+A child that ends by itself, such as one that cannot be imported, has told why; the next save
+starts another.
 """
 
 import importlib.util
@@ -20,6 +20,7 @@ import trio
 
 from avtomatika_trio import _tether
 from avtomatika_trio._config import load_worker_settings
+from avtomatika_trio._ending_signals import ENDING
 from avtomatika_trio.cli._exits import Exit
 from avtomatika_trio.cli._imports import reach_working_folder
 from avtomatika_trio.cli._output import note
@@ -31,8 +32,6 @@ _LOOK_SECONDS = 0.5
 _CALM_SECONDS = 0.2
 #: What a worker may take after its grace: it delivers results for five seconds.
 _DELIVERY_SECONDS = 10.0
-
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Stamps = Mapping[str, tuple[int, int]]
 """The time and size of each file."""
@@ -96,9 +95,15 @@ def _files(folder: Path) -> Iterator[str]:
         yield from (f"{place}/{it}" for it in files if it.endswith(".py"))
 
 
+def _ending() -> tuple[signal.Signals, ...]:
+    """What ends it; `nohup` ignores SIGHUP for it, and means that."""
+    is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return ENDING if is_ignored else (*ENDING, signal.SIGHUP)
+
+
 async def _supervise(command: Sequence[str], folders: Sequence[Path], grace: float) -> int:
     asked = _Asked()
-    with trio.open_signal_receiver(*_ENDING) as signals:
+    with trio.open_signal_receiver(*_ending()) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(asked.heed, signals)
             with asked.work:

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 import attrs
+from quart import Response
 
 from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.ledger import Instance, Progress
@@ -21,8 +22,8 @@ from avtomatika_trio.errors import InvalidMessage, Problem
 from avtomatika_trio.orchestrator import _answer_shapes as shapes
 from avtomatika_trio.storage._base import NumberedRow
 
-Answer = tuple[bytes, int, dict[str, str]]
-"""Body, status and headers."""
+Answer = tuple[bytes, int, dict[str, str]] | Response
+"""Body, status and headers; or all of it."""
 
 
 def json_answer(
@@ -30,6 +31,13 @@ def json_answer(
 ) -> Answer:
     """*body* as JSON, with *headers* besides its type."""
     return encode(body), int(status), {"content-type": "application/json", **(headers or {})}
+
+
+def not_modified(headers: Mapping[str, str]) -> Response:
+    """The answer 304: there is no body, so nothing is said of its type, as Quart would."""
+    response = Response(b"", HTTPStatus.NOT_MODIFIED, headers=dict(headers))
+    del response.headers["content-type"]
+    return response
 
 
 def rfc3339(at: float) -> str:

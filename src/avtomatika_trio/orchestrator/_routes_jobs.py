@@ -23,7 +23,7 @@ from avtomatika_trio._wire.tracing import read_tracing
 from avtomatika_trio.errors import InvalidMessage, Problem, QuotaExceeded
 from avtomatika_trio.orchestrator import _answer_shapes as shapes, _answers as answers
 from avtomatika_trio.orchestrator._access import Client
-from avtomatika_trio.orchestrator._answers import Answer, json_answer
+from avtomatika_trio.orchestrator._answers import Answer, json_answer, not_modified
 from avtomatika_trio.orchestrator._client_request import (
     admit,
     is_final,
@@ -214,7 +214,7 @@ class _Routes:
         progress = () if job.status.is_final else await self.storage.progress(job.id)
         etag = {"etag": etag_of(job, progress, fields)}
         if is_known(etag["etag"]):
-            return b"", HTTPStatus.NOT_MODIFIED, etag
+            return not_modified(etag)
         return json_answer(with_fields(answers.job_details(job, progress), fields), headers=etag)
 
     async def _next_news(self, client: Client, job: Job, after: int, wait: float) -> Job:

@@ -14,6 +14,11 @@ _REMEDY = (
     " pytest-trio's `autojump_clock`, or call it as `testing.run(function)`"
 )
 
+_IN_A_LOOP = (
+    "testing.run and run_job start a loop of their own, and one runs here already:"
+    " in a test that is async, write `async with testing.cluster(...)`"
+)
+
 
 def run(function: Callable[..., Awaitable[T]], *args: object) -> T:
     """Call an async function in virtual time: waiting takes no time.
@@ -33,8 +38,11 @@ def run(function: Callable[..., Awaitable[T]], *args: object) -> T:
         What it returns.
 
     Raises:
-        Exception: what it raises.
+        RuntimeError: a loop of Trio runs already; the message tells the remedy.
+        Exception: what *function* raises.
     """
+    if trio.lowlevel.in_trio_run():
+        raise RuntimeError(_IN_A_LOOP)
     return trio.run(function, *args, clock=MockClock(autojump_threshold=0))
 
 

@@ -63,9 +63,13 @@ class EventReceipt:
     It does not have to be awaited.  In an `async def`, `await send_event(...)` waits until the
     orchestrator has stored the event, and does not wait for one that cannot be reached: the
     event is on its way then, or goes with the result.
+
+    Args:
+        loop: In which it can be awaited; None = in any, since it is settled at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, loop: trio.lowlevel.TrioToken | None) -> None:
+        self._loop = loop
         self._settled = trio.Event()
         self._problem: str | None = None
         self.is_stored = False
@@ -75,6 +79,13 @@ class EventReceipt:
         return (yield from self._wait().__await__())
 
     async def _wait(self) -> bool:
+        # A task of another loop cannot be woken from this one; Trio would end the worker.
+        is_here = trio.lowlevel.in_trio_task()
+        if not is_here or self._loop not in (None, trio.lowlevel.current_trio_token()):
+            raise RuntimeError(
+                "send_event can be awaited in the worker's own loop only; in a thread, and in a"
+                " loop that runs there, call it without await"
+            )
         await self._settled.wait()
         if self._problem is not None:
             raise InvalidEvent(self._problem)
@@ -90,7 +101,7 @@ class EventReceipt:
 
 def not_kept() -> EventReceipt:
     """That of an event that does not go into the history."""
-    receipt = EventReceipt()
+    receipt = EventReceipt(None)
     receipt.settle(is_stored=False)
     return receipt
 
@@ -123,11 +134,9 @@ class Unsent:
 
     task_id: str = ""
     events: Sequence[WorkerEvent] = ()
-    lost: int = 0
-    """How many cannot go with the result."""
 
     def __bool__(self) -> bool:
-        return bool(self.events or self.lost)
+        return bool(self.events)
 
     def beside(self, body: bytes) -> Mapping[str, Any]:
         """The members of a result that carry them; without them it is *body*."""
@@ -144,7 +153,7 @@ class Unsent:
             if room < 0:
                 break
             carried.append(one)
-        lost = self.lost + len(self.events) - len(carried)
+        lost = len(self.events) - len(carried)
         if lost:
             logger.warning(
                 "%d events of task %s are lost: the orchestrator was away, and they have no room"
@@ -193,7 +202,7 @@ class EventPosts:
 
     def send(self, task: TaskPayload, event_type: str, payload: dict[str, Any]) -> EventReceipt:
         """Take an event of *task*, which has been found right; from any thread."""
-        receipt = EventReceipt()
+        receipt = EventReceipt(self._token)
         keep = partial(self._keep, task.task_id, event_type, payload, receipt)
         if threading.get_ident() == self._loop_thread:
             keep()

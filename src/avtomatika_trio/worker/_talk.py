@@ -18,17 +18,22 @@ class NoAttempt(RuntimeError):
 
 
 class Talk:
-    """The way from a worker's public methods to its attempts.
+    """Those methods of a `Worker` that are for its handlers."""
 
-    Args:
-        running: The attempts of the worker by their task id.
-    """
-
-    def __init__(self, running: Mapping[str, Attempt]) -> None:
-        self._running = running
+    def __init__(self) -> None:
+        self._running: dict[str, Attempt] = {}
+        """Its attempts, by their task id."""
 
     def send_progress(self, *args: Any, **named: Any) -> Checkpoint:
-        """As `SendProgress`, for the attempt that is named or that runs here."""
+        """Tell how far an attempt is; in a handler, as the `send_progress` that it is given.
+
+        It is called with `progress` (a number, 0 to 1) and perhaps `message`, by position or
+        by name; `task_id` names the attempt and may stand before them, as may a `job_id`
+        behind that.  It may be awaited in an `async def`, and comes back at once.
+
+        Raises:
+            RuntimeError: it cannot know which attempt is meant; give `task_id`.
+        """
         said = read_progress(args, named)
         attempt = self._meant(said.task_id, "send_progress")
         if attempt is None:
@@ -38,7 +43,19 @@ class Talk:
         return Checkpoint()
 
     def send_event(self, *args: Any, **named: Any) -> EventReceipt:
-        """As `SendEvent`, for the attempt that is named or that runs here."""
+        """Add an event to the history of a job; in a handler, as the `send_event` it is given.
+
+            await worker.send_event("frame_done", {"frame": 7})
+
+        It is called with the type and perhaps a payload, by position or by name; `task_id`
+        names the attempt and may stand before them, as may a `job_id` behind that.  Any thread
+        may call it.  It comes back at once; awaiting what it returns waits for the orchestrator
+        to store the event, unless that one cannot be reached.
+
+        Raises:
+            InvalidEvent: type or payload are malformed, or not what the skill declares.
+            RuntimeError: it cannot know which attempt is meant; give `task_id`.
+        """
         said = read_event(args, named)
         attempt = self._meant(said.task_id, "send_event")
         if attempt is None or attempt.skill is None:
@@ -46,14 +63,54 @@ class Talk:
             return not_kept()
         return SendEvent(attempt.task, attempt.skill, attempt.home).send(said)
 
-    def check_for_cancellation(self, task_id: str | None) -> CancellationCheck:
-        """Whether the attempt that is named, or that runs here, is over."""
+    def emit_event(self, event: Any) -> EventReceipt:
+        """The older way to call `send_event`: with one object, or dict, that has it all.
+
+        Its members are `event_type`, `payload` and perhaps `target_task_id`.
+
+        Raises:
+            As `send_event`.
+        """
+        names = ("event_type", "payload", "target_task_id", "origin_task_id")
+        if isinstance(event, Mapping):
+            said = {name: event.get(name) for name in names}
+        else:
+            said = {name: getattr(event, name, None) for name in names}
+        task_id = said["target_task_id"] or said["origin_task_id"]
+        return self.send_event(
+            event_type=said["event_type"], payload=said["payload"], task_id=task_id
+        )
+
+    def check_for_cancellation(self, task_id: str | None = None) -> CancellationCheck:
+        """Whether nobody wants the result of an attempt any more; from any thread.
+
+            if worker.check_for_cancellation(task_id):
+                return
+
+        In an `async def` await it.  An attempt that does not run (any more) counts as
+        cancelled.
+
+        Args:
+            task_id: Of the attempt; not needed in a handler.
+
+        Raises:
+            RuntimeError: it cannot know which attempt is meant; give *task_id*.
+        """
         attempt = self._meant(task_id, "check_for_cancellation")
         if attempt is not None:
             return CancellationCheck(attempt.is_over)
         if RUNNING.get(None) is not None:
             logger.warning("task %s does not run here, so it counts as cancelled", task_id)
         return CancellationCheck(lambda: True)
+
+    def raise_if_cancelled(self, task_id: str | None = None) -> None:
+        """End the handler if nobody wants its result; as `check_for_cancellation`.
+
+        Raises:
+            TaskCancelled: nobody does; let it out of the handler.
+            RuntimeError: it cannot know which attempt is meant; give *task_id*.
+        """
+        self.check_for_cancellation(task_id).raise_if_cancelled()
 
     def _meant(self, task_id: str | None, call: str) -> Attempt | None:
         """The attempt of *task_id*, or None if it has ended.

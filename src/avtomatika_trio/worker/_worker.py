@@ -9,14 +9,10 @@ import trio
 from avtomatika_trio._config import WorkerSettings
 from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import ConfigError
-from avtomatika_trio.worker._attempt import Attempt
-from avtomatika_trio.worker._cancellation import CancellationCheck
 from avtomatika_trio.worker._capacity import Capacity
-from avtomatika_trio.worker._event_talk import EventTalk
 from avtomatika_trio.worker._groups import CapacityChecker
 from avtomatika_trio.worker._hot_skills import HotSkills
 from avtomatika_trio.worker._middlewares import Middleware, Middlewares
-from avtomatika_trio.worker._progress import Checkpoint
 from avtomatika_trio.worker._service import run_service
 from avtomatika_trio.worker._skill_blueprint import SkillBlueprint
 from avtomatika_trio.worker._skills import (
@@ -43,8 +39,10 @@ from avtomatika_trio.worker._telemetry import UsageChecker
 H = TypeVar("H", bound=Handler)
 
 
-class Worker(EventTalk):
+class Worker(Talk):
     """Takes tasks from an orchestrator and runs handlers for them.
+
+    What handlers call while they run is inherited from `Talk`.
 
         worker = Worker()
 
@@ -83,14 +81,13 @@ class Worker(EventTalk):
         skill_dependencies: Mapping[str, Sequence[str]] | None = None,
         **overrides: Any,
     ) -> None:
+        super().__init__()
         self.worker_type = worker_type
         self._choices = Choices(settings)
         self._choices.override(overrides)
         self._skills: dict[str, Skill] = {}
         self._middlewares = Middlewares()
         self._folders: set[Path] = set()
-        self._running: dict[str, Attempt] = {}
-        super().__init__(Talk(self._running))
         self._capacity = Capacity(
             limits={**(task_type_limits or {}), **(skill_type_limits or {})},
             checker=capacity_checker,
@@ -358,41 +355,3 @@ class Worker(EventTalk):
         self._stop_asked = True
         if self._stop is not None:
             self._stop.set()
-
-    def send_progress(self, *args: Any, **named: Any) -> Checkpoint:
-        """Tell how far an attempt is; in a handler, as the `send_progress` that it is given.
-
-        It is called with `progress` (a number, 0 to 1) and perhaps `message`, by position or
-        by name; `task_id` names the attempt and may stand before them, as may a `job_id`
-        behind that.  It may be awaited in an `async def`, and comes back at once.
-
-        Raises:
-            RuntimeError: it cannot know which attempt is meant; give `task_id`.
-        """
-        return self._talk.send_progress(*args, **named)
-
-    def check_for_cancellation(self, task_id: str | None = None) -> CancellationCheck:
-        """Whether nobody wants the result of an attempt any more; from any thread.
-
-            if worker.check_for_cancellation(task_id):
-                return
-
-        In an `async def` await it.  An attempt that does not run (any more) counts as
-        cancelled.
-
-        Args:
-            task_id: Of the attempt; not needed in a handler.
-
-        Raises:
-            RuntimeError: it cannot know which attempt is meant; give *task_id*.
-        """
-        return self._talk.check_for_cancellation(task_id)
-
-    def raise_if_cancelled(self, task_id: str | None = None) -> None:
-        """End the handler if nobody wants its result; as `check_for_cancellation`.
-
-        Raises:
-            TaskCancelled: nobody does; let it out of the handler.
-            RuntimeError: it cannot know which attempt is meant; give *task_id*.
-        """
-        self._talk.check_for_cancellation(task_id).raise_if_cancelled()
