@@ -3,11 +3,12 @@
 import re
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from avtomatika_trio._core.graph import Graph, GraphEdge, StateNode
 from avtomatika_trio._core.graph_layout import find_loops, lay_out
 from avtomatika_trio._core.graph_svg import ranks, to_svg
 from avtomatika_trio._core.graph_text import to_text
@@ -15,17 +16,17 @@ from avtomatika_trio._core.graph_text import to_text
 _SVG = "{http://www.w3.org/2000/svg}"
 
 
-def state(name: str, **changed: Any) -> dict[str, Any]:
+def state(name: str, **changed: Any) -> StateNode:
     plain = {"start": False, "end": False, "outcome": None, "aggregator": False, "line": 1}
-    return {"name": name, **plain, **changed}
+    return cast("StateNode", {"name": name, **plain, **changed})
 
 
-def edge(source: str, target: str, **changed: Any) -> dict[str, Any]:
+def edge(source: str, target: str, **changed: Any) -> GraphEdge:
     plain = {"status": None, "skill": None, "kind": "go_to"}
-    return {"from": source, "to": target, **plain, **changed}
+    return cast("GraphEdge", {"from": source, "to": target, **plain, **changed})
 
 
-GRAPH: dict[str, Any] = {
+GRAPH: Graph = {
     "name": "resize",
     "start": "begin",
     "states": [
@@ -93,7 +94,7 @@ def test_edges_between_the_same_states_are_one_line_with_all_labels() -> None:
 
 
 def test_hostile_names_are_escaped() -> None:
-    graph = {
+    graph: Graph = {
         "name": HOSTILE,
         "start": HOSTILE,
         "states": [state(HOSTILE, start=True), state("b", end=True, outcome="finished")],
@@ -114,7 +115,7 @@ def test_hostile_names_are_escaped() -> None:
 @pytest.mark.parametrize("count", [1, 2, 30])
 def test_boxes_do_not_lie_on_each_other(count: int) -> None:
     names = [f"state_{n}" for n in range(count)]
-    graph = {
+    graph: Graph = {
         "name": "many",
         "start": names[0],
         "states": [state(name, start=name == names[0]) for name in names],
@@ -139,7 +140,7 @@ def test_boxes_do_not_lie_on_each_other(count: int) -> None:
 
 
 def test_a_picture_of_nothing_is_a_picture() -> None:
-    empty: dict[str, Any] = {"name": "empty", "start": None, "states": [], "edges": []}
+    empty: Graph = {"name": "empty", "start": None, "states": [], "edges": []}
     assert parsed(to_svg(empty)) == ([], [], [])
     assert to_text(empty) == "empty\n"
 
@@ -164,7 +165,7 @@ def test_the_text_lists_states_with_arrows_and_marks_loops() -> None:
 # How it is laid out.
 
 
-def fans(count: int) -> dict[str, Any]:
+def fans(count: int) -> Graph:
     """Many ways out of the start, which come together; each may fail, be repeated or go back."""
     middle = [f"do_{n}" for n in range(count)]
     ways = [edge("start", it, status="success", skill=it, kind="task") for it in middle]
@@ -184,7 +185,7 @@ def fans(count: int) -> dict[str, Any]:
     return {"name": "fans", "start": "start", "states": states, "edges": ways}
 
 
-def chain(count: int) -> dict[str, Any]:
+def chain(count: int) -> Graph:
     """A long way with short cuts, ways back, and a failure that may come from everywhere."""
     names = [f"state_{n}" for n in range(count)]
     ways = [edge(*it) for it in pairwise([*names, "done"])]
@@ -205,7 +206,7 @@ GRAPHS = [lambda: GRAPH, lambda: fans(3), lambda: fans(18), lambda: chain(40)]
 
 @pytest.mark.parametrize("made", GRAPHS)
 def test_every_edge_that_closes_no_loop_leads_to_a_later_column(
-    made: Callable[[], dict[str, Any]],
+    made: Callable[[], Graph],
 ) -> None:
     graph = made()
     layout = lay_out(graph, {it["name"]: 17.0 for it in graph["states"]}, 17.0)
@@ -219,7 +220,7 @@ def test_every_edge_that_closes_no_loop_leads_to_a_later_column(
 
 @pytest.mark.parametrize("made", GRAPHS)
 def test_a_line_passes_between_states_and_not_through_them(
-    made: Callable[[], dict[str, Any]],
+    made: Callable[[], Graph],
 ) -> None:
     graph = made()
     layout = lay_out(graph, {it["name"]: 17.0 for it in graph["states"]}, 17.0)
@@ -231,7 +232,7 @@ def test_a_line_passes_between_states_and_not_through_them(
 
 @pytest.mark.parametrize("made", GRAPHS)
 def test_labels_are_in_the_picture_and_do_not_lie_on_each_other(
-    made: Callable[[], dict[str, Any]],
+    made: Callable[[], Graph],
 ) -> None:
     root = ET.fromstring(to_svg(made()))
     left, top, width, height = map(float, root.attrib["viewBox"].split())
@@ -257,7 +258,7 @@ def test_the_picture_needs_nothing_that_some_programs_do_not_draw() -> None:
 
 
 def test_an_end_is_no_way_back() -> None:
-    graph = {
+    graph: Graph = {
         "name": "n",
         "start": "a",
         "states": [state("a", start=True), state("b"), state("z", end=True, outcome="failed")],

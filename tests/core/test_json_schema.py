@@ -1,6 +1,8 @@
 """Schemas of events: which can be used, and what fits them."""
 
 import json
+import time
+import tracemalloc
 from typing import Any
 
 import jsonschema_rs
@@ -8,8 +10,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, Field
 
-from avtomatika_trio._core.event_rules import declared_faults
-from avtomatika_trio._core.json_schema import TYPES, misfit
+from avtomatika_trio._core.event_rules import contract_fault, declared_faults
+from avtomatika_trio._core.json_schema import TYPES, Effort, misfit
 from avtomatika_trio._core.schema_faults import schema_faults
 
 TEXT, WHOLE = {"type": "string"}, {"type": "integer"}
@@ -170,6 +172,71 @@ def test_a_schema_and_a_value_that_are_too_much_come_to_an_end() -> None:
     long = {"items": {"enum": [str(n) for n in range(1000)]}}
     found = misfit(["999"] * 1000, long, "it", with_patterns=False)
     assert found == "it: is too much to be held against its schema"
+
+
+NUMBERS = list(range(1_000))
+LONG = "n" * 4_000
+DEEP: dict[str, Any] = {}
+_at = DEEP
+for _ in range(45):
+    _at = _at.setdefault("properties", {}).setdefault("p" * 10_000, {})
+_at.update({f"k{n}": 0 for n in range(40_000)})
+
+
+def often(schema: Any) -> dict[str, Any]:
+    """A schema that holds `a` against *schema* some thousand times."""
+    many = {"allOf": [{"$ref": "#/$defs/one"}] * 900}
+    return {
+        "$defs": {"one": schema, "many": many},
+        "properties": {"a": {"allOf": [{"$ref": "#/$defs/many"}] * 5}},
+    }
+
+
+def choices(name: str) -> dict[str, Any]:
+    """A schema whose message holds all that did not fit, were there no bound."""
+    levels = {f"l{n + 1}": {"anyOf": [{"$ref": f"#/$defs/l{n}"}] * 5} for n in range(4)}
+    defs = {"l0": {"enum": ["x" * 80] * 20}, **levels}
+    return {"$defs": defs, "properties": {name: {"$ref": "#/$defs/l4"}}}
+
+
+@pytest.mark.parametrize(
+    ("schemas", "payload"),
+    [
+        ({"e": often({"uniqueItems": True})}, {"a": NUMBERS}),
+        ({"e": often({"not": {"const": [*NUMBERS[:-1], 0]}})}, {"a": NUMBERS}),
+        ({"e": often({"not": {"enum": [[*NUMBERS[:-1], 0]] * 30}})}, {"a": NUMBERS}),
+        ({"e": often({"not": {"const": {str(n): 0 for n in NUMBERS}}})}, {"a": {}}),
+        ({"e": {"type": ["null"] * 100_000}}, {}),
+        ({"e": choices(LONG)}, {LONG: 1}),
+        ({"e": {"properties": {"x" * 900_000: {}}, "additionalProperties": False}}, {LONG: 1}),
+        ({"e": DEEP}, {}),
+        ({f"{'ba' * 60}{n}": {} for n in range(7_000)}, {}),
+    ],
+)
+def test_what_strangers_declare_takes_little_time_and_memory(
+    schemas: dict[str, Any], payload: dict[str, Any]
+) -> None:
+    """Each of these has taken seconds, gigabytes, or a message of megabytes."""
+    tracemalloc.start()
+    began = time.process_time()
+    try:
+        found = contract_fault("e" * 128, payload, schemas, strict=True, effort=Effort())
+        found = found and contract_fault("e", payload, schemas, strict=True, effort=Effort())
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - began < 1
+    assert most_bytes < 8 * 2**20
+    assert len(found or "") < 4_000
+
+
+def test_what_came_together_shares_one_effort() -> None:
+    effort = Effort(steps=25_000)
+    schema, payload = {"e": often({})}, {"a": 1}
+    found = [
+        contract_fault("e", payload, schema, strict=True, effort=effort) is None for _ in range(9)
+    ]
+    assert found == [True] * 2 + [False] * 7
 
 
 def test_patterns_of_strangers_are_not_run() -> None:

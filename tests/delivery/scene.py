@@ -13,6 +13,7 @@ from avtomatika_trio._core import dispatch, lease, results, retention, steps, ti
 from avtomatika_trio._core.actions import DispatchParallel, DispatchTask, GoTo, TaskSpec
 from avtomatika_trio._core.dispatch import HandOut, Offer
 from avtomatika_trio._core.events import EventReport, SaidEvent, note
+from avtomatika_trio._core.fencing import Answer
 from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.ledger import InstanceKind, task_id
 from avtomatika_trio._core.retry import RetryPolicy
@@ -213,7 +214,7 @@ class Scene:
         job_id: str = "j",
         events: Sequence[SaidEvent] = (),
         events_lost: int = 0,
-    ) -> results.Answer:
+    ) -> Answer:
         error = None if code is None else TaskFault(code=code, message="it broke")
         result = TaskResult(status=status, data=data, error=error)
         said = results.Report(
@@ -226,7 +227,7 @@ class Scene:
         )
         return self.run(partial(results.report, said=said, rules=self.rules, noise=0.0))
 
-    def fail(self, wire_id: str, code: str = "TRANSIENT_ERROR") -> results.Answer:
+    def fail(self, wire_id: str, code: str = "TRANSIENT_ERROR") -> Answer:
         return self.report(wire_id, "failure", code=code)
 
     def event(
@@ -238,7 +239,7 @@ class Scene:
         *,
         worker_id: str = "w",
         event_id: str = "",
-    ) -> results.Answer:
+    ) -> Answer:
         said = EventReport(
             worker_id=worker_id,
             wire_id=wire_id,

@@ -11,6 +11,8 @@ from tests.delivery.conftest import Make
 from tests.delivery.scene import Scene, an_event
 
 from avtomatika_trio._core.event_rules import MOST_EVENTS, MOST_PAYLOAD_BYTES
+from avtomatika_trio._core.events import EventReport, note
+from avtomatika_trio._core.json_schema import Effort
 from avtomatika_trio._core.lease import begin_serving, last_served
 from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio._core.rules import Rules
@@ -294,6 +296,16 @@ def test_a_schema_that_cannot_be_used_refuses_nothing(scene: Scene) -> None:
     wire = at_work(scene, step={"if": {"type": "object"}}, other={"type": 5})
     assert scene.event(wire, 1) == ACCEPTED
     assert scene.event(wire, 2, "other") == ACCEPTED
+
+
+def test_what_would_take_too_long_to_look_at_is_not_noted(scene: Scene) -> None:
+    wire = at_work(scene)
+    said = EventReport(worker_id="w", wire_id=wire, job_id="j", event=an_event(1, "step", {}))
+    answer = scene.run(lambda ledger: note(ledger, said, scene.rules, Effort(steps=0)))
+    assert (answer["status"], scene.events()) == ("error", [])
+    # One to find its skill, and one for the schema.
+    answer = scene.run(lambda ledger: note(ledger, said, scene.rules, Effort(steps=2)))
+    assert (answer["status"], len(scene.events())) == ("event_accepted", 1)
 
 
 def test_events_in_the_spool_of_a_process_that_was_forgotten_are_not_judged(

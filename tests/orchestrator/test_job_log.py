@@ -14,8 +14,9 @@ from trio.testing import MockClock
 from avtomatika_trio import Blueprint
 from avtomatika_trio._task_logs import JsonFormatter, TaskContextFilter
 from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._counted_storage import counted
 from avtomatika_trio.orchestrator._engine import run_engine
-from avtomatika_trio.orchestrator._metrics import counted
+from avtomatika_trio.orchestrator._janitor import run_janitor
 from avtomatika_trio.orchestrator._registry import Blueprints
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -159,6 +160,25 @@ async def test_nobody_forges_lines(autojump_clock: MockClock, lines: Lines) -> N
     texts = [text for it in lines.said for text in (it["msg"], str(it.get("job_id")))]
     assert all(text.isprintable() for text in texts)
     assert sum("all is lost" in text for text in texts) == 2
+
+
+async def test_no_line_is_longer_than_people_read(autojump_clock: MockClock, lines: Lines) -> None:
+    parts = context()
+    failure = {"status": "failure", "error": {"code": "X" * 100_000, "message": "m"}}
+    async with open_client(parts) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(run_engine, parts)
+        nursery.start_soon(run_janitor, parts)
+        await client.post("/api/v1/jobs/retried", headers=traceparent())
+        await trio.sleep(1)
+        worker = Worker(client)
+        await worker.register("scale")
+        for _ in range(4):
+            await trio.sleep(6)  # the longest delay is 4 s
+            [task] = await worker.take()
+            await worker.report(task, **failure)
+        nursery.cancel_scope.cancel()
+    assert any(it["msg"].startswith("job quarantined: code XXX") for it in lines.said)
+    assert max(len(it["msg"]) for it in lines.said) < 600
 
 
 async def test_jobs_that_run_together_keep_their_traces(

@@ -18,8 +18,8 @@ from trio.testing import MockClock
 from avtomatika_trio._core.access import Role
 from avtomatika_trio.orchestrator._app import create_app
 from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._counted_storage import counted
 from avtomatika_trio.orchestrator._engine import run_engine
-from avtomatika_trio.orchestrator._metrics import counted
 
 
 def measured() -> Context:

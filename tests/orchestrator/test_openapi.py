@@ -324,6 +324,10 @@ def test_requests_are_described_as_they_are_read(document: dict[str, Any]) -> No
     assert schemas["Submission"]["properties"]["labels"]["maxProperties"] == 20
     assert schemas["Cancellation"]["properties"]["reason"]["maxLength"] == 1000
     assert "additionalProperties" not in schemas["Registration"]
+    for route, most in (("tasks/result", 1000), ("events", 100)):
+        body = document["paths"][f"/_worker/{route}"]["post"]["requestBody"]
+        _, several = body["content"]["application/json"]["schema"]["anyOf"]
+        assert several["maxItems"] == most
     revision = schemas["JobDetails"]["properties"]["revision"]
     assert revision == {
         "type": "integer",

@@ -112,6 +112,8 @@ async def test_the_task_may_be_named_as_the_origin_and_has_to_be_named(
         answer = await desk.post(desk.event(2, target_task_id=None))
         assert (answer.status_code, answer.json()["reason"]) == (200, "no_task")
         assert "target_task_id" in answer.json()["message"]
+        answer = await desk.post(desk.event(2, target_task_id="", origin_task_id=""))
+        assert answer.json()["reason"] == "no_task"
         assert len(await desk.noted()) == 1
 
 
@@ -123,6 +125,7 @@ async def test_what_is_malformed_is_told_as_rxon_tells_it(autojump_clock: MockCl
             desk.event(0),
             desk.event(1, event_id=""),
             desk.event(1, event_id="e" * 201),
+            desk.event(1, target_task_id="t" * 201),
             [desk.event(1), {"event_type": "note"}],
             [desk.event(1)] * 101,
             "text",

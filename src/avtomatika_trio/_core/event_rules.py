@@ -7,10 +7,11 @@ the other trusts nobody.
 import json
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from avtomatika_trio._core.arguments import did_you_mean
-from avtomatika_trio._core.json_schema import misfit
+from avtomatika_trio._core.json_schema import Effort, misfit
 from avtomatika_trio._core.schema_faults import schema_faults
 
 #: What `send_progress` sends; it is noted, and no event of the history.
@@ -21,6 +22,10 @@ MOST_EVENTS = 1_000
 
 #: Of one event, as compact JSON.
 MOST_PAYLOAD_BYTES = 8 * 1024
+
+#: Types that a stranger has declared which are compared with one that he has not, and what it
+#: takes to compare two names, in steps of `Effort`.
+_MOST_NAMES, _STEPS_OF_A_NAME = 20, 500
 
 EVENT_TYPE = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 
@@ -75,7 +80,7 @@ def contract_fault(
     schemas: Mapping[str, Any],
     *,
     strict: bool,
-    with_patterns: bool,
+    effort: Effort | None,
 ) -> str | None:
     """How an event breaks what its skill declares; None if it does not.
 
@@ -85,18 +90,30 @@ def contract_fault(
         schemas: The skill's `events_schema`.  One that cannot be used is not looked at: its
             author was told where it was declared.
         strict: Whether types that are not declared are refused.
-        with_patterns: As of `misfit`.
+        effort: What may go into it and what a stranger has sent beside it: then no pattern of
+            his is run, and few of his names are looked at.  None = all of it is the caller's own.
     """
+    is_own = effort is None
     if event_type not in schemas:
         if not strict:
             return None
-        near = f" ({did_you_mean(event_type, schemas)})" if schemas else ""
         return (
-            f"event_type: {event_type!r} is not declared by the skill{near}; declare it,"
+            f"event_type: {event_type!r} is not declared by the skill"
+            f"{_near(event_type, schemas, effort)}; declare it,"
             f" events_schema={{{event_type!r}: {{...}}}}, or set STRICT_EVENT_VALIDATION=false"
         )
     schema = schemas[event_type]
-    if schema_faults(schema, "schema", with_patterns=with_patterns):
+    if schema_faults(schema, "schema", with_patterns=is_own):
         return None
-    found = misfit(payload, schema, "payload", with_patterns=with_patterns)
+    found = misfit(payload, schema, "payload", with_patterns=is_own, effort=effort)
     return None if found is None else f"{found} (events_schema of {event_type!r})"
+
+
+def _near(event_type: str, schemas: Mapping[str, Any], effort: Effort | None) -> str:
+    """Which of *schemas* may have been meant."""
+    names = list(islice(schemas, None if effort is None else _MOST_NAMES))
+    if effort is not None:
+        effort.steps -= len(names) * _STEPS_OF_A_NAME
+    if not names or (effort is not None and effort.steps < 0):
+        return ""
+    return f" ({did_you_mean(event_type, names)})"

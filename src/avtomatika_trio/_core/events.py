@@ -13,6 +13,7 @@ import attrs
 from avtomatika_trio._core.attempts import record_attempt
 from avtomatika_trio._core.event_rules import MOST_EVENTS, contract_fault, shape_fault
 from avtomatika_trio._core.fencing import Answer, ignored, mismatch, refusal, stale, unknown
+from avtomatika_trio._core.json_schema import Effort
 from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio._core.rules import Rules
 from avtomatika_trio._core.task import Attempt, NotedEvents, Task
@@ -22,6 +23,10 @@ _MOST_IDS = 16
 
 _WHAT = "Event"
 _ACCEPTED: Answer = {"status": "event_accepted"}
+_TOO_MUCH: Answer = {
+    "status": "error",
+    "message": "Invalid event payload: so much came at once that it was not looked at; send fewer",
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -45,8 +50,14 @@ class EventReport:
     event: SaidEvent
 
 
-def note(ledger: Ledger, said: EventReport, rules: Rules) -> Answer:
+def note(ledger: Ledger, said: EventReport, rules: Rules, effort: Effort | None = None) -> Answer:
     """Add an event to the history, once.
+
+    Args:
+        ledger: Where.
+        said: The event.
+        rules: Whether undeclared ones are refused.
+        effort: What may go into it and those that have come with it; None = it came alone.
 
     Returns:
         What to answer; `status` is `event_accepted`, `error` (it is malformed or breaks the
@@ -64,11 +75,16 @@ def note(ledger: Ledger, said: EventReport, rules: Rules) -> Answer:
     refused = refusal(ledger, _WHAT, attempt)
     if refused is not None:
         return refused
-    return _note(ledger, attempt, said.event, rules)
+    return _note(ledger, attempt, said.event, rules, effort or Effort())
 
 
 def carried(
-    ledger: Ledger, wire_id: str, events: Sequence[SaidEvent], lost: int, rules: Rules
+    ledger: Ledger,
+    wire_id: str,
+    events: Sequence[SaidEvent],
+    lost: int,
+    rules: Rules,
+    effort: Effort,
 ) -> None:
     """Note what comes with a result that counts, and is not applied yet (rule E3).
 
@@ -80,13 +96,14 @@ def carried(
         events: In order.
         lost: How many more there were.
         rules: Whether undeclared ones are refused.
+        effort: What may go into them.
     """
     for event in events:
         attempt = ledger.attempt(wire_id)
         assert attempt is not None
         if _is_noted(attempt.events or NotedEvents(), event):
             continue
-        answer = _note(ledger, attempt, event, rules)
+        answer = _note(ledger, attempt, event, rules, effort)
         if answer["status"] == "error":
             lost += 1
     if lost:
@@ -103,15 +120,19 @@ def _is_noted(noted: NotedEvents, event: SaidEvent) -> bool:
     return event.number <= noted.last
 
 
-def _note(ledger: Ledger, attempt: Attempt, event: SaidEvent, rules: Rules) -> Answer:
+def _note(
+    ledger: Ledger, attempt: Attempt, event: SaidEvent, rules: Rules, effort: Effort
+) -> Answer:
     task = _task_of(ledger, attempt)
     fault = shape_fault(event.type, event.payload)
     if fault is not None:
         return {"status": "error", "message": f"Invalid event payload: {fault}"}
-    schemas = _schemas(ledger, attempt, task)
+    schemas = _schemas(ledger, attempt, task, effort)
+    if effort.steps < 0:
+        return _TOO_MUCH
     if schemas is not None:
         fault = contract_fault(
-            event.type, event.payload, schemas, strict=rules.strict_events, with_patterns=False
+            event.type, event.payload, schemas, strict=rules.strict_events, effort=effort
         )
         if fault is not None:
             return {"status": "error", "code": "CONTRACT_VIOLATION_ERROR", "message": fault}
@@ -141,12 +162,13 @@ def _one_too_many(ledger: Ledger, attempt: Attempt, task: Task, noted: NotedEven
     )
 
 
-def _schemas(ledger: Ledger, attempt: Attempt, task: Task) -> dict[str, Any] | None:
+def _schemas(ledger: Ledger, attempt: Attempt, task: Task, effort: Effort) -> dict[str, Any] | None:
     """What the skill declares where the attempt runs; None if that was forgotten."""
     instance = ledger.instance(attempt.instance)
     if instance is None:
         return None
     skills = instance.registration.get("supported_skills", [])
+    effort.steps -= len(skills)
     mine = (it.get("events_schema") for it in skills if it.get("name") == task.skill)
     declared: Any = next(mine, None)
     return declared if isinstance(declared, dict) else {}

@@ -7,14 +7,13 @@ states do.  All such edges to the same state share their lanes.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 
-T = TypeVar("T")
+from avtomatika_trio._core.graph import Graph
 
-Graph = Mapping[str, Any]
-"""As `avtomatika_trio._core.graph.to_json` makes it."""
+T = TypeVar("T")
 
 Node = str | tuple[str, int]
 """A state, or the lane in a layer of edges to a state."""

@@ -11,7 +11,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 import attrs
 
-from avtomatika_trio._core.graph_layout import Graph, Layout, Node, lay_out, spread
+from avtomatika_trio._core.graph import Graph, GraphEdge, StateNode
+from avtomatika_trio._core.graph_layout import Layout, Node, lay_out, spread
 from avtomatika_trio._core.text_width import width_of
 
 _CHARACTER = 7.5
@@ -247,7 +248,7 @@ def _bundled(graph: Graph) -> list[_Edge]:
     ]
 
 
-def edge_label(edge: Graph) -> str:
+def edge_label(edge: GraphEdge) -> str:
     """What leads along *edge*: status and skill, as far as it has them."""
     return " · ".join(part for part in (edge["status"], edge["skill"]) if part)
 
@@ -360,8 +361,8 @@ def _line(edge: _Edge, path: str, at: tuple[float, float]) -> Iterator[str]:
     yield "</g>"
 
 
-def _box(state: Graph, box: _Box) -> Iterator[str]:
-    colour = _COLOURS.get(state["outcome"], _INK)
+def _box(state: StateNode, box: _Box) -> Iterator[str]:
+    colour = _COLOURS.get(state["outcome"] or "", _INK)
     yield f'<g class="state" data-state={_attribute(state["name"])}>'
     if state["start"]:
         x = box.left - 26

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from avtomatika_trio._core.graph_layout import Graph, find_loops
+from avtomatika_trio._core.graph import Graph, GraphEdge, StateNode
+from avtomatika_trio._core.graph_layout import find_loops
 from avtomatika_trio._core.graph_svg import edge_label, ranks
 
 
@@ -37,13 +38,13 @@ def _lines(graph: Graph) -> Iterator[str]:
             yield f"    {arrow} {_plain(edge['to'])}{_remark(edge, back=back)}"
 
 
-def _mark(state: Graph) -> str:
+def _mark(state: StateNode) -> str:
     if state["end"]:
         return "#"
     return "*" if state["start"] else "o"
 
 
-def _kind(state: Graph) -> str:
+def _kind(state: StateNode) -> str:
     kinds = []
     if state["start"]:
         kinds.append("start")
@@ -54,7 +55,7 @@ def _kind(state: Graph) -> str:
     return f"  ({', '.join(kinds)})" if kinds else ""
 
 
-def _remark(edge: Graph, *, back: bool) -> str:
+def _remark(edge: GraphEdge, *, back: bool) -> str:
     remarks = [edge["kind"]] if edge["kind"] in {"parallel", "declared"} else []
     if edge["to"] == edge["from"]:
         remarks.append("loop: to itself")

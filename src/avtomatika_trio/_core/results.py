@@ -7,10 +7,11 @@ result sent again is answered the same (rule R3).
 
 import attrs
 
-from avtomatika_trio._core import attempts, fencing
+from avtomatika_trio._core import attempts
 from avtomatika_trio._core.events import SaidEvent, carried
-from avtomatika_trio._core.fencing import mismatch, refusal, unknown
+from avtomatika_trio._core.fencing import Answer, mismatch, refusal, unknown
 from avtomatika_trio._core.job import JobStatus
+from avtomatika_trio._core.json_schema import Effort
 from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio._core.outcomes import FAILURE, Conclusion, conclude, end_attempt
 from avtomatika_trio._core.rules import Rules
@@ -30,8 +31,6 @@ PERMANENT_CODES = frozenset(
 INVALID_CODES = frozenset({"INVALID_INPUT_ERROR", "INTEGRITY_MISMATCH_ERROR"})
 
 CANCELLED = "cancelled"
-
-Answer = fencing.Answer
 
 #: Attempts whose failure has been counted already; a success after all still counts.
 _COUNTED = frozenset({AttemptStatus.FAILED, AttemptStatus.TIMED_OUT})
@@ -59,8 +58,17 @@ def was_answered(ledger: Ledger, said: Report) -> bool:
     )
 
 
-def report(ledger: Ledger, said: Report, rules: Rules, noise: float) -> Answer:
+def report(
+    ledger: Ledger, said: Report, rules: Rules, noise: float, effort: Effort | None = None
+) -> Answer:
     """Apply one result.
+
+    Args:
+        ledger: Where.
+        said: The result.
+        rules: How tasks are retried, and which events are refused.
+        noise: From 0 to 1, for the delays of retries.
+        effort: What may go into the events of all that is reported with it; None = it is alone.
 
     Returns:
         What to answer; `status` is `accepted` or `ignored` (with a `reason`).
@@ -74,7 +82,7 @@ def report(ledger: Ledger, said: Report, rules: Rules, noise: float) -> Answer:
         return attempt.answer
     answer = refusal(ledger, "Result", attempt)
     if answer is None:
-        carried(ledger, said.wire_id, said.events, said.events_lost, rules)
+        carried(ledger, said.wire_id, said.events, said.events_lost, rules, effort or Effort())
         answer = _apply(ledger, attempt, said.result, rules, noise)
     latest = ledger.attempt(said.wire_id)
     assert latest is not None

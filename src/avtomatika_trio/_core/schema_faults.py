@@ -7,7 +7,9 @@ A schema may come from a stranger, so looking at one is bounded.
 """
 
 import re
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from avtomatika_trio._core.json_schema import (
@@ -15,13 +17,18 @@ from avtomatika_trio._core.json_schema import (
     DEFINITIONS,
     LIMITS,
     MOST_LEVELS,
+    MOST_PLACE,
     TYPES,
+    cut,
     is_number,
     target,
 )
 
-#: Schemas within one schema.
-_MOST_SCHEMAS = 1_000
+#: Schemas within one schema, and keywords and names in them.
+_MOST_SCHEMAS, _MOST_WORDS = 1_000, 10_000
+
+#: Faults of one schema that are told.
+_MOST_FAULTS = 20
 
 #: What a schema may say besides: it is for people and for other programs.
 _ANNOTATIONS = frozenset(
@@ -50,7 +57,7 @@ def schema_faults(schema: Any, path: str, *, with_patterns: bool) -> list[str]:
     """
     reader = _Reader(schema, with_patterns=with_patterns)
     try:
-        return list(reader.faults(schema, path, 0))
+        return list(islice(reader.faults(schema, path, 0), _MOST_FAULTS))
     except _TooLarge as exc:
         return [f"{path}: {exc}"]
 
@@ -62,6 +69,12 @@ class _Reader:
         self._root = root
         self._with_patterns = with_patterns
         self._left = _MOST_SCHEMAS
+        self._words_left = _MOST_WORDS
+
+    def _read_words(self, count: int) -> None:
+        self._words_left -= count
+        if self._words_left < 0:
+            raise _TooLarge(f"has more than {_MOST_WORDS} keywords and names")
 
     def faults(self, schema: Any, path: str, level: int) -> Iterator[str]:
         self._left -= 1
@@ -70,10 +83,11 @@ class _Reader:
         if isinstance(schema, bool):
             return
         if not isinstance(schema, dict):
-            yield f"{path}: a schema is an object, or true or false, not {schema!r:.80}"
+            yield f"{path}: a schema is an object, or true or false, not {reprlib.repr(schema)}"
             return
+        self._read_words(len(schema) + _length(schema, "required"))
         for keyword, said in schema.items():
-            at = f"{path}.{keyword}"
+            at = cut(f"{path}.{keyword}", MOST_PLACE)
             if keyword in _ONE:
                 yield from self.faults(said, at, level + 1)
             elif keyword in _LISTS | _MAPS:
@@ -112,8 +126,13 @@ class _Reader:
             try:
                 re.compile(said)
             except re.error as exc:
-                return f"{said!r} is no regular expression of Python: {exc}"
+                return f"{reprlib.repr(said)} is no regular expression of Python: {exc}"
         return None
+
+
+def _length(schema: Mapping[str, Any], keyword: str) -> int:
+    said = schema.get(keyword)
+    return len(said) if isinstance(said, list) else 0
 
 
 def _is_count(value: Any) -> bool:
@@ -126,7 +145,8 @@ def _are_texts(value: Any) -> bool:
 
 def _are_types(value: Any) -> bool:
     names = value if isinstance(value, list) else [value]
-    return bool(names) and _are_texts(names) and set(names) <= TYPES.keys()
+    is_list = 0 < len(names) <= len(TYPES) and _are_texts(names)
+    return is_list and set(names) <= TYPES.keys()
 
 
 #: What those keywords say that hold no schema.

@@ -41,6 +41,8 @@ MOST_EVENTS_PER_REQUEST = 100
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 #: Ids that others made up: of instances, tasks, jobs.
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
+#: Likewise, where foreign workers may write an empty one for none.
+_PerhapsId = Annotated[str, Meta(max_length=200)]
 #: Numbers of polls and heartbeats: what JSON can carry exactly everywhere (2**53).
 Number = Annotated[int, Meta(ge=0, le=9_007_199_254_740_992)]
 #: Likewise, of what is counted from 1.
@@ -166,9 +168,9 @@ class WorkerEvent:
     origin_worker_id: str
     event_type: str
     payload: dict[str, Any]
-    target_job_id: str | None = None
-    target_task_id: str | None = None
-    origin_task_id: str | None = None
+    target_job_id: _PerhapsId | None = None
+    target_task_id: _PerhapsId | None = None
+    origin_task_id: _PerhapsId | None = None
     trace_context: Any = None
     """`traceparent` and `tracestate` of the attempt."""
     number: Ordinal | None = None

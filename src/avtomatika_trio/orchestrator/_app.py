@@ -81,14 +81,15 @@ def create_app(context: Context) -> AsgiApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             scope = {**scope, "path": _path(scope["path"])}
-        found = (find(scope) for find in finders if scope["type"] == "http")
+        is_clients = scope["type"] == "http" and not scope["path"].startswith(PREFIX)
+        found = (find(scope) for find in finders if is_clients)
         stream = next((it for it in found if it is not None), None)
         if stream is not None:
             await _with_last_resort(stream, scope, receive, send)
         else:
             await limited(cast("Any", scope), receive, send)
 
-    return observed(app, new_id=context.chance.request_id, count=context.metrics.requested)
+    return observed(app, new_id=context.chance.request_id, count=context.metrics.requests.count)
 
 
 def create_quart(context: Context) -> QuartTrio:

@@ -9,9 +9,10 @@ from avtomatika_trio._config import OrchestratorSettings
 from avtomatika_trio._core.rules import Rules
 from avtomatika_trio.blobs import Blobs, Patience, open_folder, open_s3
 from avtomatika_trio.orchestrator._context import Context, Limits, Security, SystemChance
+from avtomatika_trio.orchestrator._counted_storage import counted
 from avtomatika_trio.orchestrator._credential_files import CredentialFiles
 from avtomatika_trio.orchestrator._limits import create_limits
-from avtomatika_trio.orchestrator._metrics import Metrics, counted
+from avtomatika_trio.orchestrator._metrics import Metrics
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.orchestrator._server import ServerSettings
 from avtomatika_trio.storage._base import Storage

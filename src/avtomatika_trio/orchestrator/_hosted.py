@@ -28,7 +28,6 @@ from avtomatika_trio.orchestrator._engine import run_engine
 from avtomatika_trio.orchestrator._file_sweeper import run_file_sweeper
 from avtomatika_trio.orchestrator._http import AsgiApp, HttpProblem, send_problem
 from avtomatika_trio.orchestrator._janitor import run_janitor
-from avtomatika_trio.orchestrator._metrics import Metrics
 from avtomatika_trio.orchestrator._observed import observed
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.orchestrator._tls import refuse_tls
@@ -48,8 +47,8 @@ async def _refuse(scope: Any, receive: Any, send: Any) -> None:
     await send_problem(send, _NOT_RUNNING)
 
 
-_REFUSING = observed(_refuse, new_id=SystemChance().request_id, count=Metrics().requested)
-"""What there is to count is told to nobody: a process that does not run has no metrics."""
+#: A process that does not run has no metrics.
+_REFUSING = observed(_refuse, new_id=SystemChance().request_id, count=lambda *_: None)
 
 
 class Orchestrator:

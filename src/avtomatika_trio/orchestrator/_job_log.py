@@ -9,9 +9,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from avtomatika_trio._core.fencing import Answer
 from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.ledger import HistoryRow, Ledger
-from avtomatika_trio._core.results import Answer
 from avtomatika_trio._core.task import Task
 from avtomatika_trio._task_logs import trace_fields
 from avtomatika_trio._wire.messages import Result
@@ -21,6 +21,9 @@ logger = logging.getLogger("avtomatika_trio.orchestrator.jobs")
 
 #: The details that a line shows: words of ours and names, never what people have written.
 _SHOWN = ("blueprint", "branches", "skill", "status", "code", "reason")
+
+#: Of each text in a line.
+_MOST_CHARACTERS = 500
 
 
 class JobLog:
@@ -94,7 +97,12 @@ def _log(
 
 
 def _on_one_line(value: object) -> object:
-    """Workers choose statuses, and may send any id: none of them forges a line of the log."""
-    if not isinstance(value, str) or value.isprintable():
+    """Workers choose statuses and codes of errors, and may send any id: none of them forges a
+    line of the log, or makes it longer than people read."""
+    if not isinstance(value, str):
+        return value
+    if len(value) > _MOST_CHARACTERS:
+        value = value[:_MOST_CHARACTERS] + "…"
+    if value.isprintable():
         return value
     return "".join(it if it.isprintable() else repr(it)[1:-1] for it in value)

@@ -8,16 +8,15 @@ from math import inf
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from avtomatika_trio.orchestrator._metric_families import Family
+from avtomatika_trio.orchestrator._metric_families import gauge
 
 #: For how long the longest delay is remembered, at least; twice that at most.
 WINDOW_SECONDS = 30.0
 
 
-_LAG = Family(
-    name="event_loop_lag_seconds",
-    kind="gauge",
-    meaning="By how much the event loop was late at most in the last"
+_LAG = gauge(
+    "event_loop_lag_seconds",
+    "By how much the event loop was late at most in the last"
     f" {WINDOW_SECONDS:g} to {2 * WINDOW_SECONDS:g} s.",
 )
 

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import attrs
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import Metric
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -23,6 +24,8 @@ class Family:
     labels: tuple[str, ...] = ()
     scope: Scope = "process"
     """Whether each orchestrator tells its own, or all of a storage tell the same."""
+    buckets: tuple[float, ...] = ()
+    """Of a histogram."""
 
     @property
     def full_name(self) -> str:
@@ -38,3 +41,32 @@ class Family:
     def metric(self) -> Metric:
         """It, without samples."""
         return Metric(self.full_name, self.help, self.kind)
+
+    def counter(self, registry: CollectorRegistry) -> Counter:
+        """It, to be counted in *registry*."""
+        return Counter(self.full_name, self.help, self.labels, registry=registry)
+
+    def gauge(self, registry: CollectorRegistry) -> Gauge:
+        """It, to be set in *registry*."""
+        return Gauge(self.full_name, self.help, self.labels, registry=registry)
+
+    def histogram(self, registry: CollectorRegistry) -> Histogram:
+        """It, to be observed in *registry*."""
+        return Histogram(
+            self.full_name, self.help, self.labels, buckets=self.buckets, registry=registry
+        )
+
+
+def counter(name: str, meaning: str, *labels: str) -> Family:
+    """One that grows from the start of the process on."""
+    return Family(name=name, kind="counter", meaning=meaning, labels=labels)
+
+
+def gauge(name: str, meaning: str, *labels: str, scope: Scope = "process") -> Family:
+    """One that is what it is now."""
+    return Family(name=name, kind="gauge", meaning=meaning, labels=labels, scope=scope)
+
+
+def histogram(name: str, meaning: str, buckets: tuple[float, ...], *labels: str) -> Family:
+    """One that counts by size, up to each of *buckets*."""
+    return Family(name=name, kind="histogram", meaning=meaning, labels=labels, buckets=buckets)

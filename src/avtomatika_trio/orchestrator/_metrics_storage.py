@@ -5,6 +5,7 @@ however many ask.  What is not known is left out: an old figure, or a 0, would b
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from math import inf
 
 import trio
@@ -13,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio._core.ledger import WorkerState
 from avtomatika_trio.errors import StorageUnavailable
-from avtomatika_trio.orchestrator._metric_families import Family, Scope
+from avtomatika_trio.orchestrator._metric_families import Family, gauge
 from avtomatika_trio.storage._backlog import (
     MOST_COUNTED,
     MOST_PRIORITIES,
@@ -29,16 +30,12 @@ KEPT_SECONDS = 5.0
 #: How long it may take to tell.
 PATIENCE_SECONDS = 2.0
 
+_gauge = partial(gauge, scope="storage")
 
-def _gauge(name: str, meaning: str, *labels: str, scope: Scope = "storage") -> Family:
-    return Family(name=name, kind="gauge", meaning=meaning, labels=labels, scope=scope)
-
-
-_UP = _gauge(
+_UP = gauge(
     "storage_up",
     f"Whether the storage has told the gauges of it within {PATIENCE_SECONDS:g} s, at most"
     f" {KEPT_SECONDS:g} s ago; while it is 0, these are left out.",
-    scope="process",
 )
 _DEPTH = _gauge(
     "queue_depth",

@@ -9,6 +9,7 @@ import trio
 from avtomatika_trio._core import lease, results
 from avtomatika_trio._core.dispatch import HandOut, Offer, hand_out
 from avtomatika_trio._core.fencing import Answer
+from avtomatika_trio._core.json_schema import Effort
 from avtomatika_trio._core.ledger import Ledger
 from avtomatika_trio.errors import StorageUnavailable
 from avtomatika_trio.orchestrator._context import Context
@@ -91,10 +92,11 @@ async def _report_in_one(
 def _report(
     ledger: Ledger, reports: Sequence[results.Report], context: Context, noise: float
 ) -> list[_Told]:
+    effort = Effort()  # a new one for each run
     return [
         _Told(
             is_repeated=results.was_answered(ledger, said),
-            answer=results.report(ledger, said, context.rules, noise),
+            answer=results.report(ledger, said, context.rules, noise, effort),
         )
         for said in reports
     ]

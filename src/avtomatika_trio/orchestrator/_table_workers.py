@@ -121,7 +121,12 @@ WORKER_ROUTES = (
         *("event", "POST", "/_worker/events"),
         summary="Say how far a task is, or what has happened in it; one event or several",
         body=_said(
-            (messages.WorkerEvent, list[messages.WorkerEvent]),
+            (
+                messages.WorkerEvent,
+                Annotated[
+                    list[messages.WorkerEvent], Meta(max_length=messages.MOST_EVENTS_PER_REQUEST)
+                ],
+            ),
             example={
                 "event_id": "1",
                 "worker_id": "worker-1",

@@ -7,6 +7,7 @@ from typing import Any
 from avtomatika_trio._core import events
 from avtomatika_trio._core.event_rules import PROGRESS
 from avtomatika_trio._core.fencing import Answer, ignored
+from avtomatika_trio._core.json_schema import Effort
 from avtomatika_trio._core.ledger import Ledger, Progress
 from avtomatika_trio._core.rules import Rules
 from avtomatika_trio._wire import messages
@@ -55,7 +56,7 @@ async def note_events(
     wire_ids = [it.target_task_id or it.origin_task_id for it in said]
     where: dict[str, list[int]] = {}
     for place, wire_id in enumerate(wire_ids):
-        if wire_id is not None:
+        if wire_id:
             where.setdefault(storage.partition_of(wire_id), []).append(place)
     operations: dict[str, Callable[[Ledger], list[Answer]]] = {
         partition: partial(_note, said=[said[it] for it in places], rules=context.rules)
@@ -70,10 +71,11 @@ async def note_events(
 
 
 def _note(ledger: Ledger, said: Sequence[messages.WorkerEvent], rules: Rules) -> list[Answer]:
-    return [_note_one(ledger, one, rules) for one in said]
+    effort = Effort()  # a new one for each run
+    return [_note_one(ledger, one, rules, effort) for one in said]
 
 
-def _note_one(ledger: Ledger, said: messages.WorkerEvent, rules: Rules) -> Answer:
+def _note_one(ledger: Ledger, said: messages.WorkerEvent, rules: Rules, effort: Effort) -> Answer:
     wire_id = said.target_task_id or said.origin_task_id or ""
     if said.event_type == PROGRESS:
         _note_progress(ledger, said.worker_id, wire_id, said.payload)
@@ -84,7 +86,7 @@ def _note_one(ledger: Ledger, said: messages.WorkerEvent, rules: Rules) -> Answe
         job_id=said.target_job_id or "",
         event=as_event(said),
     )
-    return events.note(ledger, report, rules)
+    return events.note(ledger, report, rules, effort)
 
 
 def _note_progress(ledger: Ledger, sender: str, wire_id: str, payload: dict[str, Any]) -> None:

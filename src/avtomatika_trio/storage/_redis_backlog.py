@@ -1,4 +1,7 @@
-"""What waits and runs, out of the indexes of each partition in Redis: one script for each."""
+"""What waits and runs, out of the indexes of each partition in Redis: one script for each.
+
+What an older release has left in the indexes is taken out meanwhile (`_redis_strays`).
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,6 +22,7 @@ from avtomatika_trio.storage._redis_keys import dispatched_at
 from avtomatika_trio.storage._redis_partition import RedisPartition
 from avtomatika_trio.storage._redis_reads import RedisReads
 from avtomatika_trio.storage._redis_scripts import BACKLOG
+from avtomatika_trio.storage._redis_strays import draws, drop_strays
 from avtomatika_trio.storage._redis_wire import ScriptCall
 
 _STATES = tuple(WorkerState)
@@ -39,7 +43,8 @@ async def backlog(
     async def ask(at: RedisPartition) -> None:
         now = at.clock.now()
         try:
-            [reply] = await reads.ask(at.keys, _question(at, skills, now))
+            reply, *drawn = await reads.ask(at.keys, _question(at, skills, now), *draws(at.keys))
+            await drop_strays(reads, at, drawn)
         except StorageUnavailable as exc:
             errors.append(exc)
         else:

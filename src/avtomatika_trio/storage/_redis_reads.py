@@ -1,7 +1,7 @@
 """What is read from Redis outside of commits."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -57,7 +57,9 @@ class RedisReads:
         [value] = await self.ask(at, ("GET", key))
         return _decoded(value, cls)
 
-    async def _records(self, at: Keys, keys: Sequence[str], cls: type[R]) -> list[R]:
+    async def records(self, at: Keys, names: Iterable[str], cls: type[R]) -> list[R]:
+        """The records of a partition that there are under *names*."""
+        keys = list(names)
         found: list[R] = []
         for first in range(0, len(keys), _MOST_KEYS):
             [values] = await self.ask(at, ("MGET", *keys[first : first + _MOST_KEYS]))
@@ -94,7 +96,7 @@ class RedisReads:
         found: dict[str, Job] = {}
         for name, some in by_place.items():
             keys = self._places.keys[name]
-            jobs = await self._records(keys, [keys.job(it) for it in some], Job)
+            jobs = await self.records(keys, [keys.job(it) for it in some], Job)
             found.update((job.id, job) for job in jobs)
         return found
 
@@ -151,14 +153,14 @@ class RedisReads:
     async def tasks(self, job_id: str, dispatch: int | None) -> Sequence[Task]:
         keys = self._places.of(job_id)
         ids = await self._members(keys, keys.tasks_of(job_id))
-        tasks = await self._records(keys, [keys.task(it) for it in ids], Task)
+        tasks = await self.records(keys, [keys.task(it) for it in ids], Task)
         wanted = (task for task in tasks if dispatch in (None, task.dispatch))
         return sorted(wanted, key=lambda task: (task.dispatch, task.branch or 0))
 
     async def attempts(self, job_id: str) -> Sequence[Attempt]:
         keys = self._places.of(job_id)
         wire_ids = await self._members(keys, keys.attempts_of(job_id))
-        found = await self._records(keys, [keys.attempt(it) for it in wire_ids], Attempt)
+        found = await self.records(keys, [keys.attempt(it) for it in wire_ids], Attempt)
         return sorted(found, key=lambda attempt: (attempt.leased_at, attempt.number))
 
     async def history(self, job_id: str, after: int, limit: int) -> Sequence[NumberedRow]:
@@ -182,7 +184,7 @@ class RedisReads:
         keys = self._places.of(job_id)
         [said] = await self.ask(keys, ("HVALS", keys.progress(job_id)))
         found = {it.task_id: it for it in map(_decoders[Progress], said)}
-        tasks = await self._records(keys, [keys.task(it) for it in found], Task)
+        tasks = await self.records(keys, [keys.task(it) for it in found], Task)
         leased = [task for task in tasks if task.status is TaskStatus.LEASED]
         leased.sort(key=lambda task: (task.dispatch, task.branch or 0))
         return [found[it.id] for it in leased if found[it.id].attempt == it.attempt]
@@ -197,7 +199,7 @@ class RedisReads:
         for keys in self._places.keys.values():
             index = keys.instances if worker_id is None else keys.instances_of(worker_id)
             ids = await self._members(keys, index)
-            found += await self._records(keys, [keys.instance(it) for it in ids], Instance)
+            found += await self.records(keys, [keys.instance(it) for it in ids], Instance)
         return sorted(found, key=lambda it: -it.seen_at)
 
     async def lease_counts(self, instances: Sequence[Instance]) -> dict[str, int]:

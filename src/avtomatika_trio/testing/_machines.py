@@ -11,8 +11,9 @@ import trio
 
 from avtomatika_trio._config import WorkerSettings
 from avtomatika_trio.orchestrator._context import Context
+from avtomatika_trio.orchestrator._counted_storage import counted
 from avtomatika_trio.orchestrator._http import AsgiApp
-from avtomatika_trio.orchestrator._metrics import Metrics, counted
+from avtomatika_trio.orchestrator._metrics import Metrics
 from avtomatika_trio.orchestrator._service import run_orchestrator
 from avtomatika_trio.storage import MemoryStorage
 from avtomatika_trio.testing._health_door import HealthDoor

@@ -126,7 +126,7 @@ def _checked(said: SaidEvent, skill: Skill, *, is_strict: bool) -> dict[str, Any
         payload,
         skill.info.events_schema or {},
         strict=is_strict,
-        with_patterns=True,
+        effort=None,
     )
     if fault is not None:
         raise InvalidEvent(f"send_event({said.event_type!r}): {fault}")
