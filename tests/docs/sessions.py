@@ -22,7 +22,7 @@ _ALIKE = {
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]\d+Z?": "TIME",
     r"p00-[0-9a-f]{27}": "JOB",
     r"worker-[0-9a-f]{12}": "WORKER",
-    r"\d+% of \d running  \d of \d words": "PROGRESS",
+    r"\d of \d branches done  \d+% of \d running  \d of \d words": "PROGRESS",
 }
 """What differs from run to run, as patterns."""
 

@@ -19,7 +19,7 @@ from avtomatika_trio.testing._ended_job import EndedJob
 from avtomatika_trio.testing._fakes import as_worker, played_by
 from avtomatika_trio.testing._idle import MOST_SECONDS
 from avtomatika_trio.testing._network import ANY_SERVER
-from avtomatika_trio.testing._rig import DAY_SECONDS, POLL_SECONDS, Post, Rig
+from avtomatika_trio.testing._rig import DAY_SECONDS, POLL_SECONDS, Rig, Seat
 from avtomatika_trio.worker import SkillBlueprint, Worker
 from avtomatika_trio.worker._outcome import unwrapped
 
@@ -89,7 +89,7 @@ async def cluster(
     """
     check_clock()
     found = list(_loaded(blueprints))
-    posts = _posts({} if skills is None else skills, workers)
+    seats = _seats({} if skills is None else skills, workers)
     limits = Limits(poll_hold_seconds=POLL_SECONDS, handler_timeout_seconds=handler_timeout_seconds)
     # The loops of an orchestrator pause: that is no outage.
     patience = rules or Rules(outage_seconds=2 * MOST_SECONDS)
@@ -97,7 +97,7 @@ async def cluster(
     try:
         with trio.move_on_after(most_seconds) as guard:
             opening = open_cluster(found, seed=seed, rules=patience, limits=limits, is_played=True)
-            async with _checked(opening, guard, tuple(it.name for it in found), posts) as rig:
+            async with _checked(opening, guard, tuple(it.name for it in found), seats) as rig:
                 is_open = True
                 yield rig
     except BaseExceptionGroup as group:
@@ -116,12 +116,12 @@ async def _checked(
     opening: AbstractAsyncContextManager[Cluster],
     guard: trio.CancelScope,
     names: tuple[str, ...],
-    posts: Iterable[Post],
+    seats: Iterable[Seat],
 ) -> AsyncIterator[Rig]:
     """See `cluster`; what the test raises comes out as it is, not in the groups of nurseries."""
     failure: BaseException | None = None
     violations: list[str] = []
-    async with opening as opened, _rig(opened, guard, names, posts) as rig:
+    async with opening as opened, _rig(opened, guard, names, seats) as rig:
         try:
             yield rig
         except _NOT_THE_TESTS:
@@ -138,17 +138,17 @@ async def _checked(
 
 @asynccontextmanager
 async def _rig(
-    opened: Cluster, guard: trio.CancelScope, names: tuple[str, ...], posts: Iterable[Post]
+    opened: Cluster, guard: trio.CancelScope, names: tuple[str, ...], seats: Iterable[Seat]
 ) -> AsyncIterator[Rig]:
-    send, receive = trio.open_memory_channel[Post](math.inf)
+    send, receive = trio.open_memory_channel[Seat](math.inf)
     transport = opened.network.transport(CLIENT)
     async with (
         AsyncClient(f"http://{ANY_SERVER}", CLIENT_TOKEN, transport=transport) as client,
         trio.open_nursery() as keeping,
     ):
         rig = Rig(client=client, cluster=opened, guard=guard, blueprints=names, vacant=send)
-        for post in posts:
-            await rig.fill(post)
+        for seat in seats:
+            await rig.fill(seat)
         keeping.start_soon(rig.keep_filled, receive)
         yield rig
         keeping.cancel_scope.cancel()
@@ -190,19 +190,19 @@ def _check_files(blueprint: Graph) -> None:
             )
 
 
-def _posts(skills: Mapping[str, Any], workers: Iterable[Worker | SkillBlueprint]) -> list[Post]:
+def _seats(skills: Mapping[str, Any], workers: Iterable[Worker | SkillBlueprint]) -> list[Seat]:
     if not isinstance(skills, Mapping):
         raise TypeError(f"skills is a dict of names and what they do, not {skills!r}")
     if isinstance(workers, Worker | SkillBlueprint):
         raise TypeError("workers is a list: workers=[worker]")
-    posts = [Post(played_by(skills), {})] if skills else []
+    seats = [Seat(played_by(skills), {})] if skills else []
     for given in workers:
         worker = as_worker(given)
         twice = sorted(set(worker.skills) & set(skills))
         if twice:
             raise ValueError(f"played, but a worker has it, too: {', '.join(twice)}")
-        posts.append(Post(worker, {}))
-    return posts
+        seats.append(Seat(worker, {}))
+    return seats
 
 
 def run_job(

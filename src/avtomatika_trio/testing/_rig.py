@@ -37,8 +37,8 @@ _OURS_BY_PREFIX = ("tls_", "health_", "s3_", "aws_", "files_")
 
 
 @attrs.define(eq=False)
-class Post:
-    """A worker's post: when the process at it dies, another one takes it."""
+class Seat:
+    """A worker's seat: when the process in it dies, another one takes it."""
 
     worker: Worker
     settings: Mapping[str, Any]
@@ -72,8 +72,8 @@ class Rig:
     _cluster: Cluster
     _guard: trio.CancelScope
     _blueprints: tuple[str, ...]
-    _vacant: trio.MemorySendChannel[Post]
-    _posts: list[Post] = attrs.field(factory=list)
+    _vacant: trio.MemorySendChannel[Seat]
+    _seats: list[Seat] = attrs.field(factory=list)
     _hired: int = 0
     _doomed: list[str] = attrs.field(factory=list)
     _calls: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
@@ -163,7 +163,7 @@ class Rig:
 
     def _skills(self) -> set[str]:
         """What some worker can do."""
-        return {skill for post in self._posts for skill in post.worker.skills}
+        return {skill for seat in self._seats for skill in seat.worker.skills}
 
     def _put_off(self, seconds: float) -> None:
         """Let so much time not count as waited in vain."""
@@ -183,7 +183,7 @@ class Rig:
         fields = [field.name for field in attrs.fields(WorkerSettings)]
         if unknown := [name for name in settings if name not in fields]:
             raise ConfigError((unknown_names("add_worker", unknown, fields),))
-        await self.fill(Post(as_worker(worker), settings))
+        await self.fill(Seat(as_worker(worker), settings))
 
     async def lose_worker(self, *, during: str | None = None) -> None:
         """Let a worker die without a word; another one takes its place.
@@ -203,12 +203,12 @@ class Rig:
                 raise LookupError(f"no worker has the skill {during!r}; {hint}")
             self._doomed.append(during)
             return
-        if not self._posts:
+        if not self._seats:
             raise LookupError("there is no worker that could be lost; give skills or workers")
-        post = self._posts[0]
-        assert post.machine is not None
-        await post.machine.kill()
-        await self.fill(post)
+        seat = self._seats[0]
+        assert seat.machine is not None
+        await seat.machine.kill()
+        await self.fill(seat)
 
     async def stop_orchestrator(self) -> None:
         """Take the orchestrator down, as SIGTERM does; what it stores is kept."""
@@ -222,15 +222,15 @@ class Rig:
         """Start it again."""
         await self._cluster.orchestrator.start()
 
-    async def fill(self, post: Post) -> None:
-        """Start a process at a post; for `cluster`."""
-        if post not in self._posts:
-            self._posts.append(post)
+    async def fill(self, seat: Seat) -> None:
+        """Start a process in a seat; for `cluster`."""
+        if seat not in self._seats:
+            self._seats.append(seat)
         self._hired += 1
         machine = self._cluster.add_worker(
-            post.worker, f"worker-{self._hired}", **post.all_settings()
+            seat.worker, f"worker-{self._hired}", **seat.all_settings()
         )
-        post.machine = machine
+        seat.machine = machine
 
         async def call(skill: str, params: dict[str, Any], handler: Callable[[], Any]) -> Any:
             self._calls.append((skill, copy.deepcopy(params)))
@@ -243,19 +243,19 @@ class Rig:
                     returned = await returned
             if returned is LOST:
                 machine.die()
-                self._vacant.send_nowait(post)
+                self._vacant.send_nowait(seat)
                 await trio.sleep_forever()
             return returned
 
         machine.call_handler = call
         await machine.start()
 
-    async def keep_filled(self, vacant: trio.MemoryReceiveChannel[Post]) -> None:
+    async def keep_filled(self, vacant: trio.MemoryReceiveChannel[Seat]) -> None:
         """Start another process wherever one was lost, until cancelled; for `cluster`."""
-        async for post in vacant:
-            assert post.machine is not None
-            await post.machine.kill()
-            await self.fill(post)
+        async for seat in vacant:
+            assert seat.machine is not None
+            await seat.machine.kill()
+            await self.fill(seat)
 
     async def violations(self) -> list[str]:
         """Kill everything, and tell what is wrong in the storage; for `cluster`."""

@@ -38,7 +38,7 @@ ANSWER_SECONDS = 10.0
 #: hardly ever closed by the server while a request is on its way.
 _KEEPALIVE_SECONDS = 30.0
 
-#: Two posts of results, a poll, a return and a progress event at a time, and some room.
+#: Two posts of results, a poll, a return, progress and events at a time, and some room.
 _LIMITS = httpx.Limits(
     max_connections=10, max_keepalive_connections=10, keepalive_expiry=_KEEPALIVE_SECONDS
 )
