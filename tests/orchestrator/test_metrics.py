@@ -3,6 +3,7 @@
 from typing import Any
 
 import attrs
+import httpx
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 from tests.orchestrator.clients import (
@@ -82,6 +83,44 @@ async def test_what_happens_to_jobs_and_tasks_is_counted(autojump_clock: MockClo
     }
     assert {key: found.get(key) for key in expected} == expected
     assert 29 < found["task_queue_wait_seconds_sum",] < 31
+
+
+async def test_the_bodies_of_tasks_and_results_are_measured(autojump_clock: MockClock) -> None:
+    context = measured()
+    answers: list[httpx.Response] = []
+
+    async def note(answer: httpx.Response) -> None:
+        await answer.aread()
+        answers.append(answer)
+
+    async with open_client(context) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(run_engine, context)
+        client.event_hooks["response"] = [note]
+        await client.post("/api/v1/jobs/resize", json=[{}, {}])
+        await trio.sleep(1)
+        worker = Worker(client)
+        await worker.register("scale")
+        first, second = await worker.take()
+        await worker.report(first, data={"text": "x" * 1000})
+        await client.post("/api/v1/jobs/resize")
+        await trio.sleep(1)
+        asking = f"instance={worker.instance}&poll=2&max_tasks=1"
+        said = {"job_id": second["job_id"], "task_id": second["task_id"], "status": "success"}
+        path = f"/_worker/tasks/result?{asking}"
+        headers = {"X-Worker-Token": worker.token, "X-Worker-ID": worker.worker_id}
+        both = await client.post(path, json=[said], headers=headers)
+        assert len(both.json()["tasks"]) == 1
+        worker.polls = 2
+        assert await worker.take() == []  # an answer without tasks is none with tasks
+        nursery.cancel_scope.cancel()
+    results = [it.request.content for it in answers if it.url.path == "/_worker/tasks/result"]
+    [tasks, nothing] = [it.content for it in answers if it.url.path.endswith("/tasks/next")]
+    found = samples(context)
+    assert nothing == b""
+    assert found["payload_bytes_count", "in"] == len(results) == 2
+    assert found["payload_bytes_sum", "in"] == sum(map(len, results))
+    assert found["payload_bytes_count", "out"] == 2
+    assert found["payload_bytes_sum", "out"] == len(tasks) + len(both.content)
 
 
 async def test_a_repetition_is_no_second_rejection(autojump_clock: MockClock) -> None:

@@ -23,6 +23,7 @@ FAMILIES = Metrics().families
 #: What labels may tell: each has few values, whatever is sent.
 LABELS = {
     "blueprint",
+    "direction",
     "kind",
     "method",
     "op",
@@ -84,6 +85,7 @@ def test_the_conventions_know_the_names() -> None:
         "job_duration_seconds",
         "step_commit_seconds",
         "store_op_seconds",
+        "payload_bytes",
         "http_requests_total",
         "auth_failures_total",
         "queue_depth",

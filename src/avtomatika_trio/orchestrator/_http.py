@@ -144,9 +144,11 @@ def address_of(scope: Scope) -> str:
     return str(client[0]) if client else ""
 
 
-async def send_json(send: Send, body: Any) -> None:
-    """Answer 200 with *body* as JSON."""
-    await _send(send, encode(body), 200, {"content-type": "application/json"})
+async def send_json(send: Send, body: Any) -> int:
+    """Answer 200 with *body* as JSON; returns how many bytes that are."""
+    encoded = encode(body)
+    await _send(send, encoded, 200, {"content-type": "application/json"})
+    return len(encoded)
 
 
 async def send_nothing(send: Send) -> None:

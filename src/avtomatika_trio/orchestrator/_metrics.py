@@ -28,6 +28,9 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _LONG = (0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400)
 
+#: In bytes.
+_SIZES = (256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304)
+
 #: What ends a job in the history, and as what.
 ENDS = {f"job_{it}": it for it in ("finished", "failed", "cancelled", "quarantined")}
 
@@ -103,6 +106,12 @@ _STORE_OP = histogram(
     _SHORT,
     "op",
 )
+_PAYLOAD = histogram(
+    "payload_bytes",
+    "Bodies that workers have posted with results, and those that they were answered with tasks.",
+    _SIZES,
+    "direction",
+)
 _SLOTS = gauge(
     "worker_slots",
     "Tasks that workers have room for, as the polls say that wait here; a poll asks for 100 at"
@@ -113,7 +122,16 @@ _BUILD = gauge("build_info", "Always 1.", "version")
 
 _FAMILIES = (
     *(_SUBMITTED, _FINISHED, _DISPATCHED, _ATTEMPTS, _EXPIRED, _REJECTED, _REPEATED),
-    *(_QUEUE_WAIT, _TASK_DURATION, _JOB_DURATION, _STEP_COMMIT, _STORE_OP, _SLOTS, _BUILD),
+    *(
+        _QUEUE_WAIT,
+        _TASK_DURATION,
+        _JOB_DURATION,
+        _STEP_COMMIT,
+        _STORE_OP,
+        _PAYLOAD,
+        _SLOTS,
+        _BUILD,
+    ),
 )
 
 
@@ -141,6 +159,8 @@ class Metrics:
         self._job_duration = _JOB_DURATION.histogram(registry)
         self._step_commit = _STEP_COMMIT.histogram(registry)
         self._store_op = _STORE_OP.histogram(registry)
+        payload = _PAYLOAD.histogram(registry)
+        self._received, self._sent = payload.labels("in"), payload.labels("out")
         self._slots = _SLOTS.gauge(registry).labels("offered")
         _BUILD.gauge(registry).labels(metadata.version("avtomatika-trio")).set(1)
 
@@ -161,6 +181,14 @@ class Metrics:
             self._repeated.inc()
         elif answer.get("status") == "ignored":
             self._rejected.labels(answer["reason"]).inc()
+
+    def results_received(self, size: int) -> None:
+        """Count a post with results, whose body has *size* bytes."""
+        self._received.observe(size)
+
+    def tasks_sent(self, size: int) -> None:
+        """Count an answer with tasks, whose body has *size* bytes."""
+        self._sent.observe(size)
 
     def step_took(self, seconds: float) -> None:
         """Count a step of a job that was committed."""

@@ -260,11 +260,13 @@ class _Routes:
         key = self.context.security.secret_key
         if not sending:
             await send_nothing(send)
-        elif many:
-            tasks = [as_payload(it, key, ours=True) for it in sending]
-            await send_json(send, {"tasks": tasks})
-        else:
-            await send_json(send, as_payload(sending[0], key, ours=False))
+            return
+        answer: dict[str, Any] = (
+            {"tasks": [as_payload(it, key, ours=True) for it in sending]}
+            if many
+            else as_payload(sending[0], key, ours=False)
+        )
+        self.context.metrics.tasks_sent(await send_json(send, answer))
 
     async def _instance(self, sender: str, instance_id: str) -> Instance | None:
         """What is known of an instance, unless it is another worker's."""
@@ -306,6 +308,7 @@ class _Routes:
         if len(said) > messages.MOST_PER_REQUEST:
             problem = Problem("$", f"at most {messages.MOST_PER_REQUEST} results in one post")
             raise InvalidMessage((problem,))
+        self.context.metrics.results_received(len(request.body))
         reports = [as_report(one, sender.worker_id) for one in said]
         presence = Presence()
         with self._session(sender, presence.waiting) as session:
@@ -321,7 +324,9 @@ class _Routes:
         async def answer(sending: tuple[HandOut, ...]) -> None:
             key = self.context.security.secret_key
             tasks = [as_payload(it, key, ours=True) for it in sending]
-            await send_json(send, {"results": answers, "tasks": tasks})
+            size = await send_json(send, {"results": answers, "tasks": tasks})
+            if tasks:
+                self.context.metrics.tasks_sent(size)
 
         if offer is None or session.is_over:
             await give_back(self.context, got, _WITHDRAWN)
