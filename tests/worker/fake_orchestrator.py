@@ -23,6 +23,7 @@ from avtomatika_trio._wire.messages import (
     Return,
     WorkerEvent,
 )
+from avtomatika_trio.orchestrator._rxon import read_room
 
 URL = "http://orchestrator"
 Answer = httpx.Response
@@ -60,16 +61,13 @@ def _problem(status: int, text: str) -> Answer:
 
 
 def _within(tasks: list[Task], told: str) -> list[Task]:
-    """Those of *tasks* that there is room for, as `a~b:2,c:1` tells it."""
-    room = [part.rsplit(":", 1) for part in told.split(",") if part]
-    left = [(skills.split("~"), [int(most)]) for skills, most in room]
+    """Those of *tasks* that there is room for, as the member `room` of a query tells it."""
+    rooms = read_room(told)
     kept: list[Task] = []
     for task in tasks:
-        mine = [most for skills, most in left if task.skill in skills]
-        if all(most[0] > 0 for most in mine):
+        if all(it.most > 0 for it in rooms if task.skill in it.skills):
             kept.append(task)
-            for most in mine:
-                most[0] -= 1
+            rooms = tuple(it.after([task.skill]) for it in rooms)
     return kept
 
 
@@ -110,8 +108,6 @@ class FakeOrchestrator:
     posted_as: list[str] = attrs.field(factory=list)
     applied: list[Result] = attrs.field(factory=list)
     returned: list[Return] = attrs.field(factory=list)
-    heeds_room: bool = False
-    """Whether it hands out no more of a group than a request has told room for."""
     events: list[WorkerEvent] = attrs.field(factory=list)
     """As they were posted."""
     noted: dict[str, list[tuple[int, str, Any]]] = attrs.field(factory=dict)
@@ -266,8 +262,7 @@ class FakeOrchestrator:
         fitting = [task for task in self.queue if task.skill in skills]
         most = int(query.get("max_tasks", 1)) + self.surplus
         self.surplus = 0
-        if self.heeds_room:
-            fitting = _within(fitting, query.get("room", ""))
+        fitting = _within(fitting, query.get("room", ""))
         return [self._lease(task, query) for task in fitting[:most]]
 
     def _lease(self, task: Task, query: dict[str, str]) -> dict[str, Any]:

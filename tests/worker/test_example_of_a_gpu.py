@@ -28,7 +28,7 @@ def example(least_free_bytes: int) -> Worker:
 
 async def test_one_at_a_time_is_on_the_gpu_and_others_beside_it() -> None:
     """In real time, since its handlers are threads; a fraction of a second."""
-    fake, worker = FakeOrchestrator(heeds_room=True), example(least_free_bytes=0)
+    fake, worker = FakeOrchestrator(), example(least_free_bytes=0)
     now: Counter[str] = Counter()
     most: Counter[str] = Counter()
 
@@ -55,7 +55,7 @@ async def test_one_at_a_time_is_on_the_gpu_and_others_beside_it() -> None:
 
 @pytest.mark.parametrize("least_free_bytes", [0, 2**80])
 async def test_without_room_on_the_disk_nothing_is_rendered(least_free_bytes: int) -> None:
-    fake, worker = FakeOrchestrator(heeds_room=True), example(least_free_bytes)
+    fake, worker = FakeOrchestrator(), example(least_free_bytes)
     [render] = fake.submit("render", {"scene": 1})
     [upscale] = fake.submit("upscale", {"scene": 2})
     async with running(worker, fake):
