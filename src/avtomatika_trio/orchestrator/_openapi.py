@@ -120,6 +120,9 @@ class _Schemas:
         self._by_kind = dict(zip(map(repr, kinds), made, strict=True))
         for schema in self.components.values():  # Pythons differ in the white space of docstrings
             schema["description"] = " ".join(schema.get("description", "").split())
+            for member in schema.get("properties", {}).values():  # and releases of msgspec in these
+                if member.get("default") in ({}, []):
+                    del member["default"]
         for cls in _classes_in(kinds):
             self._describe(cls)
         for cls in closed:
