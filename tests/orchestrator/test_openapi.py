@@ -144,6 +144,10 @@ class Visitor:
         await ask(200, "POST", "/_worker/tasks/result", json=reports, headers=WORKER)
         await ask(400, "POST", "/_worker/tasks/result", json={}, headers=WORKER)
         await ask(403, "POST", "/_worker/tasks/result", json={})
+
+    async def renew_tokens(self) -> None:
+        """Get a token of a worker's, and another for it."""
+        ask = self.ask
         tokens = (await ask(200, "POST", "/_worker/auth/token", headers=WORKER)).json()
         again = {"refresh_token": tokens["refresh_token"]}
         path = "/_worker/auth/token/refresh"
@@ -207,6 +211,7 @@ async def test_every_operation_answers_as_the_document_says(
         visitor = Visitor(client)
         job_id = await visitor.jobs()
         await visitor.work(job_id)
+        await visitor.renew_tokens()
         await visitor.look(job_id)
         await visitor.administer()
         nursery.cancel_scope.cancel()

@@ -85,6 +85,17 @@ def test_unknown_members_are_refused_where_they_are_mistakes_and_ignored_elsewhe
     assert decode(b'{"task_ids": [], "later": 1}', messages.Return).task_ids == []
 
 
+def test_members_that_are_not_known_are_found_within_lists_and_members() -> None:
+    jobs: list[dict[str, Any]] = [{"initial_data": {"any": 1}}, {"initial_data": {}, "odd": 1}]
+    assert paths(jobs, list[messages.Submission], closed=True) == ["$[1].odd"]
+    skills = [{"name": "a", "type": "a"}, {"name": "b", "type": "b", "odd": {}}]
+    said = {"worker_id": "w", "supported_skills": skills}
+    assert paths(said, messages.Registration, closed=True) == ["$.supported_skills[1].odd"]
+    error = {"code": "C", "message": "m", "odd": None}
+    result = {"job_id": "j", "task_id": "t", "status": "failure", "error": error}
+    assert paths(result, messages.Result, closed=True) == ["$.error.odd"]
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"worker_id": "\xff"}', b"[" * 100_000])
 def test_what_is_not_json_is_said_to_be_none(body: bytes) -> None:
     for read in (decode_any, lambda it: decode(it, messages.Registration)):

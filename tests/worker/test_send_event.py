@@ -38,6 +38,10 @@ each_shape = pytest.mark.parametrize(
 )
 
 
+async def takes_no_events(request: httpx.Request) -> Answer | None:
+    return httpx.Response(503) if "/events" in request.url.path else None
+
+
 @each_shape
 async def test_an_event_can_be_sent_from_the_loop(
     autojump_clock: MockClock, args: tuple[Any, ...], named: dict[str, Any]
@@ -459,11 +463,7 @@ async def test_what_has_no_room_beside_the_result_is_told(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake, worker = FakeOrchestrator(), Worker()
-
-    async def away(request: httpx.Request) -> Answer | None:
-        return httpx.Response(503) if "/events" in request.url.path else None
-
-    fake.fault = away
+    fake.fault = takes_no_events
 
     @worker.skill(events_schema=ANY)
     async def work(send_event: Any) -> str:
@@ -485,11 +485,7 @@ async def test_events_do_not_make_a_long_result_longer_than_can_be_read(
     autojump_clock: MockClock,
 ) -> None:
     fake, worker = FakeOrchestrator(), Worker()
-
-    async def away(request: httpx.Request) -> Answer | None:
-        return httpx.Response(503) if "/events" in request.url.path else None
-
-    fake.fault = away
+    fake.fault = takes_no_events
 
     @worker.skill(events_schema=ANY)
     async def work(send_event: Any) -> str:

@@ -19,6 +19,10 @@ _MOST_INT_BITS = 14_000
 #: A list of faults is for reading: more of the same does not help.
 _MOST_FAULTS = 5
 
+#: Every value is asked for these: what is quick to ask for comes first.
+_SCALARS = (str, int, float)
+_CONTAINERS = (dict, list, tuple, Mapping)
+
 _REMEDIES = {
     "bytes": "encode it, for example with base64, or pass a file",
     "bytearray": "encode it, for example with base64, or pass a file",
@@ -68,7 +72,7 @@ def copy_json(value: Any, path: str) -> Any:
 def _copy(value: Any, path: str, depth: int, faults: list[str]) -> Any:
     if value is None or value is True or value is False:
         return value
-    if isinstance(value, Mapping | list | tuple):
+    if not isinstance(value, _SCALARS) and isinstance(value, _CONTAINERS):
         if depth >= MAX_DEPTH:
             faults.append(
                 f"{path[:80]}…: nested deeper than {MAX_DEPTH} levels, or contains itself"

@@ -43,11 +43,12 @@ def decode(body: bytes, cls: type[T], *, closed: bool = False) -> T:
     Raises:
         InvalidMessage: with the path of every problem.
     """
-    if not closed:
-        try:
-            return typing.cast("T", _decoder(cls).decode(body))  # type: ignore[arg-type]  # types hash
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass
+    try:
+        value = typing.cast("T", _decoder(cls).decode(body))  # type: ignore[arg-type]  # types hash
+        if not closed or _knows_all_of(cls, _decoder(Any).decode(body)):
+            return value
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
     raw = _decode_any(body)
     problems = _problems(raw, cls, "$", closed=closed)
     if problems:
@@ -56,6 +57,29 @@ def decode(body: bytes, cls: type[T], *, closed: bool = False) -> T:
         return msgspec.convert(raw, cls)
     except msgspec.ValidationError as exc:
         raise InvalidMessage((as_problem("$", exc),)) from None
+
+
+def _knows_all_of(cls: Any, raw: Any) -> bool:
+    """Whether *raw*, which is a *cls* as far as *cls* knows it, has no other members."""
+    inner = _list_of(cls)
+    if inner is not None and isinstance(raw, list):
+        return all(_knows_all_of(inner, item) for item in raw)
+    record = _record(cls)
+    if record is None or not isinstance(raw, dict):
+        return True
+    return raw.keys() <= _hints(record).keys() and all(
+        _knows_all_of(inner, raw[name]) for name, inner in _with_members(record) if name in raw
+    )
+
+
+@cache
+def _with_members(record: Any) -> tuple[tuple[str, Any], ...]:
+    """The members of *record* that may have members themselves, and their types."""
+    return tuple(
+        (name, cls)
+        for name, cls in _hints(record).items()
+        if _list_of(cls) is not None or _record(cls) is not None
+    )
 
 
 def decode_any(body: bytes) -> Any:
@@ -143,6 +167,7 @@ def as_problem(path: str, exc: msgspec.ValidationError) -> Problem:
     return Problem(path + inner.removesuffix("`"), text)
 
 
+@cache
 def _list_of(cls: Any) -> Any:
     """The items' type if *cls* is a list (or an optional one)."""
     for option in _options(cls):
@@ -151,6 +176,7 @@ def _list_of(cls: Any) -> Any:
     return None
 
 
+@cache
 def _record(cls: Any) -> Any:
     """The attrs class that *cls* is or may be."""
     for option in _options(cls):

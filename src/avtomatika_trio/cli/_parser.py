@@ -170,6 +170,15 @@ def _add_worker_spool(verbs: _Commands) -> None:
 
 def _add_job(commands: _Commands) -> None:
     verbs = _add_verbs(commands, "job", "submit and follow jobs")
+    _add_job_submit(verbs)
+    _add_verbs_of_one_job(verbs)
+    _add_job_list(verbs)
+    for parser in verbs.choices.values():
+        _add_connection(parser)
+        _add_output(parser, "table", "json", "jsonl")
+
+
+def _add_job_submit(verbs: _Commands) -> None:
     submit = _add(verbs, "submit", "submit a job; prints its id")
     submit.add_argument("blueprint", metavar="BLUEPRINT", help="the blueprint's name")
     submit.add_argument(
@@ -187,6 +196,8 @@ def _add_job(commands: _Commands) -> None:
     submit.add_argument("--wait", action="store_true", help="wait for its end; exit with that")
     _add_timeout(submit)
 
+
+def _add_verbs_of_one_job(verbs: _Commands) -> None:
     for name, text in (
         ("get", "show a job"),
         ("history", "show what has happened to a job"),
@@ -200,6 +211,8 @@ def _add_job(commands: _Commands) -> None:
         elif name == "cancel":
             verb.add_argument("--reason", metavar="TEXT", help="why; kept in the history")
 
+
+def _add_job_list(verbs: _Commands) -> None:
     listing = _add(verbs, "list", "list jobs, newest first")
     listing.add_argument(
         "--status", choices=[status.value for status in JobStatus], help="only with this status"
@@ -216,9 +229,6 @@ def _add_job(commands: _Commands) -> None:
     listing.add_argument(
         "--limit", type=_whole, default=20, metavar="N", help="at most so many (default: 20)"
     )
-    for parser in verbs.choices.values():
-        _add_connection(parser)
-        _add_output(parser, "table", "json", "jsonl")
 
 
 def _add_token(commands: _Commands) -> None:

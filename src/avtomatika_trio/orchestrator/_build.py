@@ -60,7 +60,7 @@ def create_context(
             generated; that in *settings* has been considered.
         worker_token: Likewise for workers.
     """
-    key, access = settings.secret_key, settings.s3()
+    access = settings.s3()
     metrics = Metrics()
     return Context(
         storage=counted(storage, metrics),
@@ -71,35 +71,48 @@ def create_context(
         files=CredentialFiles(
             workers=settings.workers_config, clients=settings.clients_config, looks_around=True
         ),
-        security=Security(
-            auth_mode=settings.worker_auth_mode,
-            signing=settings.worker_signing,
-            secret_key=None if key is None else key.reveal().encode(),
-            access_token_seconds=settings.access_token_seconds,
-            time_zone=settings.time_zone,
-        ),
+        security=_security(settings),
         rates=create_limits(settings, time.monotonic),
-        rules=Rules(
-            lease_seconds=settings.lease_seconds,
-            max_lost_attempts=settings.max_lost_attempts,
-            blocked_loop_seconds=settings.blocked_loop_seconds,
-            files_retention_seconds=(
-                settings.files_retention_seconds if settings.s3_auto_cleanup else None
-            ),
-            jobs_retention_seconds=settings.jobs_retention_seconds,
-            strict_events=settings.strict_event_validation,
-        ),
-        limits=Limits(
-            poll_hold_seconds=settings.poll_hold_seconds,
-            handler_timeout_seconds=settings.handler_timeout_seconds,
-            max_params_bytes=settings.max_params_bytes,
-            max_transitions=settings.max_transitions_per_job,
-            max_body_bytes=settings.max_body_bytes,
-            max_file_bytes=settings.max_file_bytes,
-        ),
+        rules=_rules(settings),
+        limits=_limits(settings),
         blobs=blobs,
         s3_config_hash=None if access is None else access.config_hash,
         task_files_dir=settings.task_files_dir,
+    )
+
+
+def _security(settings: OrchestratorSettings) -> Security:
+    key = settings.secret_key
+    return Security(
+        auth_mode=settings.worker_auth_mode,
+        signing=settings.worker_signing,
+        secret_key=None if key is None else key.reveal().encode(),
+        access_token_seconds=settings.access_token_seconds,
+        time_zone=settings.time_zone,
+    )
+
+
+def _rules(settings: OrchestratorSettings) -> Rules:
+    return Rules(
+        lease_seconds=settings.lease_seconds,
+        max_lost_attempts=settings.max_lost_attempts,
+        blocked_loop_seconds=settings.blocked_loop_seconds,
+        files_retention_seconds=(
+            settings.files_retention_seconds if settings.s3_auto_cleanup else None
+        ),
+        jobs_retention_seconds=settings.jobs_retention_seconds,
+        strict_events=settings.strict_event_validation,
+    )
+
+
+def _limits(settings: OrchestratorSettings) -> Limits:
+    return Limits(
+        poll_hold_seconds=settings.poll_hold_seconds,
+        handler_timeout_seconds=settings.handler_timeout_seconds,
+        max_params_bytes=settings.max_params_bytes,
+        max_transitions=settings.max_transitions_per_job,
+        max_body_bytes=settings.max_body_bytes,
+        max_file_bytes=settings.max_file_bytes,
     )
 
 

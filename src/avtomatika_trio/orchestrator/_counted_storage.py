@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from prometheus_client import Histogram
 
 from avtomatika_trio._core import steps
+from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.ledger import HistoryRow, Ledger
 from avtomatika_trio._core.task import Attempt, AttemptStatus, Task
 from avtomatika_trio.orchestrator._job_log import JobLog
@@ -65,15 +66,17 @@ class _Watched:
     def record(self, row: HistoryRow) -> None:
         ledger = self._ledger
         ledger.record(row)
-        self.log.note(row, ledger)
+        # Who writes a row has what it is about at hand: to look costs little.
+        about: Job | Task | None = (
+            ledger.job(row.job_id) if row.task_id is None else ledger.task(row.task_id)
+        )
+        self.log.note(row, about)
         kind = row.type
         if kind == "job_created" or kind in ENDS:
-            job = ledger.job(row.job_id)
-            assert job is not None
-            self.happened.append(Happening(row, job.blueprint, job.created_at))
+            assert isinstance(about, Job)
+            self.happened.append(Happening(row, about.blueprint, about.created_at))
         elif kind == "attempt_leased" and row.task_id is not None:
-            task = ledger.task(row.task_id)
-            self.happened.append(Happening(row, "", row.at if task is None else task.created_at))
+            self.happened.append(Happening(row, "", row.at if about is None else about.created_at))
         elif kind == "attempt_lost":
             self.happened.append(Happening(row))
         elif kind in _DISPATCHES:

@@ -26,6 +26,7 @@ from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._core.known_files import files_known, uris_in
 from avtomatika_trio._core.outcomes import as_branch_result
 from avtomatika_trio._core.state import State
+from avtomatika_trio._own_errors import is_its_own
 from avtomatika_trio._task_logs import log_fields, trace_fields
 from avtomatika_trio.errors import ActionError, StaleRevision, StateError, StorageUnavailable
 from avtomatika_trio.orchestrator._context import Context
@@ -44,9 +45,6 @@ _CLAIM_SECONDS = 30.0
 
 #: How many handlers that are not `async` run at a time, each in a thread.
 _THREADS = 20
-
-#: What goes through a handler and is for others.
-_NOT_THE_HANDLERS = (trio.Cancelled, KeyboardInterrupt, GeneratorExit)
 
 #: A handler that asks for one of these may use the files of its job.
 _WITH_FILES = frozenset({"context", "task_files"})
@@ -177,10 +175,8 @@ async def _run_handler(
         return _decision(blueprint, state, values, returned), history
     except StateError as exc:
         return steps.Broke(fault=_blueprint_fault(job, str(exc))), job.state_history
-    except _NOT_THE_HANDLERS:
-        raise
     except BaseException as exc:  # the border to blueprints' handlers: also their SystemExit
-        if isinstance(exc, BaseExceptionGroup) and exc.subgroup(_NOT_THE_HANDLERS):
+        if not is_its_own(exc):
             raise
         message = f"state {job.state!r}: {type(exc).__name__}: {_text_of(exc)}"
         logger.exception("the handler of state %r of job %s raised", job.state, job.id)

@@ -11,7 +11,7 @@ from typing import Any
 
 from avtomatika_trio._core.fencing import Answer
 from avtomatika_trio._core.job import Job
-from avtomatika_trio._core.ledger import HistoryRow, Ledger
+from avtomatika_trio._core.ledger import HistoryRow
 from avtomatika_trio._core.task import Task
 from avtomatika_trio._task_logs import trace_fields
 from avtomatika_trio._wire.messages import Result
@@ -29,25 +29,28 @@ _MOST_CHARACTERS = 500
 class JobLog:
     """The rows of one commit, to be told once it is durable; a run that is repeated has its own."""
 
-    def __init__(self) -> None:
-        self._noted: list[tuple[HistoryRow, Mapping[str, Any]]] = []
+    __slots__ = ("_noted", "_tells_all")
 
-    def note(self, row: HistoryRow, ledger: Ledger) -> None:
-        """Keep *row* of *ledger*, which has what the row is about at hand."""
-        about: Job | Task | None = (
-            ledger.job(row.job_id) if row.task_id is None else ledger.task(row.task_id)
-        )
+    def __init__(self) -> None:
+        self._noted: list[tuple[int, HistoryRow, Mapping[str, Any]]] = []
+        self._tells_all = logger.isEnabledFor(logging.DEBUG)
+
+    def note(self, row: HistoryRow, about: Job | Task | None) -> None:
+        """Keep *row*, which is about that."""
         tracing = {} if about is None else about.tracing_context
-        if logger.isEnabledFor(_level(tracing)):
-            self._noted.append((row, tracing))
+        if not tracing and not self._tells_all:
+            return  # as most rows are: each commit comes by here
+        level = _level(tracing)
+        if logger.isEnabledFor(level):
+            self._noted.append((level, row, tracing))
 
     def tell(self) -> None:
         """Log what was noted."""
-        for row, tracing in self._noted:
-            _tell(row, tracing)
+        for level, row, tracing in self._noted:
+            _tell(level, row, tracing)
 
 
-def _tell(row: HistoryRow, tracing_context: Mapping[str, Any]) -> None:
+def _tell(level: int, row: HistoryRow, tracing_context: Mapping[str, Any]) -> None:
     details = row.details or {}
     shown = [f"{name} {details[name]}" for name in _SHOWN if name in details]
     if row.next_state is not None:
@@ -60,7 +63,7 @@ def _tell(row: HistoryRow, tracing_context: Mapping[str, Any]) -> None:
         "attempt": row.attempt,
         "worker_id": row.worker_id,
     }
-    _log(_level(tracing_context), what, fields, tracing_context)
+    _log(level, what, fields, tracing_context)
 
 
 def tell_ignored(

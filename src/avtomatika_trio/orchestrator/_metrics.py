@@ -18,7 +18,13 @@ from avtomatika_trio._core.fencing import Answer
 from avtomatika_trio._core.ledger import HistoryRow
 from avtomatika_trio._core.task import Attempt, AttemptStatus
 from avtomatika_trio.orchestrator._loop_lag import LoopLag
-from avtomatika_trio.orchestrator._metric_families import Family, counter, gauge, histogram
+from avtomatika_trio.orchestrator._metric_families import (
+    ByLabels,
+    Family,
+    counter,
+    gauge,
+    histogram,
+)
 from avtomatika_trio.orchestrator._metrics_requests import RequestCounts
 from avtomatika_trio.orchestrator._metrics_storage import StorageGauges
 
@@ -147,15 +153,15 @@ class Metrics:
         registry.register(self.storage)
         registry.register(self.loop)
         self.requests = RequestCounts(registry)
-        self._submitted = _SUBMITTED.counter(registry)
-        self._finished = _FINISHED.counter(registry)
-        self._dispatched = _DISPATCHED.counter(registry)
-        self._attempts = _ATTEMPTS.counter(registry)
+        self._submitted = ByLabels(_SUBMITTED.counter(registry))
+        self._finished = ByLabels(_FINISHED.counter(registry))
+        self._dispatched = ByLabels(_DISPATCHED.counter(registry))
+        self._attempts = ByLabels(_ATTEMPTS.counter(registry))
         self._expired = _EXPIRED.counter(registry)
-        self._rejected = _REJECTED.counter(registry)
+        self._rejected = ByLabels(_REJECTED.counter(registry))
         self._repeated = _REPEATED.counter(registry)
         self._queue_wait = _QUEUE_WAIT.histogram(registry)
-        self._task_duration = _TASK_DURATION.histogram(registry)
+        self._task_duration = ByLabels(_TASK_DURATION.histogram(registry))
         self._job_duration = _JOB_DURATION.histogram(registry)
         self._step_commit = _STEP_COMMIT.histogram(registry)
         self._store_op = _STORE_OP.histogram(registry)
@@ -180,7 +186,7 @@ class Metrics:
         if is_repeated:
             self._repeated.inc()
         elif answer.get("status") == "ignored":
-            self._rejected.labels(answer["reason"]).inc()
+            self._rejected.at(answer["reason"]).inc()
 
     def results_received(self, size: int) -> None:
         """Count a post with results, whose body has *size* bytes."""
@@ -209,15 +215,15 @@ class Metrics:
 
     def dispatched(self, skill: str) -> None:
         """Count a task that was dispatched."""
-        self._dispatched.labels(skill).inc()
+        self._dispatched.at(skill).inc()
 
     def happened(self, it: Happening) -> None:
         """Count what a row that is stored tells."""
         kind = it.row.type
         if kind == "job_created":
-            self._submitted.labels(it.blueprint).inc()
+            self._submitted.at(it.blueprint).inc()
         elif kind in ENDS:
-            self._finished.labels(it.blueprint, ENDS[kind]).inc()
+            self._finished.at(it.blueprint, ENDS[kind]).inc()
             self._job_duration.observe(max(0.0, it.row.at - it.since))
         elif kind == "attempt_leased" and it.row.attempt == 1:
             self._queue_wait.observe(max(0.0, it.row.at - it.since))
@@ -227,7 +233,7 @@ class Metrics:
     def ended(self, it: EndedAttempt) -> None:
         """Count an attempt that is stored as ended."""
         attempt = it.attempt
-        self._attempts.labels(it.skill, _OUTCOMES[attempt.status]).inc()
+        self._attempts.at(it.skill, _OUTCOMES[attempt.status]).inc()
         if attempt.status in _TIMED and attempt.ended_at is not None:
             took = max(0.0, attempt.ended_at - attempt.leased_at)
-            self._task_duration.labels(it.skill).observe(took)
+            self._task_duration.at(it.skill).observe(took)

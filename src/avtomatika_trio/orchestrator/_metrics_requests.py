@@ -1,8 +1,8 @@
 """Requests, counted by the templates of their routes and by why they were refused."""
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 
-from avtomatika_trio.orchestrator._metric_families import counter
+from avtomatika_trio.orchestrator._metric_families import ByLabels, counter
 from avtomatika_trio.orchestrator._observed import Seen
 
 #: Whoever sends a request may write any word as its method.
@@ -33,19 +33,13 @@ class RequestCounts:
     families = (_REQUESTS, _REFUSED)
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._requests = _REQUESTS.counter(registry)
-        self._requests_at: dict[tuple[str, str, str], Counter] = {}
-        """By labels, found once: every request comes by here."""
-        self._refused = _REFUSED.counter(registry)
+        self._requests = ByLabels(_REQUESTS.counter(registry))
+        self._refused = ByLabels(_REFUSED.counter(registry))
 
     def count(self, request: Seen, status: str) -> None:
         """Count a request that was answered with *status*."""
         method = request.method if request.method in _METHODS else "other"
-        labels = (request.route, method, status)
-        known = self._requests_at.get(labels)
-        if known is None:
-            known = self._requests_at[labels] = self._requests.labels(*labels)
-        known.inc()
+        self._requests.at(request.route, method, status).inc()
         kind = _AUTH_FAILURES.get(request.code or "")
         if kind is not None:
-            self._refused.labels(kind).inc()
+            self._refused.at(kind).inc()

@@ -26,9 +26,9 @@ from avtomatika_trio._core.ledger import (
 )
 from avtomatika_trio._core.task import Attempt, Lane, Task
 from avtomatika_trio.errors import StaleRevision
+from avtomatika_trio.storage import _sqlite_rows as tables
 from avtomatika_trio.storage._signals import News
 from avtomatika_trio.storage._sqlite_forget import delete_job
-from avtomatika_trio.storage._sqlite_rows import attempt_row, job_row, label_rows, task_row
 from avtomatika_trio.storage._sqlite_submissions import SubmissionRows
 from avtomatika_trio.storage._sqlite_table import Table, encode, upsert
 
@@ -44,59 +44,13 @@ class SqliteLedger(SubmissionRows, Ledger):
         self.news = News()
         self.wrote = False
         """Whether the present operation has written anything."""
-        self._jobs = Table(
-            connection,
-            Job,
-            select="SELECT body FROM jobs WHERE id=?",
-            upsert=upsert("jobs", "id", "client blueprint status created_at ready revision body"),
-            row=job_row,
-        )
-        self._tasks = Table(
-            connection,
-            Task,
-            select="SELECT body FROM tasks WHERE id=?",
-            upsert=upsert(
-                "tasks",
-                "id",
-                "job_id dispatch branch skill lane priority created_at status open body",
-            ),
-            row=task_row,
-        )
-        self._attempts = Table(
-            connection,
-            Attempt,
-            select="SELECT body FROM attempts WHERE wire_id=?",
-            upsert=upsert("attempts", "wire_id", "job_id instance leased body"),
-            row=attempt_row,
-        )
-        self._fan_outs = Table(
-            connection,
-            FanOut,
-            select="SELECT body FROM fan_outs WHERE job_id=? AND dispatch=?",
-            upsert=upsert("fan_outs", "job_id dispatch", "body"),
-            row=lambda it: (it.job_id, it.dispatch, encode(it)),
-        )
-        self._instances = Table(
-            connection,
-            Instance,
-            select="SELECT body FROM instances WHERE id=?",
-            upsert=upsert("instances", "id", "due_at body"),
-            row=lambda it: (it.id, it.due_at, encode(it)),
-        )
-        self._service = Table(
-            connection,
-            Service,
-            select="SELECT value FROM meta WHERE key=?",
-            upsert=upsert("meta", "key", "value"),
-            row=lambda it: ("service", encode(it)),
-        )
-        self._access = Table(
-            connection,
-            AccessSet,
-            select="SELECT value FROM meta WHERE key=?",
-            upsert=upsert("meta", "key", "value"),
-            row=lambda it: ("access", encode(it)),
-        )
+        self._jobs = tables.jobs(connection)
+        self._tasks = tables.tasks(connection)
+        self._attempts = tables.attempts(connection)
+        self._fan_outs = tables.fan_outs(connection)
+        self._instances = tables.instances(connection)
+        self._service = tables.service(connection)
+        self._access = tables.access(connection)
         self._tables: tuple[Table[Any], ...] = (
             self._jobs,
             self._tasks,
@@ -194,7 +148,7 @@ class SqliteLedger(SubmissionRows, Ledger):
 
     def _put_labels(self, job: Job) -> None:
         statement = upsert("job_labels", "job_id name", "value created_at")
-        self._connection.executemany(statement, label_rows(job))
+        self._connection.executemany(statement, tables.label_rows(job))
 
     def forget_job(self, job_id: str) -> None:
         job = self._jobs.get(job_id)

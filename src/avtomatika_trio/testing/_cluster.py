@@ -223,14 +223,8 @@ async def open_cluster(
             orchestrator.
     """
     chance = random.Random(seed)  # noqa: S311 - to be played again
-    storages = [
-        MemoryStorage(now, "cluster" if is_shared else f"cluster-{number}", partitions)
-        for number in range(1, 2 if is_shared else orchestrators + 1)
-    ]
-    for storage in storages:
-        storage.ahead = {
-            name: (-1) ** number * 5000.0 * number for number, name in enumerate(storage.partitions)
-        }
+    names = ["cluster"] if is_shared else [f"cluster-{it + 1}" for it in range(orchestrators)]
+    storages = [_storage(name, partitions) for name in names]
     idle = Idle(storages[0])
     make_context = partial(
         Context,
@@ -249,11 +243,6 @@ async def open_cluster(
         trio.open_nursery() as processes,
     ):
         carrier = streams or network
-        client = httpx.AsyncClient(
-            transport=carrier.transport(CLIENT),
-            headers={CLIENT_TOKEN_HEADER: CLIENT_TOKEN},
-            timeout=None,
-        )
         machines = [
             Orchestrator(
                 name=f"o{number}",
@@ -271,7 +260,7 @@ async def open_cluster(
         ]
         for machine in machines:
             await machine.start()
-        async with client:
+        async with _open_client(carrier) as client:
             yield Cluster(
                 network=network,
                 carrier=carrier,
@@ -282,3 +271,18 @@ async def open_cluster(
                 start=processes.start,
             )
         processes.cancel_scope.cancel()
+
+
+def _storage(name: str, partitions: int) -> MemoryStorage:
+    """One whose partitions are hours apart in what time it is."""
+    storage = MemoryStorage(now, name, partitions)
+    storage.ahead = {it: (-1) ** n * 5000.0 * n for n, it in enumerate(storage.partitions)}
+    return storage
+
+
+def _open_client(carrier: Carrier) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=carrier.transport(CLIENT),
+        headers={CLIENT_TOKEN_HEADER: CLIENT_TOKEN},
+        timeout=None,
+    )

@@ -10,6 +10,7 @@ import trio
 
 from avtomatika_trio._core.blueprint import Blueprint as Graph
 from avtomatika_trio._core.rules import Rules
+from avtomatika_trio._own_errors import is_its_own
 from avtomatika_trio.client import AsyncClient
 from avtomatika_trio.orchestrator._context import Limits
 from avtomatika_trio.orchestrator._registry import load_blueprints
@@ -27,9 +28,6 @@ Source = Graph | str | Path
 
 #: What a test may wait in virtual time without an end: some ten seconds of real time.
 _MOST_SECONDS = 2 * DAY_SECONDS
-
-#: What is not a failure of a test's own, and belongs to the nurseries around it.
-_NOT_THE_TESTS = (trio.Cancelled, KeyboardInterrupt, GeneratorExit)
 
 
 @asynccontextmanager
@@ -124,10 +122,8 @@ async def _checked(
     async with opening as opened, _rig(opened, guard, names, seats) as rig:
         try:
             yield rig
-        except _NOT_THE_TESTS:
-            raise
         except BaseException as exc:
-            if isinstance(exc, BaseExceptionGroup) and exc.subgroup(_NOT_THE_TESTS):
+            if not is_its_own(exc):
                 raise
             failure = exc
         violations = await rig.violations()

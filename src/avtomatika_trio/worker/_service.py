@@ -134,12 +134,7 @@ class _Service:
         self._payloads = payloads
         self._world = world
         self._stopping = False
-        self._board = Switchboard(
-            [http.url for _, http in clients],
-            stable_seconds=settings.failback_stable_seconds,
-            switches=settings.mode == _FAILOVER,
-            noise=world.noise,
-        )
+        self._board = self._switchboard([http.url for _, http in clients])
         self._slots = Slots(settings.max_concurrent_tasks, on_free=self._board.nudge)
         self._capacity = capacity
         self._groups = capacity.groups(skills)
@@ -159,25 +154,36 @@ class _Service:
             wall_clock=world.wall_clock,
         )
         self._board.on_change += [self._note_room, self._delivery.look_again]
-        self._attempts = Attempts(
-            worker_id=identity.worker_id,
-            skills=skills,
-            slots=self._slots,
-            groups=self._groups,
-            hot=capacity.hot,
-            holdings=self._holdings,
-            deliver=self._delivery.add,
-            places=payloads.places,
-            running=running,
-            call=world.call_handler,
-            wall_clock=world.wall_clock,
-        )
+        self._attempts = self._attempts_of(skills, running)
         self._predecessors = Predecessors(spool, self._board.policy.urls)
         self._watch = LoopWatch.of_beats(settings.heartbeat_interval_seconds)
         self._branches = [
             self._branch(address, link)
             for (address, _), link in zip(clients, self._routes.links, strict=True)
         ]
+
+    def _switchboard(self, urls: Sequence[str]) -> Switchboard:
+        return Switchboard(
+            urls,
+            stable_seconds=self._settings.failback_stable_seconds,
+            switches=self._settings.mode == _FAILOVER,
+            noise=self._world.noise,
+        )
+
+    def _attempts_of(self, skills: Mapping[str, Skill], running: dict[str, Attempt]) -> Attempts:
+        return Attempts(
+            worker_id=self._identity.worker_id,
+            skills=skills,
+            slots=self._slots,
+            groups=self._groups,
+            hot=self._capacity.hot,
+            holdings=self._holdings,
+            deliver=self._delivery.add,
+            places=self._payloads.places,
+            running=running,
+            call=self._world.call_handler,
+            wall_clock=self._world.wall_clock,
+        )
 
     def _branch(self, address: Address, link: Link) -> _Branch:
         world = self._world
