@@ -37,14 +37,14 @@ class Options(TypedDict):
 
 
 def options(
-    url: str, token: str, *, ca_file: str | None, cert_file: str | None, key_file: str | None
+    url: str, token: object, *, ca_file: str | None, cert_file: str | None, key_file: str | None
 ) -> Options:
     """How to talk to the orchestrator at *url*, which `checked` has returned.
 
     Raises:
         ConfigError: *token* cannot be one, or a file cannot be used.
     """
-    if not _TOKEN.fullmatch(token or ""):  # what `os.environ.get` returns may be None
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):  # likewise
         fault = "it is empty, or holds a space, a line break or a character outside ASCII"
         raise ConfigError((f"token: {fault}; give it as it was printed, without any of these",))
     return Options(
@@ -71,12 +71,14 @@ def opened(make: Callable[..., C], transport: object, told: Options) -> C:
         raise ConfigError((fault,)) from None
 
 
-def checked(url: str) -> str:
+def checked(url: object) -> str:
     """*url* without a slash at its end.
 
     Raises:
         ConfigError: it is none.
     """
+    if not isinstance(url, str):  # what `os.environ.get` returns may be None
+        raise ConfigError((f"url: {url!r} is not text such as http://127.0.0.1:8080",))
     try:
         parsed = httpx.URL(url)
         parsed.raw_host.decode().encode("idna")  # as who looks it up does

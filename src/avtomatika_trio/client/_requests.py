@@ -16,6 +16,13 @@ from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._wire.codec import encode
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION
 from avtomatika_trio.client._answers import body_of, error_of, problem, read_as
+from avtomatika_trio.client._arguments import (
+    as_count,
+    as_labels,
+    as_moment,
+    as_seconds,
+    as_text,
+)
 from avtomatika_trio.client._plans import Ask, Fault, Give, Listed, Pause, Plan, Reply, sound
 from avtomatika_trio.client._records import (
     BlueprintInfo,
@@ -86,6 +93,8 @@ class NewJobs:
 
 
 def _quoted(name: str) -> str:
+    if not as_text("blueprint", name):
+        raise InvalidMessage((Problem("blueprint", "must not be empty"),))
     return sound("the name", partial(quote, name, safe=""))
 
 
@@ -175,7 +184,7 @@ def _submit(world: Surroundings, new: NewJobs, body: bytes, key: str | None) -> 
 
 
 def _sendable(name: str, value: str) -> str:
-    if not _KEY.fullmatch(value):
+    if not _KEY.fullmatch(as_text(name, value)):
         fault = f"must be 1 to 255 printable characters of ASCII, not {value[:40]!r}"
         raise InvalidMessage((Problem(name, fault),))
     return value
@@ -187,18 +196,19 @@ def job_path(job_id: str, *below: str) -> str:
     Raises:
         JobNotFound: no job has such an id, and some of them would lead elsewhere.
     """
-    if not NAME.fullmatch(job_id) or not job_id.strip("."):
+    if not NAME.fullmatch(as_text("job_id", job_id)) or not job_id.strip("."):
         raise JobNotFound(job_id)
     return "/".join(["/jobs", job_id, *below])
 
 
 def get_request(job_id: str, *, wait_seconds: float = 0, after: int | None = None) -> Ask:
     """For one job, held until there is news."""
-    query = {"wait": f"{wait_seconds:g}"} if wait_seconds else {}
-    if after is not None:
-        query["after"] = str(after)
     path = job_path(job_id)
-    return Ask(method="GET", path=path, query=query, held_seconds=wait_seconds)
+    held = as_seconds("wait_seconds", wait_seconds, least=0.0)
+    query = {"wait": f"{held:g}"} if held else {}
+    if after is not None:
+        query["after"] = str(as_count("after", after))
+    return Ask(method="GET", path=path, query=query, held_seconds=held)
 
 
 def get(
@@ -230,11 +240,12 @@ def list_jobs(
     query: dict[str, str] = {"status": ",".join(wanted)} if wanted else {}
     if blueprint is not None:
         query["blueprint"] = blueprint
-    query |= {f"label.{name}": value for name, value in (labels or {}).items()}
+    told = {} if labels is None else as_labels("labels", labels)
+    query |= {f"label.{name}": value for name, value in told.items()}
     for name, moment in (("created_after", created_after), ("created_before", created_before)):
         if moment is not None:
-            query[name] = _told(name, moment)
-    left = most
+            query[name] = as_moment(name, moment).isoformat()
+    left = None if most is None else as_count("most", most)
     while left is None or left > 0:
         query["limit"] = str(_MOST_PER_PAGE if left is None else min(_MOST_PER_PAGE, left))
         reply = yield from ask(world, Ask(method="GET", path="/jobs", query=dict(query)))
@@ -256,7 +267,7 @@ def history(world: Surroundings, job_id: str, *, after: int = 0) -> Plan[Listed[
     more = True
     while more:
         path = job_path(job_id, "history")
-        request = Ask(method="GET", path=path, query={"after": str(after)})
+        request = Ask(method="GET", path=path, query={"after": str(as_count("after", after))})
         reply = yield from ask(world, request, job_id=job_id)
         said = body_of(world.url, reply)
         page = read_as(world.url, lambda it: [HistoryEvent.read(event) for event in it], said)
@@ -334,13 +345,6 @@ def _leads_on(reply: Reply) -> bool:
     return re.search(r'rel="?next"?', reply.headers.get("link", "")) is not None
 
 
-def _told(name: str, moment: datetime) -> str:
-    if moment.tzinfo is None:
-        fault = "is a time without a zone; give one such as datetime.now(UTC)"
-        raise InvalidMessage((Problem(f"?{name}", fault),))
-    return moment.isoformat()
-
-
 def _submission(new: NewJobs, initial_data: Json) -> Json:
     if not isinstance(initial_data, Mapping):
         fault = f"must be a dict with texts as keys, not of type {type(initial_data).__name__}"
@@ -349,10 +353,10 @@ def _submission(new: NewJobs, initial_data: Json) -> Json:
         said: Json = {"initial_data": copy_json(initial_data, "initial_data")}
     except NotJson as exc:
         raise InvalidMessage((Problem("$.initial_data", str(exc)),)) from None
-    if new.labels:
-        said["labels"] = dict(new.labels)
+    if new.labels is not None:
+        said["labels"] = as_labels("labels", new.labels)
     if new.max_transitions is not None:
-        said["max_transitions"] = new.max_transitions
+        said["max_transitions"] = as_count("max_transitions", new.max_transitions)
     return said
 
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 
 from avtomatika_trio.client import _following, _requests
+from avtomatika_trio.client._arguments import check_durations
 from avtomatika_trio.client._http import checked, opened, options
 from avtomatika_trio.client._plans import Done, Give, Listed, Plan
 from avtomatika_trio.client._records import (
@@ -54,9 +55,10 @@ class Client:
     * `RateLimited`: it still wants us to slow down.
     * `Refused`: it said no; `status` and `detail` tell why.
     * `JobNotFound`: it knows no such job of this client.
+    * `InvalidMessage`: an argument cannot be sent; nothing was.
 
     Raises:
-        ConfigError: *url* or *token* is not one, or a file cannot be used.
+        ConfigError: *url*, *token* or a duration is not one, or a file cannot be used.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Client:
         new_key: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
         self.url = checked(url)
+        check_durations(timeout_seconds=timeout_seconds, retry_seconds=retry_seconds)
         self._timeout_seconds = timeout_seconds
         self._sleep = sleep
         self._world = Surroundings(
@@ -83,6 +86,9 @@ class Client:
         )
         told = options(self.url, token, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
         self._http = opened(httpx.Client, transport, told)
+
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -202,7 +208,7 @@ class Client:
             outage_seconds: For how long the orchestrator may be away in between.
 
         Raises:
-            TimeoutError: it is not final yet.
+            WaitTimedOut: it is not final yet; this is a `TimeoutError`, too.
         """
         plan = _following.wait(
             self._world, job_id, timeout_seconds=timeout_seconds, outage_seconds=outage_seconds

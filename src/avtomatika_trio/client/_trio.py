@@ -11,6 +11,7 @@ import httpx
 import trio
 
 from avtomatika_trio.client import _following, _requests
+from avtomatika_trio.client._arguments import check_durations
 from avtomatika_trio.client._http import checked, opened, options
 from avtomatika_trio.client._plans import Done, Listed, Plan
 from avtomatika_trio.client._records import (
@@ -57,9 +58,10 @@ class AsyncClient:
     * `RateLimited`: it still wants us to slow down.
     * `Refused`: it said no; `status` and `detail` tell why.
     * `JobNotFound`: it knows no such job of this client.
+    * `InvalidMessage`: an argument cannot be sent; nothing was.
 
     Raises:
-        ConfigError: *url* or *token* is not one, or a file cannot be used.
+        ConfigError: *url*, *token* or a duration is not one, or a file cannot be used.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class AsyncClient:
         new_key: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
         self.url = checked(url)
+        check_durations(timeout_seconds=timeout_seconds, retry_seconds=retry_seconds)
         self._timeout_seconds = timeout_seconds
         self._sleep = sleep
         self._world = Surroundings(
@@ -86,6 +89,9 @@ class AsyncClient:
         )
         told = options(self.url, token, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
         self._http = opened(httpx.AsyncClient, transport, told)
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({self.url!r})"
 
     async def __aenter__(self) -> Self:
         return self
@@ -205,7 +211,7 @@ class AsyncClient:
             outage_seconds: For how long the orchestrator may be away in between.
 
         Raises:
-            TimeoutError: it is not final yet.
+            WaitTimedOut: it is not final yet; this is a `TimeoutError`, too.
         """
         plan = _following.wait(
             self._world, job_id, timeout_seconds=timeout_seconds, outage_seconds=outage_seconds
