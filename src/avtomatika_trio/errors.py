@@ -125,9 +125,12 @@ class InvalidMessage(AvtomatikaError):
     """A body or query is malformed; every problem carries its path."""
 
     problems: tuple[Problem, ...]
+    submitted: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    """The jobs that the same call had submitted before, in order."""
 
     def __str__(self) -> str:
-        return "; ".join(f"{problem.path}: {problem.message}" for problem in self.problems)
+        listed = "; ".join(f"{problem.path}: {problem.message}" for problem in self.problems)
+        return listed + _told(None, self.submitted)
 
 
 class JobError(AvtomatikaError):
@@ -301,8 +304,11 @@ class UnsafePath(HandlerError):
     code = "SECURITY_ERROR"
 
 
-def _told(request_id: str | None) -> str:
-    return "" if request_id is None else f" (request {request_id})"
+def _told(request_id: str | None, submitted: tuple[str, ...] = ()) -> str:
+    parts = [] if request_id is None else [f"request {request_id}"]
+    if submitted:
+        parts.append(f"{len(submitted)} jobs were submitted before")
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 @attrs.frozen
@@ -313,9 +319,12 @@ class OrchestratorUnavailable(AvtomatikaError):
     reason: str
     request_id: str | None = attrs.field(default=None, kw_only=True)
     """What the orchestrator, or what is in front of it, calls the request; None = unknown."""
+    submitted: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    """The jobs that the same call had submitted before, in order."""
 
     def __str__(self) -> str:
-        return f"{self.url} is not available: {self.reason}{_told(self.request_id)}"
+        told = _told(self.request_id, self.submitted)
+        return f"{self.url} is not available: {self.reason}{told}"
 
 
 @attrs.frozen
@@ -327,9 +336,12 @@ class Refused(AvtomatikaError):
     detail: str
     request_id: str | None = attrs.field(default=None, kw_only=True)
     """What the orchestrator's log calls the request; None = it does not say."""
+    submitted: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    """The jobs that the same call had submitted before, in order."""
 
     def __str__(self) -> str:
-        return f"{self.url} refused ({self.status}): {self.detail}{_told(self.request_id)}"
+        told = _told(self.request_id, self.submitted)
+        return f"{self.url} refused ({self.status}): {self.detail}{told}"
 
 
 @attrs.frozen

@@ -28,6 +28,7 @@ class InProcess(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """
 
     def __init__(self, context: Context) -> None:
+        self.context = context
         self.app = create_app(context)
         self.requests: list[httpx.Request] = []
 

@@ -61,7 +61,8 @@ async def test_the_examples_of_the_docs_run(
         await trio.to_thread.run_sync(exec, code, {})
     said = capsys.readouterr().out
     assert ("finished {'path': '/films/" in said) == (number < 2)
-    assert len(said.splitlines()) >= (1, 4, 3)[number]
+    assert ("finished Film(path='/films/three.mp4', seconds=0)" in said) == (number == 3)
+    assert len(said.splitlines()) >= (1, 4, 3, 1)[number]
 
 
 async def test_the_example_of_the_page_on_watching_runs(

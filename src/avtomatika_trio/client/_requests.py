@@ -13,6 +13,7 @@ import attrs
 
 from avtomatika_trio._core.arguments import NAME
 from avtomatika_trio._core.json_values import NotJson, copy_json
+from avtomatika_trio._shapes import is_record, plain
 from avtomatika_trio._wire.codec import encode
 from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION
 from avtomatika_trio.client._answers import body_of, error_of, problem, read_as
@@ -145,28 +146,33 @@ def ask(
     raise AssertionError
 
 
-def submit(world: Surroundings, new: NewJobs, initial_data: Json | None) -> Plan[str]:
+def submit(world: Surroundings, new: NewJobs, initial_data: object) -> Plan[str]:
     """The id of one new job."""
-    body = _encoded(_submission(new, {} if initial_data is None else initial_data))
+    body = _encoded(_submission(new, {} if initial_data is None else initial_data, "$"))
     answer = yield from _submit(world, new, body, new.idempotency_key)
     return read_as(world.url, lambda it: str(it["job_id"]), answer)
 
 
 def submit_many(
-    world: Surroundings, new: NewJobs, initial_data: Iterable[Json]
+    world: Surroundings, new: NewJobs, initial_data: Iterable[object]
 ) -> Plan[Listed[str]]:
     """The ids of new jobs, one for each of *initial_data*."""
-    encoded = (_encoded(_submission(new, data)) for data in initial_data)
+    encoded = (_encoded(_submission(new, data, f"$[{at}]")) for at, data in enumerate(initial_data))
     ids: list[str] = []
     if new.idempotency_key is not None and len(new.idempotency_key) > _MOST_OF_A_NUMBERED_KEY:
         fault = f"must be 1 to {_MOST_OF_A_NUMBERED_KEY} characters where many are submitted"
         raise InvalidMessage((Problem("idempotency_key", fault),))
-    for number, chunk in enumerate(_chunks(encoded), 1):
-        key = new.idempotency_key
-        if key is not None and number > 1:
-            key = f"{key}-{number}"
-        answer = yield from _submit(world, new, b"[" + b",".join(chunk) + b"]", key)
-        ids += read_as(world.url, lambda it: [str(job["job_id"]) for job in it["jobs"]], answer)
+    try:
+        for number, chunk in enumerate(_chunks(encoded), 1):
+            key = new.idempotency_key
+            if key is not None and number > 1:
+                key = f"{key}-{number}"
+            answer = yield from _submit(world, new, b"[" + b",".join(chunk) + b"]", key)
+            ids += read_as(world.url, lambda it: [str(job["job_id"]) for job in it["jobs"]], answer)
+    except (InvalidMessage, OrchestratorUnavailable, Refused) as exc:
+        if not ids:
+            raise
+        raise attrs.evolve(exc, submitted=tuple(ids)) from None
     return ids
 
 
@@ -345,14 +351,18 @@ def _leads_on(reply: Reply) -> bool:
     return re.search(r'rel="?next"?', reply.headers.get("link", "")) is not None
 
 
-def _submission(new: NewJobs, initial_data: Json) -> Json:
-    if not isinstance(initial_data, Mapping):
-        fault = f"must be a dict with texts as keys, not of type {type(initial_data).__name__}"
-        raise InvalidMessage((Problem("$.initial_data", fault),))
+def _submission(new: NewJobs, initial_data: object, path: str) -> Json:
+    if not isinstance(initial_data, Mapping) and not is_record(initial_data):
+        fault = (
+            "must be a dict with texts as keys, or a dataclass or the like, not of type"
+            f" {type(initial_data).__name__}"
+        )
+        raise InvalidMessage((Problem(f"{path}.initial_data", fault),))
     try:
-        said: Json = {"initial_data": copy_json(initial_data, "initial_data")}
+        data = copy_json(plain(initial_data, "initial_data"), "initial_data")
+        said: Json = {"initial_data": data}
     except NotJson as exc:
-        raise InvalidMessage((Problem("$.initial_data", str(exc)),)) from None
+        raise InvalidMessage((Problem(f"{path}.initial_data", str(exc)),)) from None
     if new.labels is not None:
         said["labels"] = as_labels("labels", new.labels)
     if new.max_transitions is not None:

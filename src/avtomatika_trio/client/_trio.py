@@ -111,7 +111,7 @@ class AsyncClient:
     async def submit(
         self,
         blueprint: str,
-        initial_data: Json | None = None,
+        initial_data: object = None,
         *,
         labels: Mapping[str, str] | None = None,
         max_transitions: int | None = None,
@@ -129,7 +129,8 @@ class AsyncClient:
 
         Args:
             blueprint: Its name.
-            initial_data: What the handlers get; JSON.
+            initial_data: What the handlers get: a dict of JSON, or an instance of a
+                dataclass, an attrs class, a `msgspec.Struct` or a pydantic model.
             labels: To find the job by; up to 20.
             max_transitions: After how many states it fails; None = the orchestrator's limit.
             idempotency_key: What makes it the same submission; None = one that is generated.
@@ -154,7 +155,7 @@ class AsyncClient:
     async def submit_many(
         self,
         blueprint: str,
-        initial_data: Iterable[Json],
+        initial_data: Iterable[object],
         *,
         labels: Mapping[str, str] | None = None,
         max_transitions: int | None = None,
@@ -163,7 +164,8 @@ class AsyncClient:
     ) -> Listed[str]:
         """Submit a job of *blueprint* for each of *initial_data*, up to 1,000 in a request.
 
-        A request is accepted as a whole or not at all; if one fails, those before it count.
+        A request is accepted as a whole or not at all; if one fails, those before it count,
+        and `submitted` of the error has the ids of their jobs.
         With an *idempotency_key*, of up to 240 characters, the second request has `-2` behind
         it, and so on: the same call with the same data submits only what was not submitted yet.
         The other arguments are as of `submit`, for each job.
