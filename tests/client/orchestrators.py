@@ -31,6 +31,7 @@ class InProcess(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self.context = context
         self.app = create_app(context)
         self.requests: list[httpx.Request] = []
+        self.answers: list[httpx.Response] = []
 
     @property
     def bodies(self) -> list[bytes]:
@@ -52,9 +53,11 @@ class InProcess(httpx.BaseTransport, httpx.AsyncBaseTransport):
                 request.method, request.url, headers=request.headers, content=request.content
             )
             answer = await transport.handle_async_request(again)
-            return httpx.Response(
+            told = httpx.Response(
                 answer.status_code, headers=answer.headers, content=await answer.aread()
             )
+            self.answers.append(told)
+            return told
 
 
 class Hands:

@@ -21,6 +21,11 @@ _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.Pr
 #: The network's, and bodies that are not what their headers say.
 FAULTS = (httpx.TransportError, httpx.DecodingError)
 
+#: A wait and a stream hold their connection: with a limit, as httpx has one of 100, everything
+#: else would wait for those to end.  And where fewer are kept than are open, httpcore closes one
+#: that another thread has just been given.
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+
 #: What only this module puts behind an address.
 _ROUTE = re.compile("/api(/v1)?/*$")
 
@@ -34,6 +39,7 @@ class Options(TypedDict):
     headers: dict[bytes, bytes]
     verify: ssl.SSLContext | bool
     trust_env: bool
+    limits: httpx.Limits
 
 
 def options(
@@ -53,6 +59,7 @@ def options(
         verify=_trust(ca_file, cert_file, key_file),
         # A proxy of the environment is not for loopback.
         trust_env=not is_loopback(urlsplit(url).hostname or ""),
+        limits=_LIMITS,
     )
 
 

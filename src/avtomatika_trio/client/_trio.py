@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import trio
 
-from avtomatika_trio.client import _following, _requests
+from avtomatika_trio.client import _following, _requests, _submissions
 from avtomatika_trio.client._arguments import check_durations
 from avtomatika_trio.client._http import checked, opened, options
 from avtomatika_trio.client._plans import Done, Listed, Plan
@@ -23,7 +23,8 @@ from avtomatika_trio.client._records import (
     TaskInfo,
     WorkerInfo,
 )
-from avtomatika_trio.client._requests import NewJobs, Surroundings
+from avtomatika_trio.client._requests import Surroundings
+from avtomatika_trio.client._submissions import NewJobs
 from avtomatika_trio.client._trio_talk import Items, Talk
 
 __all__ = ["AsyncClient"]
@@ -122,9 +123,10 @@ class AsyncClient:
 
         Every submission is sent with an `Idempotency-Key`, by which an orchestrator knows it
         again.  One of an older version ignores it, and would take a submission that is sent
-        again for another job.  So a generated key is not relied on: a submission is tried
-        again only where nothing was sent, or where it was put off (429, 503).  Who gives a
-        key of his own says that the orchestrator knows keys: then it is tried again whenever
+        again for another job.  So a generated key is relied on only once the orchestrator has
+        said, with its answer to another submission of this client, that it knows keys: until
+        then a submission is tried again only where nothing was sent, or where it was put off
+        (429, 503).  Who gives a key of his own says so himself: then it is tried again whenever
         no answer came, and the same call in another process submits nothing anew.
 
         Args:
@@ -150,7 +152,7 @@ class AsyncClient:
             idempotency_key=idempotency_key,
             traceparent=traceparent,
         )
-        return await self._run(_requests.submit(self._world, new, initial_data))
+        return await self._run(_submissions.submit(self._world, new, initial_data))
 
     async def submit_many(
         self,
@@ -184,7 +186,7 @@ class AsyncClient:
             idempotency_key=idempotency_key,
             traceparent=traceparent,
         )
-        return await self._run(_requests.submit_many(self._world, new, initial_data))
+        return await self._run(_submissions.submit_many(self._world, new, initial_data))
 
     async def get(self, job_id: str, *, wait_seconds: float = 0, after: int | None = None) -> Job:
         """One job.

@@ -118,6 +118,7 @@ SUBMIT = client_route(
             kind=(shapes.Accepted, shapes.AcceptedJobs),
             headers={
                 "Location": "Where the job is, if it is one.",
+                "Idempotency-Key-Seconds": "For how long a key is known.",
                 "Idempotent-Replayed": "`true`: this was answered before, and nothing is new.",
             },
         ),
