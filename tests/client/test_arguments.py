@@ -24,6 +24,7 @@ from avtomatika_trio.errors import ConfigError, InvalidMessage
         (lambda c: c.submit(None), "blueprint: must be text, not None"),
         (lambda c: c.submit(""), "blueprint: must not be empty"),
         (lambda c: c.submit("walk", idempotency_key=UUID(int=0)), "idempotency_key: .*give str"),
+        (lambda c: c.submit_many("walk", [{}], idempotency_key=5), "idempotency_key: must be text"),
         (lambda c: c.submit("walk", traceparent=5), "traceparent: must be text"),
         (lambda c: c.submit("walk", labels=["a"]), "labels: must be a dict"),
         (lambda c: c.submit("walk", labels={"a": 1}), "labels: 'a' and its value must be texts"),

@@ -60,7 +60,8 @@ def submit_many(
     """The ids of new jobs, one for each of *initial_data*."""
     bodies = (encoded(_submission(new, data, f"$[{at}]")) for at, data in enumerate(initial_data))
     ids: list[str] = []
-    if new.idempotency_key is not None and len(new.idempotency_key) > _MOST_OF_A_NUMBERED_KEY:
+    key = new.idempotency_key
+    if key is not None and len(as_text("idempotency_key", key)) > _MOST_OF_A_NUMBERED_KEY:
         fault = f"must be 1 to {_MOST_OF_A_NUMBERED_KEY} characters where many are submitted"
         raise InvalidMessage((Problem("idempotency_key", fault),))
     try:
