@@ -11,7 +11,8 @@
     │   ├── JobNotFound
     │   ├── IllegalTransition    this event cannot happen in this status
     │   ├── StaleRevision        someone else wrote first; read again and decide anew
-    │   └── JobFailed            it has not finished, and so has no result
+    │   ├── JobFailed            it has not finished, and so has no result
+    │   └── WaitTimedOut         it had not ended when a wait was over; also a `TimeoutError`
     ├── QuotaExceeded            a client has submitted as many jobs as it may
     ├── BlobError                a file of a job cannot be had or put; `uri` is which
     │   ├── BlobMissing          there is no such file, or no such bucket
@@ -39,6 +40,7 @@ Catch `AvtomatikaError` to catch them all.  Each one carries what is needed to a
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import attrs
@@ -46,6 +48,14 @@ import attrs
 
 class AvtomatikaError(Exception):
     """The root of every deliberate error."""
+
+    def __reduce__(self) -> Any:
+        kind: type[Any] = type(self)
+        if not attrs.has(kind):
+            return super().__reduce__()
+        # What exceptions do themselves would lose the names of arguments that need theirs.
+        values = {it.name: getattr(self, it.name) for it in attrs.fields(kind)}
+        return partial(kind, **values), ()
 
 
 @attrs.frozen
@@ -115,9 +125,12 @@ class InvalidMessage(AvtomatikaError):
     """A body or query is malformed; every problem carries its path."""
 
     problems: tuple[Problem, ...]
+    submitted: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    """The jobs that the same call had submitted before, in order."""
 
     def __str__(self) -> str:
-        return "; ".join(f"{problem.path}: {problem.message}" for problem in self.problems)
+        listed = "; ".join(f"{problem.path}: {problem.message}" for problem in self.problems)
+        return listed + _told(None, self.submitted)
 
 
 class JobError(AvtomatikaError):
@@ -129,9 +142,11 @@ class JobNotFound(JobError):
     """No such job, or not one that the asker may see."""
 
     job_id: str
+    request_id: str | None = attrs.field(default=None, kw_only=True)
+    """What the orchestrator's log calls the request; None = it was not asked."""
 
     def __str__(self) -> str:
-        return f"there is no job {self.job_id!r}"
+        return f"there is no job {self.job_id!r}{_told(self.request_id)}"
 
 
 @attrs.frozen
@@ -171,6 +186,20 @@ class JobFailed(JobError):
     def __str__(self) -> str:
         code = f" ({self.code})" if self.code else ""
         return f"job {self.job_id!r} is {self.status}: {self.message}{code}"
+
+
+@attrs.frozen
+class WaitTimedOut(JobError, TimeoutError):
+    """A job had not ended when the time of a wait was over; it goes on, and may be waited for."""
+
+    job_id: str
+    timeout_seconds: float
+    status: str | None
+    """What it was last; None = the orchestrator was away."""
+
+    def __str__(self) -> str:
+        how = "nothing; the orchestrator is away" if self.status is None else self.status
+        return f"job {self.job_id} is not final after {self.timeout_seconds:g} s: {how}"
 
 
 @attrs.frozen
@@ -275,8 +304,11 @@ class UnsafePath(HandlerError):
     code = "SECURITY_ERROR"
 
 
-def _told(request_id: str | None) -> str:
-    return "" if request_id is None else f" (request {request_id})"
+def _told(request_id: str | None, submitted: tuple[str, ...] = ()) -> str:
+    parts = [] if request_id is None else [f"request {request_id}"]
+    if submitted:
+        parts.append(f"{len(submitted)} jobs were submitted before")
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 @attrs.frozen
@@ -287,9 +319,12 @@ class OrchestratorUnavailable(AvtomatikaError):
     reason: str
     request_id: str | None = attrs.field(default=None, kw_only=True)
     """What the orchestrator, or what is in front of it, calls the request; None = unknown."""
+    submitted: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    """The jobs that the same call had submitted before, in order."""
 
     def __str__(self) -> str:
-        return f"{self.url} is not available: {self.reason}{_told(self.request_id)}"
+        told = _told(self.request_id, self.submitted)
+        return f"{self.url} is not available: {self.reason}{told}"
 
 
 @attrs.frozen
@@ -301,9 +336,12 @@ class Refused(AvtomatikaError):
     detail: str
     request_id: str | None = attrs.field(default=None, kw_only=True)
     """What the orchestrator's log calls the request; None = it does not say."""
+    submitted: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    """The jobs that the same call had submitted before, in order."""
 
     def __str__(self) -> str:
-        return f"{self.url} refused ({self.status}): {self.detail}{_told(self.request_id)}"
+        told = _told(self.request_id, self.submitted)
+        return f"{self.url} refused ({self.status}): {self.detail}{told}"
 
 
 @attrs.frozen

@@ -28,8 +28,10 @@ class InProcess(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """
 
     def __init__(self, context: Context) -> None:
+        self.context = context
         self.app = create_app(context)
         self.requests: list[httpx.Request] = []
+        self.answers: list[httpx.Response] = []
 
     @property
     def bodies(self) -> list[bytes]:
@@ -51,9 +53,11 @@ class InProcess(httpx.BaseTransport, httpx.AsyncBaseTransport):
                 request.method, request.url, headers=request.headers, content=request.content
             )
             answer = await transport.handle_async_request(again)
-            return httpx.Response(
+            told = httpx.Response(
                 answer.status_code, headers=answer.headers, content=await answer.aread()
             )
+            self.answers.append(told)
+            return told
 
 
 class Hands:

@@ -30,6 +30,7 @@ from avtomatika_trio.errors import (
     JobNotFound,
     OrchestratorUnavailable,
     Refused,
+    WaitTimedOut,
 )
 from avtomatika_trio.orchestrator._app import create_app
 from avtomatika_trio.orchestrator._engine import run_engine
@@ -198,6 +199,16 @@ def test_a_refusal_carries_status_and_detail(client: Any) -> None:
     assert caught.value.status == 409
 
 
+@pytest.mark.parametrize("method", ["get", "wait", "history", "tasks", "cancel", "follow"])
+def test_a_job_that_is_not_there_is_told_with_the_request_that_asked(
+    method: str, client: Any
+) -> None:
+    with pytest.raises(JobNotFound) as caught:
+        list(getattr(client, method)("nope"))
+    assert caught.value.request_id
+    assert str(caught.value) == f"there is no job 'nope' (request {caught.value.request_id})"
+
+
 def test_a_wrong_token_is_a_refusal(kind: str, transport: InProcess) -> None:
     with (
         open_client(kind, transport, token="wrong") as client,
@@ -315,9 +326,11 @@ def test_a_wait_ends_with_its_time(answering: Open) -> None:
 
     with (
         answering(answer, hands) as client,
-        pytest.raises(TimeoutError, match="not final after 40 s: running"),
+        pytest.raises(TimeoutError, match="not final after 40 s: running") as caught,
     ):
         client.wait("j", timeout_seconds=40)
+    assert isinstance(caught.value, WaitTimedOut)
+    assert (caught.value.job_id, caught.value.status) == ("j", "running")
     assert asked == ["30", "10", None]
 
 

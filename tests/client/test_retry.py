@@ -6,9 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.client.orchestrators import KINDS, Hands, InProcess, job_json, open_client
-from tests.orchestrator.clients import make_context
+from tests.client.orchestrators import KINDS, URL, Hands, InProcess, job_json, open_client
+from tests.orchestrator.clients import TOKEN, make_context
 
+from avtomatika_trio.client import AsyncClient
 from avtomatika_trio.client._plans import Fault, Reply
 from avtomatika_trio.client._retry import Repeat, back_off, may_repeat, next_pause, retry_after
 from avtomatika_trio.errors import (
@@ -350,3 +351,42 @@ def test_only_a_cancelled_job_and_a_lost_answer_make_a_conflict_a_success(
             assert caught.value.status == 409
     is_looked_at = isinstance(first, httpx.ReadError)
     assert len(script.requests) == 2 + is_looked_at
+
+
+KNOWS = httpx.Response(202, json={"job_id": "j"}, headers={"Idempotency-Key-Seconds": "86400"})
+
+
+def test_once_an_orchestrator_says_that_it_knows_keys_a_lost_answer_is_asked_for_again() -> None:
+    script, hands = Script(KNOWS, httpx.ReadError("reset"), httpx.Response(504), OK), Hands()
+    keys = iter("abc").__next__
+    transport = httpx.MockTransport(script)
+    with open_client("sync", transport, hands=hands, new_key=keys) as client:
+        assert client.submit("walk") == client.submit("walk") == "j"
+    assert [it.headers["idempotency-key"] for it in script.requests] == ["a", "b", "b", "b"]
+
+
+async def test_the_client_for_trio_learns_it_too() -> None:
+    script, hands = Script(KNOWS, httpx.ReadError("reset"), OK), Hands()
+    transport = httpx.MockTransport(script)
+    async with AsyncClient(URL, TOKEN, transport=transport, sleep=hands.sleep) as client:
+        assert await client.submit("walk") == await client.submit("walk") == "j"
+    assert len(script.requests) == 3
+
+
+def test_who_gives_up_after_a_lost_answer_says_that_it_may_have_arrived() -> None:
+    script, hands = Script(KNOWS, httpx.ReadError("reset"), httpx.ConnectError("refused")), Hands()
+    with open_client("sync", httpx.MockTransport(script), hands=hands) as client:
+        client.submit("walk")
+        with pytest.raises(OrchestratorUnavailable, match="refused; it may have been submitted"):
+            client.submit("walk")
+    assert len(script.requests) > 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_orchestrator_says_that_it_knows_keys(kind: str) -> None:
+    transport = InProcess(make_context())
+    with open_client(kind, transport) as client:
+        client.submit("walk", idempotency_key="k")
+        client.submit("walk", idempotency_key="k")
+        client.submit_many("walk", [{}])
+    assert [it.headers["idempotency-key-seconds"] for it in transport.answers] == ["86400"] * 3

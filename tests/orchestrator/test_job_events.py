@@ -163,7 +163,7 @@ async def test_a_job_is_told_as_it_goes_and_the_stream_ends_with_it(
     assert reader.head["status"] == 200
     headers = dict(reader.head["headers"])
     assert headers[b"content-type"].startswith(b"text/event-stream")
-    assert headers[b"cache-control"] == b"no-cache"
+    assert headers[b"cache-control"] == b"no-cache, no-transform"
     assert headers[b"x-accel-buffering"] == b"no"
     rows = await history(context, job_id)
     told = [event.data for event in reader.events[1:-1]]

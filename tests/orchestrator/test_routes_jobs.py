@@ -1,6 +1,7 @@
 """Clients submit, follow, list and cancel jobs, and look at blueprints and workers."""
 
 import contextlib
+import gzip
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -597,6 +598,20 @@ async def test_a_cancelled_job_tells_why() -> None:
     assert again.status_code == 409
     assert again.json()["code"] == "job_is_final"
     assert again.json()["detail"] == f"job '{job_id}' is cancelled already"
+
+
+@pytest.mark.parametrize("path", ["resize", "JOB/cancel"])
+async def test_a_body_that_is_packed_is_refused_as_that(path: str) -> None:
+    async with open_client(make_context()) as client:
+        job_id = (await client.post("/api/v1/jobs/resize")).json()["job_id"]
+        url = f"/api/v1/jobs/{path.replace('JOB', job_id)}"
+        packed = {"Content-Encoding": "GZIP"}
+        refused = await client.post(url, content=gzip.compress(b"{}"), headers=packed)
+        plain = await client.post(url, content=b"{}", headers={"Content-Encoding": "identity"})
+    assert (refused.status_code, refused.json()["code"]) == (415, "body_packed")
+    assert "Content-Encoding: gzip" in refused.json()["detail"]
+    assert refused.headers["accept-encoding"] == "identity"
+    assert plain.is_success
 
 
 async def test_a_cancel_needs_no_body_and_refuses_a_wrong_one() -> None:

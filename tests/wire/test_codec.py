@@ -80,6 +80,17 @@ def test_a_fault_is_found_where_it_is(cls: Any, body: Any, path: str) -> None:
     assert paths(body, cls) == [path]
 
 
+def test_a_label_that_is_wrong_is_named() -> None:
+    labels = {"shop": "north", "a b": "x", "count": 3, "long": "x" * 300}
+    with pytest.raises(InvalidMessage) as caught:
+        decode(json.dumps([{}, {"labels": labels}]).encode(), list[messages.Submission])
+    name, count, long = caught.value.problems
+    assert name.path == "$[1].labels"
+    assert name.message.startswith("the name 'a b': ")
+    assert (count.path, long.path) == ("$[1].labels.count", "$[1].labels.long")
+    assert paths({"labels": {str(n): "" for n in range(21)}}, messages.Submission) == ["$.labels"]
+
+
 def test_unknown_members_are_refused_where_they_are_mistakes_and_ignored_elsewhere() -> None:
     assert paths({"webhook_url": "x"}, messages.Submission, closed=True) == ["$.webhook_url"]
     assert decode(b'{"task_ids": [], "later": 1}', messages.Return).task_ids == []

@@ -155,10 +155,23 @@ def _convert_problem(raw: Any, cls: Any, path: str) -> list[Problem]:
     try:
         msgspec.convert(raw, cls)
     except msgspec.ValidationError as exc:
-        return [as_problem(path, exc)]
+        return _item_problems(raw, cls, path) or [as_problem(path, exc)]
     except RecursionError:
         return [Problem(path, "is nested too deeply")]
     return []
+
+
+def _item_problems(raw: Any, cls: Any, path: str) -> list[Problem]:
+    """The problems of single names and values of a mapping, each of which is named."""
+    inner = _mapping_of(cls)
+    if inner is None or not isinstance(raw, dict):
+        return []
+    problems: list[Problem] = []
+    for name, value in raw.items():
+        wrong_name = _convert_problem(name, inner[0], path)
+        problems += [Problem(path, f"the name {name[:80]!r}: {it.message}") for it in wrong_name]
+        problems += _convert_problem(value, inner[1], f"{path}.{name[:80]}")
+    return problems
 
 
 def as_problem(path: str, exc: msgspec.ValidationError) -> Problem:
@@ -173,6 +186,16 @@ def _list_of(cls: Any) -> Any:
     for option in _options(cls):
         if typing.get_origin(option) is list:
             return typing.get_args(option)[0]
+    return None
+
+
+@cache
+def _mapping_of(cls: Any) -> Any:
+    """The types of names and values if *cls* is a dict (or an optional one)."""
+    for option in _options(cls):
+        plain = typing.get_args(option)[0] if hasattr(option, "__metadata__") else option
+        if typing.get_origin(plain) is dict:
+            return typing.get_args(plain)
     return None
 
 

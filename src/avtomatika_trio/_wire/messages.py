@@ -18,6 +18,7 @@ TOKEN_HEADER = "X-Worker-Token"  # noqa: S105 - the name of a header
 WORKER_ID_HEADER = "X-Worker-ID"
 VERSION_HEADER = "X-RXON-Version"
 CLIENT_TOKEN_HEADER = "X-Client-Token"  # noqa: S105 - the name of a header
+IDEMPOTENCY_SECONDS_HEADER = "Idempotency-Key-Seconds"
 
 #: What an orchestrator of ours announces at registration.
 #:

@@ -76,7 +76,7 @@ def error_of(url: str, heard: Reply | Fault, job_id: str | None = None) -> Avtom
     if heard.status in AWAY:
         return OrchestratorUnavailable(url, detail, request_id=request_id)
     if code == "job_not_found" and job_id is not None:
-        return JobNotFound(job_id)
+        return JobNotFound(job_id, request_id=request_id)
     if heard.status == HTTPStatus.TOO_MANY_REQUESTS:
         pause = retry_after(heard.headers)
         return RateLimited(url, heard.status, detail, pause, request_id=request_id)

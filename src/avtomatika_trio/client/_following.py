@@ -9,12 +9,13 @@ import attrs
 
 from avtomatika_trio.client import _requests
 from avtomatika_trio.client._answers import error_of, problem, read_as, refuse
+from avtomatika_trio.client._arguments import as_count, as_seconds
 from avtomatika_trio.client._plans import Ask, Fault, Give, Pause, Plan, Read, Reply
 from avtomatika_trio.client._records import HistoryEvent, Job, Progress
 from avtomatika_trio.client._requests import Surroundings
 from avtomatika_trio.client._retry import Repeat, may_repeat, next_pause, retry_after
 from avtomatika_trio.client._sse import EventParser, ServerEvent
-from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited
+from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited, WaitTimedOut
 
 #: How long one request of `wait` is held; half of what an orchestrator grants.
 _HOLD_SECONDS = 30.0
@@ -33,6 +34,9 @@ def wait(
     world: Surroundings, job_id: str, *, timeout_seconds: float | None, outage_seconds: float
 ) -> Plan[Job]:
     """One job, once it is final."""
+    if timeout_seconds is not None:
+        timeout_seconds = as_seconds("timeout_seconds", timeout_seconds)
+    as_seconds("outage_seconds", outage_seconds)
     until = math.inf if timeout_seconds is None else world.clock() + timeout_seconds
     away_since: float | None = None
     while True:
@@ -50,15 +54,15 @@ def wait(
             if outage > outage_seconds or pause > max(outage_seconds, _PAUSE_SECONDS):
                 raise
             left = until - world.clock()
-            answered = "nothing; the orchestrator is away"
+            status = None
             yield Pause(min(pause, max(left, _PAUSE_SECONDS)))
         else:
             away_since = None
             if job.is_final:
                 return job
-            answered = job.status
-        if left <= 0:
-            raise TimeoutError(f"job {job_id} is not final after {timeout_seconds:g} s: {answered}")
+            status = job.status
+        if timeout_seconds is not None and left <= 0:
+            raise WaitTimedOut(job_id, timeout_seconds, status)
 
 
 @attrs.define
@@ -75,7 +79,8 @@ class _Place:
 
 def follow(world: Surroundings, job_id: str, *, after: int, outage_seconds: float) -> Plan[None]:
     """Gives what happens to a job, and at last the job."""
-    place = _Place(last=after, seen=world.clock())
+    as_seconds("outage_seconds", outage_seconds)
+    place = _Place(last=as_count("after", after), seen=world.clock())
     while True:
         request = Ask(
             method="GET",

@@ -21,6 +21,11 @@ _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.Pr
 #: The network's, and bodies that are not what their headers say.
 FAULTS = (httpx.TransportError, httpx.DecodingError)
 
+#: A wait and a stream hold their connection: with a limit, as httpx has one of 100, everything
+#: else would wait for those to end.  And where fewer are kept than are open, httpcore closes one
+#: that another thread has just been given.
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+
 #: What only this module puts behind an address.
 _ROUTE = re.compile("/api(/v1)?/*$")
 
@@ -34,17 +39,18 @@ class Options(TypedDict):
     headers: dict[bytes, bytes]
     verify: ssl.SSLContext | bool
     trust_env: bool
+    limits: httpx.Limits
 
 
 def options(
-    url: str, token: str, *, ca_file: str | None, cert_file: str | None, key_file: str | None
+    url: str, token: object, *, ca_file: str | None, cert_file: str | None, key_file: str | None
 ) -> Options:
     """How to talk to the orchestrator at *url*, which `checked` has returned.
 
     Raises:
         ConfigError: *token* cannot be one, or a file cannot be used.
     """
-    if not _TOKEN.fullmatch(token or ""):  # what `os.environ.get` returns may be None
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):  # likewise
         fault = "it is empty, or holds a space, a line break or a character outside ASCII"
         raise ConfigError((f"token: {fault}; give it as it was printed, without any of these",))
     return Options(
@@ -53,6 +59,7 @@ def options(
         verify=_trust(ca_file, cert_file, key_file),
         # A proxy of the environment is not for loopback.
         trust_env=not is_loopback(urlsplit(url).hostname or ""),
+        limits=_LIMITS,
     )
 
 
@@ -71,12 +78,14 @@ def opened(make: Callable[..., C], transport: object, told: Options) -> C:
         raise ConfigError((fault,)) from None
 
 
-def checked(url: str) -> str:
+def checked(url: object) -> str:
     """*url* without a slash at its end.
 
     Raises:
         ConfigError: it is none.
     """
+    if not isinstance(url, str):  # what `os.environ.get` returns may be None
+        raise ConfigError((f"url: {url!r} is not text such as http://127.0.0.1:8080",))
     try:
         parsed = httpx.URL(url)
         parsed.raw_host.decode().encode("idna")  # as who looks it up does

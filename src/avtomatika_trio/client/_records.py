@@ -5,14 +5,16 @@ Each keeps the answer as it came in `raw`, also what a newer orchestrator says b
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 import attrs
 
 from avtomatika_trio._core.job import FINAL, JobStatus
-from avtomatika_trio.errors import JobFailed
+from avtomatika_trio._shapes import Misfit, Unknown, shape_of
+from avtomatika_trio.errors import InvalidMessage, JobFailed
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 _raw: Any = attrs.field(repr=False, eq=False)
 
@@ -99,6 +101,31 @@ class Job:
             raise JobFailed(self.id, self.status, self.error.code, self.error.message)
         why = "it has ended without an error" if self.is_final else "it has not ended yet"
         raise JobFailed(self.id, self.status, "", why)
+
+    def result_as(self, kind: type[T]) -> T:
+        """Its result as a *kind*, if it has succeeded.
+
+        Args:
+            kind: A dataclass, an attrs class, a `msgspec.Struct`, a `TypedDict`, a pydantic
+                model, or a type such as `list[int]`.
+
+        Raises:
+            JobFailed: it has ended otherwise, or not yet.
+            InvalidMessage: the result does not fit; every problem has its path.
+            TypeError: *kind* is no type that JSON can be made into.
+        """
+        raw = self.result_or_raise()
+        try:
+            shape = shape_of(kind)
+        except Unknown as exc:
+            raise TypeError(f"a result cannot be a {kind!r}: {exc}") from exc
+        if shape is None:  # for nothing in particular
+            return cast("T", raw)
+        try:
+            return cast("T", shape.build(raw))
+        except Misfit as exc:
+            told = tuple(attrs.evolve(it, path=f"$.result{it.path[1:]}") for it in exc.problems)
+            raise InvalidMessage(told) from exc
 
     @classmethod
     def read(cls, raw: Json) -> Self:

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
@@ -12,10 +12,15 @@ from urllib.parse import quote
 import attrs
 
 from avtomatika_trio._core.arguments import NAME
-from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._wire.codec import encode
-from avtomatika_trio._wire.messages import MOST_JOBS_PER_SUBMISSION
 from avtomatika_trio.client._answers import body_of, error_of, problem, read_as
+from avtomatika_trio.client._arguments import (
+    as_count,
+    as_labels,
+    as_moment,
+    as_seconds,
+    as_text,
+)
 from avtomatika_trio.client._plans import Ask, Fault, Give, Listed, Pause, Plan, Reply, sound
 from avtomatika_trio.client._records import (
     BlueprintInfo,
@@ -35,30 +40,22 @@ from avtomatika_trio.client._retry import (
 from avtomatika_trio.errors import (
     InvalidMessage,
     JobNotFound,
-    OrchestratorUnavailable,
     Problem,
     Refused,
 )
 
-#: The body of one submission stays below the smallest sensible MAX_BODY_BYTES (1 MiB).
-_MOST_BYTES_PER_SUBMISSION = 900_000
-
 _MOST_PER_PAGE = 1000
-
-#: Whoever submits again in good faith would have two jobs.
-_UNSURE = (
-    "it may have been submitted all the same: look for the job before you submit it again;"
-    " with an idempotency key of your own that would be safe"
-)
-
-#: What an orchestrator takes as a key; a header would lose spaces at the ends.
-_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
-
-#: Characters of a key that the numbers of several requests are added to.
-_MOST_OF_A_NUMBERED_KEY = 240
 
 #: The code of the error of a job that somebody has cancelled.
 _CANCELLED = "CANCELLED"
+
+
+@attrs.define
+class Learnt:
+    """What the orchestrator has said of itself."""
+
+    knows_keys: bool = False
+    """Whether it knows a submission again by its key."""
 
 
 @attrs.frozen(kw_only=True)
@@ -72,24 +69,26 @@ class Surroundings:
     """From 0 to 1."""
     new_key: Callable[[], str]
     retry_seconds: float
+    learnt: Learnt = attrs.field(factory=Learnt)
 
 
-@attrs.frozen(kw_only=True)
-class NewJobs:
-    """What is the same for all jobs of a call of `submit` or `submit_many`."""
+def quoted(name: str) -> str:
+    """The name of a blueprint, as a part of a path.
 
-    blueprint: str
-    labels: Mapping[str, str] | None = None
-    max_transitions: int | None = None
-    idempotency_key: str | None = None
-    traceparent: str | None = None
-
-
-def _quoted(name: str) -> str:
+    Raises:
+        InvalidMessage: it is none.
+    """
+    if not as_text("blueprint", name):
+        raise InvalidMessage((Problem("blueprint", "must not be empty"),))
     return sound("the name", partial(quote, name, safe=""))
 
 
-def _encoded(value: Any) -> bytes:
+def encoded(value: Any) -> bytes:
+    """*value* as JSON.
+
+    Raises:
+        InvalidMessage: it holds a text that is not Unicode.
+    """
     return sound("$", partial(encode, value))
 
 
@@ -108,13 +107,15 @@ def ask(
         request: What to send.
         repeat: How it may be sent again.
         job_id: What it is about, for the error that there is no such job.
-        failed_tries: Is given what came of each try but the last.
+        failed_tries: Is given what came of each try that was no success.
     """
     until = world.clock() + world.retry_seconds + request.held_seconds
     for tries in itertools.count(1):
         heard: Reply | Fault = yield request
         if isinstance(heard, Reply) and heard.is_success:
             return heard
+        if failed_tries is not None:
+            failed_tries.append(heard)
         in_use = isinstance(heard, Reply) and problem(heard)[0] == "idempotency_key_in_use"
         pause = None
         if world.retry_seconds > 0 and may_repeat(repeat, heard, in_use=in_use):
@@ -125,60 +126,9 @@ def ask(
                 left_seconds=until - world.clock(),
             )
         if pause is None:
-            error = error_of(world.url, heard, job_id)
-            unsure = repeat is Repeat.IF_NOT_DONE and not may_repeat(repeat, heard)
-            if unsure and isinstance(error, OrchestratorUnavailable):
-                error = attrs.evolve(error, reason=f"{error.reason}; {_UNSURE}")
-            raise error
-        if failed_tries is not None:
-            failed_tries.append(heard)
+            raise error_of(world.url, heard, job_id)
         yield Pause(pause)
     raise AssertionError
-
-
-def submit(world: Surroundings, new: NewJobs, initial_data: Json | None) -> Plan[str]:
-    """The id of one new job."""
-    body = _encoded(_submission(new, {} if initial_data is None else initial_data))
-    answer = yield from _submit(world, new, body, new.idempotency_key)
-    return read_as(world.url, lambda it: str(it["job_id"]), answer)
-
-
-def submit_many(
-    world: Surroundings, new: NewJobs, initial_data: Iterable[Json]
-) -> Plan[Listed[str]]:
-    """The ids of new jobs, one for each of *initial_data*."""
-    encoded = (_encoded(_submission(new, data)) for data in initial_data)
-    ids: list[str] = []
-    if new.idempotency_key is not None and len(new.idempotency_key) > _MOST_OF_A_NUMBERED_KEY:
-        fault = f"must be 1 to {_MOST_OF_A_NUMBERED_KEY} characters where many are submitted"
-        raise InvalidMessage((Problem("idempotency_key", fault),))
-    for number, chunk in enumerate(_chunks(encoded), 1):
-        key = new.idempotency_key
-        if key is not None and number > 1:
-            key = f"{key}-{number}"
-        answer = yield from _submit(world, new, b"[" + b",".join(chunk) + b"]", key)
-        ids += read_as(world.url, lambda it: [str(job["job_id"]) for job in it["jobs"]], answer)
-    return ids
-
-
-def _submit(world: Surroundings, new: NewJobs, body: bytes, key: str | None) -> Plan[Any]:
-    sent = world.new_key() if key is None else _sendable("idempotency_key", key)
-    headers = {"idempotency-key": sent}
-    if new.traceparent is not None:
-        headers["traceparent"] = _sendable("traceparent", new.traceparent)
-    request = Ask(method="POST", path=f"/jobs/{_quoted(new.blueprint)}", body=body, headers=headers)
-    # Who names a key says that the orchestrator knows keys; an older one ignores them, and
-    # a submission that may have arrived would be doubled by another try.
-    repeat = Repeat.IF_NOT_DONE if key is None else Repeat.ALWAYS
-    reply = yield from ask(world, request, repeat)
-    return body_of(world.url, reply)
-
-
-def _sendable(name: str, value: str) -> str:
-    if not _KEY.fullmatch(value):
-        fault = f"must be 1 to 255 printable characters of ASCII, not {value[:40]!r}"
-        raise InvalidMessage((Problem(name, fault),))
-    return value
 
 
 def job_path(job_id: str, *below: str) -> str:
@@ -187,18 +137,19 @@ def job_path(job_id: str, *below: str) -> str:
     Raises:
         JobNotFound: no job has such an id, and some of them would lead elsewhere.
     """
-    if not NAME.fullmatch(job_id) or not job_id.strip("."):
+    if not NAME.fullmatch(as_text("job_id", job_id)) or not job_id.strip("."):
         raise JobNotFound(job_id)
     return "/".join(["/jobs", job_id, *below])
 
 
 def get_request(job_id: str, *, wait_seconds: float = 0, after: int | None = None) -> Ask:
     """For one job, held until there is news."""
-    query = {"wait": f"{wait_seconds:g}"} if wait_seconds else {}
-    if after is not None:
-        query["after"] = str(after)
     path = job_path(job_id)
-    return Ask(method="GET", path=path, query=query, held_seconds=wait_seconds)
+    held = as_seconds("wait_seconds", wait_seconds, least=0.0)
+    query = {"wait": f"{held:g}"} if held else {}
+    if after is not None:
+        query["after"] = str(as_count("after", after))
+    return Ask(method="GET", path=path, query=query, held_seconds=held)
 
 
 def get(
@@ -230,11 +181,12 @@ def list_jobs(
     query: dict[str, str] = {"status": ",".join(wanted)} if wanted else {}
     if blueprint is not None:
         query["blueprint"] = blueprint
-    query |= {f"label.{name}": value for name, value in (labels or {}).items()}
+    told = {} if labels is None else as_labels("labels", labels)
+    query |= {f"label.{name}": value for name, value in told.items()}
     for name, moment in (("created_after", created_after), ("created_before", created_before)):
         if moment is not None:
-            query[name] = _told(name, moment)
-    left = most
+            query[name] = as_moment(name, moment).isoformat()
+    left = None if most is None else as_count("most", most)
     while left is None or left > 0:
         query["limit"] = str(_MOST_PER_PAGE if left is None else min(_MOST_PER_PAGE, left))
         reply = yield from ask(world, Ask(method="GET", path="/jobs", query=dict(query)))
@@ -256,7 +208,7 @@ def history(world: Surroundings, job_id: str, *, after: int = 0) -> Plan[Listed[
     more = True
     while more:
         path = job_path(job_id, "history")
-        request = Ask(method="GET", path=path, query={"after": str(after)})
+        request = Ask(method="GET", path=path, query={"after": str(as_count("after", after))})
         reply = yield from ask(world, request, job_id=job_id)
         said = body_of(world.url, reply)
         page = read_as(world.url, lambda it: [HistoryEvent.read(event) for event in it], said)
@@ -275,13 +227,13 @@ def tasks(world: Surroundings, job_id: str) -> Plan[Listed[TaskInfo]]:
 
 def cancel(world: Surroundings, job_id: str, reason: str | None) -> Plan[Job]:
     """The job, cancelled; also where the answer that said so was lost, and another try was late."""
-    body = b"" if reason is None else _encoded({"reason": reason})
+    body = b"" if reason is None else encoded({"reason": reason})
     request = Ask(method="POST", path=job_path(job_id, "cancel"), body=body)
-    before: list[Reply | Fault] = []
+    tries: list[Reply | Fault] = []
     try:
-        reply = yield from ask(world, request, job_id=job_id, failed_tries=before)
+        reply = yield from ask(world, request, job_id=job_id, failed_tries=tries)
     except Refused as exc:
-        if exc.status != HTTPStatus.CONFLICT or not any(map(may_have_worked, before)):
+        if exc.status != HTTPStatus.CONFLICT or not any(map(may_have_worked, tries[:-1])):
             raise
         job = yield from get(world, job_id)
         if job.error is None or job.error.code != _CANCELLED:
@@ -298,14 +250,14 @@ def blueprints(world: Surroundings) -> Plan[Listed[BlueprintInfo]]:
 
 def blueprint(world: Surroundings, name: str) -> Plan[Json]:
     """States and edges of one."""
-    reply = yield from ask(world, Ask(method="GET", path=f"/blueprints/{_quoted(name)}"))
+    reply = yield from ask(world, Ask(method="GET", path=f"/blueprints/{quoted(name)}"))
     found: Json = body_of(world.url, reply)
     return found
 
 
 def graph(world: Surroundings, name: str) -> Plan[str]:
     """The graph of one in DOT."""
-    reply = yield from ask(world, Ask(method="GET", path=f"/blueprints/{_quoted(name)}/graph"))
+    reply = yield from ask(world, Ask(method="GET", path=f"/blueprints/{quoted(name)}/graph"))
     return reply.body.decode()
 
 
@@ -332,40 +284,3 @@ def _all(
 
 def _leads_on(reply: Reply) -> bool:
     return re.search(r'rel="?next"?', reply.headers.get("link", "")) is not None
-
-
-def _told(name: str, moment: datetime) -> str:
-    if moment.tzinfo is None:
-        fault = "is a time without a zone; give one such as datetime.now(UTC)"
-        raise InvalidMessage((Problem(f"?{name}", fault),))
-    return moment.isoformat()
-
-
-def _submission(new: NewJobs, initial_data: Json) -> Json:
-    if not isinstance(initial_data, Mapping):
-        fault = f"must be a dict with texts as keys, not of type {type(initial_data).__name__}"
-        raise InvalidMessage((Problem("$.initial_data", fault),))
-    try:
-        said: Json = {"initial_data": copy_json(initial_data, "initial_data")}
-    except NotJson as exc:
-        raise InvalidMessage((Problem("$.initial_data", str(exc)),)) from None
-    if new.labels:
-        said["labels"] = dict(new.labels)
-    if new.max_transitions is not None:
-        said["max_transitions"] = new.max_transitions
-    return said
-
-
-def _chunks(encoded: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """*encoded*, in order, cut into what one submission may hold."""
-    chunk: list[bytes] = []
-    size = 0
-    for one in encoded:
-        full = len(chunk) == MOST_JOBS_PER_SUBMISSION
-        if full or (chunk and size + len(one) > _MOST_BYTES_PER_SUBMISSION):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(one)
-        size += len(one) + 1
-    if chunk:
-        yield chunk

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 import httpx
 
-from avtomatika_trio.client import _following, _requests
+from avtomatika_trio.client import _following, _requests, _submissions
+from avtomatika_trio.client._arguments import check_durations
 from avtomatika_trio.client._http import checked, opened, options
 from avtomatika_trio.client._plans import Done, Give, Listed, Plan
 from avtomatika_trio.client._records import (
@@ -22,7 +23,8 @@ from avtomatika_trio.client._records import (
     TaskInfo,
     WorkerInfo,
 )
-from avtomatika_trio.client._requests import NewJobs, Surroundings
+from avtomatika_trio.client._requests import Surroundings
+from avtomatika_trio.client._submissions import NewJobs
 from avtomatika_trio.client._sync_talk import Talk
 
 __all__ = ["Client"]
@@ -54,9 +56,10 @@ class Client:
     * `RateLimited`: it still wants us to slow down.
     * `Refused`: it said no; `status` and `detail` tell why.
     * `JobNotFound`: it knows no such job of this client.
+    * `InvalidMessage`: an argument cannot be sent; nothing was.
 
     Raises:
-        ConfigError: *url* or *token* is not one, or a file cannot be used.
+        ConfigError: *url*, *token* or a duration is not one, or a file cannot be used.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Client:
         new_key: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
         self.url = checked(url)
+        check_durations(timeout_seconds=timeout_seconds, retry_seconds=retry_seconds)
         self._timeout_seconds = timeout_seconds
         self._sleep = sleep
         self._world = Surroundings(
@@ -83,6 +87,9 @@ class Client:
         )
         told = options(self.url, token, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
         self._http = opened(httpx.Client, transport, told)
+
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +109,7 @@ class Client:
     def submit(
         self,
         blueprint: str,
-        initial_data: Json | None = None,
+        initial_data: object = None,
         *,
         labels: Mapping[str, str] | None = None,
         max_transitions: int | None = None,
@@ -113,14 +120,16 @@ class Client:
 
         Every submission is sent with an `Idempotency-Key`, by which an orchestrator knows it
         again.  One of an older version ignores it, and would take a submission that is sent
-        again for another job.  So a generated key is not relied on: a submission is tried
-        again only where nothing was sent, or where it was put off (429, 503).  Who gives a
-        key of his own says that the orchestrator knows keys: then it is tried again whenever
+        again for another job.  So a generated key is relied on only once the orchestrator has
+        said, with its answer to another submission of this client, that it knows keys: until
+        then a submission is tried again only where nothing was sent, or where it was put off
+        (429, 503).  Who gives a key of his own says so himself: then it is tried again whenever
         no answer came, and the same call in another process submits nothing anew.
 
         Args:
             blueprint: Its name.
-            initial_data: What the handlers get; JSON.
+            initial_data: What the handlers get: a dict of JSON, or an instance of a
+                dataclass, an attrs class, a `msgspec.Struct` or a pydantic model.
             labels: To find the job by; up to 20.
             max_transitions: After how many states it fails; None = the orchestrator's limit.
             idempotency_key: What makes it the same submission; None = one that is generated.
@@ -140,12 +149,12 @@ class Client:
             idempotency_key=idempotency_key,
             traceparent=traceparent,
         )
-        return self._run(_requests.submit(self._world, new, initial_data))
+        return self._run(_submissions.submit(self._world, new, initial_data))
 
     def submit_many(
         self,
         blueprint: str,
-        initial_data: Iterable[Json],
+        initial_data: Iterable[object],
         *,
         labels: Mapping[str, str] | None = None,
         max_transitions: int | None = None,
@@ -154,7 +163,8 @@ class Client:
     ) -> Listed[str]:
         """Submit a job of *blueprint* for each of *initial_data*, up to 1,000 in a request.
 
-        A request is accepted as a whole or not at all; if one fails, those before it count.
+        A request is accepted as a whole or not at all; if one fails, those before it count,
+        and `submitted` of the error has the ids of their jobs.
         With an *idempotency_key*, of up to 240 characters, the second request has `-2` behind
         it, and so on: the same call with the same data submits only what was not submitted yet.
         The other arguments are as of `submit`, for each job.
@@ -173,7 +183,7 @@ class Client:
             idempotency_key=idempotency_key,
             traceparent=traceparent,
         )
-        return self._run(_requests.submit_many(self._world, new, initial_data))
+        return self._run(_submissions.submit_many(self._world, new, initial_data))
 
     def get(self, job_id: str, *, wait_seconds: float = 0, after: int | None = None) -> Job:
         """One job.
@@ -202,7 +212,7 @@ class Client:
             outage_seconds: For how long the orchestrator may be away in between.
 
         Raises:
-            TimeoutError: it is not final yet.
+            WaitTimedOut: it is not final yet; this is a `TimeoutError`, too.
         """
         plan = _following.wait(
             self._world, job_id, timeout_seconds=timeout_seconds, outage_seconds=outage_seconds

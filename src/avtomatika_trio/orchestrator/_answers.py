@@ -34,9 +34,13 @@ def json_answer(
 
 
 def not_modified(headers: Mapping[str, str]) -> Response:
-    """The answer 304: there is no body, so nothing is said of its type, as Quart would."""
+    """The answer 304: nothing is said of the type and the length of a body, as Quart would.
+
+    A length would be that of the body that is not sent (RFC 9110, 8.6), not 0.
+    """
     response = Response(b"", HTTPStatus.NOT_MODIFIED, headers=dict(headers))
     del response.headers["content-type"]
+    del response.headers["content-length"]
     return response
 
 

@@ -162,8 +162,15 @@ async def read_body() -> bytes:
     """The body, as text that JSON may be in.
 
     Raises:
+        HttpProblem: 415, it is packed.
         InvalidMessage: it is not UTF-8.
     """
+    packed = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if packed not in {"identity", ""}:
+        detail = f"the body is packed (Content-Encoding: {packed[:40]}); send it as it is"
+        headers = {"accept-encoding": "identity"}
+        status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+        raise HttpProblem(status, "body_packed", detail, headers=headers)
     body = await request.get_data(cache=False, as_text=False, parse_form_data=False)
     try:
         body.decode()

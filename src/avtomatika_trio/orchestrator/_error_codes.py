@@ -33,6 +33,7 @@ CODES: dict[str, tuple[int, str]] = {
     ),
     "body_too_large": (413, "more than `MAX_BODY_BYTES`"),
     "file_too_large": (413, "more than `MAX_FILE_BYTES`"),
+    "body_packed": (415, "the body has a `Content-Encoding`"),
     "idempotency_key_reused": (
         422,
         "the `Idempotency-Key` came with another body or blueprint before",

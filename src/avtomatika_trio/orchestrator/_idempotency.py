@@ -15,6 +15,7 @@ from quart import request
 
 from avtomatika_trio._core.submission import Submission
 from avtomatika_trio._core.submissions import KEPT_SECONDS
+from avtomatika_trio._wire.messages import IDEMPOTENCY_SECONDS_HEADER
 from avtomatika_trio.errors import InvalidMessage, Problem
 from avtomatika_trio.orchestrator._http import HttpProblem
 
@@ -22,6 +23,9 @@ HEADER = "Idempotency-Key"
 
 #: Of an answer that was given before.
 REPLAYED = {"idempotent-replayed": "true"}
+
+#: Of every answer to a submission: keys are known here, for so long.
+KNOWN = {IDEMPOTENCY_SECONDS_HEADER: f"{KEPT_SECONDS:.0f}"}
 
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 

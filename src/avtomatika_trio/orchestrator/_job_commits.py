@@ -1,7 +1,7 @@
 """What clients have done, by partition: jobs in theirs, quotas and the audit in the root.
 
-Where one commit cannot touch both, what was counted for jobs that were not stored is taken
-back, if that can be done; and a cancellation comes before its row in the audit.
+Where one commit cannot touch both, what was counted for jobs that are seen not to be stored is
+taken back, if that can be done; and a cancellation comes before its row in the audit.
 """
 
 import logging
@@ -66,11 +66,25 @@ async def submit(
         try:
             before = await storage.commit(partial(_submit, new=new, once=once), partition)
         except StorageUnavailable:
-            await _give_back(context, back, client, len(new))
+            if await _are_missing(context, new):
+                await _give_back(context, back, client, len(new))
             raise
         if before is not None:  # another orchestrator was faster
             await _give_back(context, back, client, len(new))
     return before
+
+
+async def _are_missing(context: Context, new: Sequence[steps.NewJob]) -> bool:
+    """Whether it is certain that *new*, of which no commit has told, are not stored.
+
+    They are stored together or not at all.  Of what is not known they stay counted: a quota is
+    a promise to whoever runs this, too.
+    """
+    try:
+        return await context.storage.job(new[0].id) is None
+    except StorageUnavailable as exc:
+        logger.warning("%d jobs of %s stay counted: %s", len(new), new[0].client, exc)
+        return False
 
 
 async def _give_back(context: Context, back: "partial[None]", client: str, jobs: int) -> None:

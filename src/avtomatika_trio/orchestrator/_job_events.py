@@ -45,7 +45,7 @@ _PAGE = 100
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
+    (b"cache-control", b"no-cache, no-transform"),  # who packs a stream keeps it back meanwhile
     (b"x-accel-buffering", b"no"),  # nginx would keep events until its buffer is full
 ]
 

@@ -35,7 +35,7 @@ from avtomatika_trio.orchestrator._client_request import (
 )
 from avtomatika_trio.orchestrator._context import Context
 from avtomatika_trio.orchestrator._http import HttpProblem
-from avtomatika_trio.orchestrator._idempotency import REPLAYED, Asked, KeysInUse, asked_once
+from avtomatika_trio.orchestrator._idempotency import KNOWN, REPLAYED, Asked, KeysInUse, asked_once
 from avtomatika_trio.orchestrator._job_commits import cancel, submit
 from avtomatika_trio.orchestrator._job_filters import read_job_query
 from avtomatika_trio.orchestrator._job_views import (
@@ -123,14 +123,14 @@ class _Routes:
         said = read_as(body, list[Submission]) if listed else [read_as(body, Submission)]
         asked = asked_once(client.id, blueprint.name, body)
         new = self._new_jobs(client, blueprint, said, listed=listed, asked=asked)
-        ids, headers = tuple(order.id for order in new), {}
+        ids, headers = tuple(order.id for order in new), KNOWN
         if new:
             with self.keys.hold(asked):
                 once = None if asked is None else asked.answered_by(ids)
                 before = await self._commit_new(client, new, once)
             if asked is not None and before is not None:
                 asked.check(before)
-                ids, headers = before.job_ids, REPLAYED
+                ids, headers = before.job_ids, {**KNOWN, **REPLAYED}
         accepted: shapes.AcceptedJobs = {
             "jobs": [{"job_id": job_id, "status": "accepted"} for job_id in ids]
         }

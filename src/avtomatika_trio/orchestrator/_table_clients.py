@@ -118,12 +118,13 @@ SUBMIT = client_route(
             kind=(shapes.Accepted, shapes.AcceptedJobs),
             headers={
                 "Location": "Where the job is, if it is one.",
+                "Idempotency-Key-Seconds": "For how long a key is known.",
                 "Idempotent-Replayed": "`true`: this was answered before, and nothing is new.",
             },
         ),
     ),
     problems=(
-        *("no_such_route", "blueprint_not_found", "quota_exceeded"),
+        *("no_such_route", "blueprint_not_found", "quota_exceeded", "body_packed"),
         *("idempotency_key_in_use", "idempotency_key_reused"),
     ),
 )
@@ -260,7 +261,7 @@ _JOB_ROUTES = (
         parameters=(JOB_ID,),
         body=Body(kind=Cancellation, example={"reason": "not wanted any more"}),
         answers=(Answered(text="The job has ended.", kind=shapes.Cancelled),),
-        problems=("no_such_route", "job_not_found", "job_is_final"),
+        problems=("no_such_route", "job_not_found", "job_is_final", "body_packed"),
     ),
 )
 

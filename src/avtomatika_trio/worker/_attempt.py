@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from avtomatika_trio._core.json_values import NotJson
+from avtomatika_trio._shapes import Misfit, is_record, plain
 from avtomatika_trio._wire.messages import TaskPayload
 from avtomatika_trio._wire.tracing import span_of
 from avtomatika_trio.errors import (
@@ -43,7 +44,6 @@ from avtomatika_trio.worker._outcome import (
 )
 from avtomatika_trio.worker._requests import Terms
 from avtomatika_trio.worker._seal import RefusedTask
-from avtomatika_trio.worker._shapes import Misfit, is_record, plain
 from avtomatika_trio.worker._skills import CallHandler, Skill
 from avtomatika_trio.worker._task_files import TaskFiles
 

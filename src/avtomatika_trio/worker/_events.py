@@ -11,12 +11,12 @@ import attrs
 
 from avtomatika_trio._core.event_rules import PROGRESS, contract_fault, shape_fault
 from avtomatika_trio._core.json_values import NotJson, copy_json
+from avtomatika_trio._shapes import plain
 from avtomatika_trio._wire.messages import TaskPayload
 from avtomatika_trio.errors import InvalidEvent
 from avtomatika_trio.worker._event_posts import EventReceipt, not_kept
 from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._progress import read_progress
-from avtomatika_trio.worker._shapes import plain
 from avtomatika_trio.worker._skills import Skill
 
 #: What may follow type and payload; it is understood, and not kept.

@@ -16,11 +16,11 @@ import attrs
 
 from avtomatika_trio._core.arguments import NAME, did_you_mean
 from avtomatika_trio._core.event_rules import declared_faults
+from avtomatika_trio._shapes import Shape, Unknown, shape_of
 from avtomatika_trio._wire.codec import decode, encode
 from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import ConfigError, InvalidMessage
 from avtomatika_trio.worker._middlewares import Middlewares
-from avtomatika_trio.worker._shapes import Shape, Unknown, shape_of
 from avtomatika_trio.worker._task_files import TaskFiles
 
 Handler = Callable[..., Any]
