@@ -21,6 +21,7 @@ from avtomatika_trio.worker._skills import (
     Skill,
     check_provided,
     checked_name,
+    completed,
     create_skill,
 )
 from avtomatika_trio.worker._skills_folder import load_skills
@@ -148,7 +149,8 @@ class Worker(Talk):
 
         Raises:
             ConfigError: the name is taken or malformed, or the handler has an annotation that
-                cannot be used.  A parameter that nothing fills is an error at the start.
+                cannot be used.  A parameter that nothing fills is an error at the start, as is
+                a class that an annotation names and its module does not define.
         """
         if callable(name):
             return self.skill()(name)
@@ -165,7 +167,7 @@ class Worker(Talk):
                 events_schema=events_schema,
                 output_statuses=output_statuses,
             )
-            self._skills[info.name] = create_skill(info, function, self._middlewares)
+            self._skills[info.name] = create_skill(info, function, self._middlewares, is_early=True)
             return function
 
         return register
@@ -295,6 +297,7 @@ class Worker(Talk):
         if self._stop is not None:
             raise ConfigError(("this worker is running already; make a second Worker",))
         checked_worker_id(worker_id)
+        self._skills |= {name: completed(skill) for name, skill in self._skills.items()}
         check_provided(self._skills.values(), self._middlewares.provides)
         self._capacity.hot.check()
         self._capacity.groups(self._skills)  # a limit that makes no sense is a mistake now
