@@ -99,7 +99,19 @@ def shape_of(annotation: Any, *, is_output: bool = False) -> Shape | None:
             msgspec.json.Decoder(annotation, dec_hook=_from_json)
     except Exception as exc:  # the border to foreign code: whatever its class makes of it
         raise Unknown(str(exc) or type(exc).__name__) from exc
+    if not is_output and not _takes_object(schema, schema.get("$defs", {})):
+        raise Unknown("params are an object, which it does not take")
     return Shape(annotation, {"$schema": _DIALECT, **schema}, has_models)
+
+
+def _takes_object(schema: dict[str, Any], named: dict[str, Any]) -> bool:
+    """Whether an object may fit *schema*, one of ours; *named* are its `$defs`."""
+    if "$ref" in schema:
+        return _takes_object(named.get(schema["$ref"].rpartition("/")[2], {}), named)
+    for options in ("anyOf", "oneOf"):
+        if options in schema:
+            return any(_takes_object(it, named) for it in schema[options])
+    return "enum" not in schema and "const" not in schema and schema.get("type") in {None, "object"}
 
 
 def _is_open_mapping(annotation: Any) -> bool:
