@@ -263,6 +263,9 @@ class Worker(Talk):
         """
         trio.run(run_until_signalled, self.serve, self.stop)
 
+    run_with_health_check = run
+    """Older name of `run`, which always answers health checks."""
+
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until `stop` is called; for a program that has a trio loop of its own.
 
