@@ -57,9 +57,11 @@ class Shape:
     annotation: Any
     schema: dict[str, Any]
     """JSON Schema 2020-12, self-contained."""
+    has_models: bool = False
+    """Whether there are models of pydantic in it."""
 
     def build(self, raw: Any) -> Any:
-        """What *raw*, JSON, is as the annotated type.
+        """What *raw*, JSON, is as the annotated type; instances of models may be in it.
 
         Raises:
             Misfit: it does not fit.
@@ -92,12 +94,24 @@ def shape_of(annotation: Any, *, is_output: bool = False) -> Shape | None:
     ):
         raise Unknown("what a dataclass of pydantic asks for would not be checked")
     try:
-        schema = _schema(annotation, is_output=is_output)
+        schema, has_models = _schema(annotation, is_output=is_output)
         if not _is_pydantic(annotation):
             msgspec.json.Decoder(annotation, dec_hook=_from_json)
     except Exception as exc:  # the border to foreign code: whatever its class makes of it
         raise Unknown(str(exc) or type(exc).__name__) from exc
-    return Shape(annotation, {"$schema": _DIALECT, **schema})
+    if not is_output and not _takes_object(schema, schema.get("$defs", {})):
+        raise Unknown("params are an object, which it does not take")
+    return Shape(annotation, {"$schema": _DIALECT, **schema}, has_models)
+
+
+def _takes_object(schema: dict[str, Any], named: dict[str, Any]) -> bool:
+    """Whether an object may fit *schema*, one of ours; *named* are its `$defs`."""
+    if "$ref" in schema:
+        return _takes_object(named.get(schema["$ref"].rpartition("/")[2], {}), named)
+    for options in ("anyOf", "oneOf"):
+        if options in schema:
+            return any(_takes_object(it, named) for it in schema[options])
+    return "enum" not in schema and "const" not in schema and schema.get("type") in {None, "object"}
 
 
 def _is_open_mapping(annotation: Any) -> bool:
@@ -108,16 +122,20 @@ def _is_open_mapping(annotation: Any) -> bool:
     return values in {(Any,), (object,)}
 
 
-def _schema(annotation: Any, *, is_output: bool) -> dict[str, Any]:
+def _schema(annotation: Any, *, is_output: bool) -> tuple[dict[str, Any], bool]:
+    """The schema, and whether there are models in it."""
     mode = "serialization" if is_output else "validation"
     if _is_pydantic(annotation):
-        return dict(annotation.model_json_schema(mode=mode))
+        return dict(annotation.model_json_schema(mode=mode)), True
     inner: dict[str, Any] = {}
+    has_models = False
 
     def describe(kind: type) -> dict[str, Any]:
+        nonlocal has_models
         if issubclass(kind, pathlib.PurePath):
             return {"type": "string"}
         if _is_pydantic(kind):
+            has_models = True
             described = dict(cast("Any", kind).model_json_schema(mode=mode))
             inner.update(described.pop("$defs", {}))  # its references begin at the root
             return described
@@ -126,7 +144,7 @@ def _schema(annotation: Any, *, is_output: bool) -> dict[str, Any]:
     schema = msgspec.json.schema(annotation, schema_hook=describe)
     if inner:
         schema["$defs"] = {**inner, **schema.get("$defs", {})}
-    return schema
+    return schema, has_models
 
 
 def _is_pydantic(kind: Any) -> bool:
@@ -280,7 +298,14 @@ def is_record(value: Any) -> bool:
     )
 
 
-def plain(value: Any, path: str = "result", depth: int = 0, *, is_inside: bool = False) -> Any:
+def plain(
+    value: Any,
+    path: str = "result",
+    depth: int = 0,
+    *,
+    is_inside: bool = False,
+    keeps_models: bool = False,
+) -> Any:
     """*value* with dicts in the place of instances; what else is no JSON stays as it is.
 
     In an instance what msgspec can write is written: sets, dates, paths, enums and so on.
@@ -290,6 +315,7 @@ def plain(value: Any, path: str = "result", depth: int = 0, *, is_inside: bool =
         path: How to call it in a message.
         depth: How many levels are above it.
         is_inside: Whether it is in an instance.
+        keeps_models: Whether instances of pydantic models stay, to be looked at.
 
     Raises:
         NotJson: an instance holds what cannot be written.
@@ -298,12 +324,15 @@ def plain(value: Any, path: str = "result", depth: int = 0, *, is_inside: bool =
         return value  # too deep is told where JSON is checked
 
     def inner(it: Any, at: str, *, is_inside: bool = is_inside) -> Any:
-        return plain(it, f"{path}{at}", depth + 1, is_inside=is_inside)
+        at_it = f"{path}{at}"
+        return plain(it, at_it, depth + 1, is_inside=is_inside, keeps_models=keeps_models)
 
     if isinstance(value, dict):
         return {_key(key) if is_inside else key: inner(it, f".{key}") for key, it in value.items()}
     if isinstance(value, list | tuple):
         return [inner(it, f"[{at}]") for at, it in enumerate(value)]
+    if keeps_models and _is_pydantic(type(value)):
+        return value
     # Not by msgspec: it leaves out defaults of dataclasses that it has built itself.
     if (fields := _members(value)) is not None:
         return {name: inner(it, f".{name}", is_inside=True) for name, it in fields.items()}

@@ -243,6 +243,25 @@ async def test_a_disk_that_refuses_stops_new_work_and_loses_nothing(
     assert {status for status, _ in fake.results().values()} == {"success"}
 
 
+async def test_a_disk_that_refuses_keeps_free_slots_from_being_filled(
+    autojump_clock: MockClock,
+) -> None:
+    """What came would be in memory only, and be done again if the process ended."""
+    fake, folder = FakeOrchestrator(), MemoryFolder()
+    fake.submit("sleep", {"seconds": 5})
+    async with running(sleep_worker(), fake, folder=folder, max_concurrent_tasks=4):
+        await trio.sleep(1)
+        folder.fault = "no space left on device"
+        await trio.sleep(60)  # the poll that was parked has ended
+        fake.submit("sleep", {"seconds": 1}, count=3)
+        await trio.sleep(60)
+        assert fake.granted == ["k0-1"]
+        assert fake.beats[-1].status == "full"
+        folder.fault = None
+        await fake.all_done()
+    assert {status for status, _ in fake.results().values()} == {"success"}
+
+
 async def test_a_large_batch_is_split_to_fit_requests(autojump_clock: MockClock) -> None:
     fake = FakeOrchestrator()
     sizes: list[int] = []

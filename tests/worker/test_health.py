@@ -57,3 +57,11 @@ async def test_a_port_that_is_taken_does_not_stop_a_worker(
         port = listener.socket.getsockname()[1]
         assert await open_health_port(port, "127.0.0.1") == []
     assert "WORKER_PORT" in caplog.text
+
+
+async def test_an_address_that_is_none_of_this_machine_is_told_as_that(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert await open_health_port(0, "192.0.2.1") == []
+    assert "no health check on 192.0.2.1 port 0: " in caplog.text
+    assert "set WORKER_HOST" in caplog.text

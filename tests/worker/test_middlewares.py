@@ -201,6 +201,30 @@ async def test_its_errors_are_as_those_of_the_handler(
     assert (await outcome(worker)).error.code == code
 
 
+async def test_what_it_returns_is_held_against_the_annotation_of_the_handler(
+    autojump_clock: MockClock,
+) -> None:
+    """That is what is published of the skill; whose value it was is told."""
+    worker = Worker()
+
+    async def wrap(context: TaskContext, call_next: Next) -> Any:
+        returned = await call_next()
+        return {"wrapped": returned} if context.params.get("wraps") else returned
+
+    worker.add_middleware(wrap)
+
+    @worker.skill("it")
+    async def it(params: dict[str, Any]) -> int:
+        return params["n"]  # type: ignore[no-any-return]
+
+    told = [await outcome(worker, it) for it in ({"n": 1, "wraps": True}, {"n": "one"})]
+    assert [it.error.code for it in told] == ["CONTRACT_VIOLATION_ERROR"] * 2
+    assert [it.error.message.partition(" does not")[0] for it in told] == [
+        "what a middleware, in its handler's place, returned",
+        "what the handler returned",
+    ]
+
+
 async def test_one_that_forgets_to_return_is_logged(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from avtomatika_trio._config import load_worker_settings
 from avtomatika_trio._wire.messages import Registration
 from avtomatika_trio.errors import ConfigError
+from avtomatika_trio.worker import Worker
 from avtomatika_trio.worker._resources import registration_of
 from avtomatika_trio.worker._skills import Skill
 
@@ -123,3 +124,63 @@ async def test_it_is_told_when_the_worker_registers(autojump_clock: MockClock) -
     [told] = fake.registrations
     assert told.worker_type == "big"
     assert told.resources["devices"] == [{"type": "gpu", "id": "0", "model": "H100"}]
+
+
+async def test_a_price_of_no_skill_is_an_error_where_the_skills_are_written(
+    autojump_clock: MockClock,
+) -> None:
+    prices = {"eco": 1.0, "echo": 2.0}
+    worker = Worker(cost_per_skill=prices)
+    worker.skill("echo")(lambda: None)
+    with pytest.RaisesGroup(ConfigError) as caught:
+        async with running(worker, FakeOrchestrator(), cost_per_skill=prices):
+            pass
+    (error,) = caught.value.exceptions
+    told = "cost_per_skill: there is no skill 'eco' to have a price; did you mean 'echo'?"
+    assert str(error) == told
+
+
+async def test_in_settings_it_is_a_warning_for_they_may_be_those_of_several_workers(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake = FakeOrchestrator()
+    async with running(echo_worker(), fake, cost_per_skill={"eco": 1.0, "echo": 2.0}):
+        await fake.until(lambda: fake.registrations)
+    assert (
+        "COST_PER_SKILL: there is no skill 'eco' to have a price; did you mean 'echo'?;"
+        " it is not announced" in caplog.text
+    )
+    assert fake.registrations[0].capabilities["cost_per_skill"] == {"echo": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"cost_per_skill": {"echo": "free"}}, "cost_per_skill: of 'echo': 'free' is not a number"),
+        ({"devices": ["gpu"]}, "devices: [0] is not an object"),
+        ({"health_port": 99_999}, "health_port: 99999 is out of range"),
+        ({"extra": {"x": object()}}, "extra: 'x' is not JSON"),
+        ({"devices": [{"type": "gpu", "x": object()}]}, "devices: [0] is not JSON"),
+    ],
+)
+def test_an_argument_is_called_as_it_was_written(arguments: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Worker(**arguments).configure()
+    assert str(caught.value).startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"worker_type": 3}, "worker_type: it is no text, but 3; give one such as 'gpu'"),
+        ({"skill_type_limits": ["gpu"]}, "skill_type_limits: it is no dict, but ['gpu']; give"),
+        ({"task_type_limits": 3}, "task_type_limits: it is no dict, but 3; give"),
+        ({"skill_dependencies": [("a", "b")]}, "skill_dependencies: it is no dict, but"),
+    ],
+)
+def test_an_argument_of_another_type_is_told_with_an_example(
+    arguments: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Worker(**arguments)
+    assert str(caught.value).startswith(told)

@@ -126,3 +126,7 @@ def test_settings_come_from_arguments_before_the_environment(
     made = Worker(max_concurrent_tasks=4)
     settings = made.configure(worker_id="from-the-command-line")
     assert (settings.max_concurrent_tasks, settings.worker_id) == (4, "from-the-command-line")
+
+
+def test_it_has_its_older_name() -> None:
+    assert Worker.run_with_health_check is Worker.run

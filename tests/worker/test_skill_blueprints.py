@@ -217,3 +217,29 @@ def test_no_folder_is_loaded_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     worker = Worker()
     assert worker.configure().skills_dir is None
+
+
+def test_an_argument_that_there_is_not_is_told_where_it_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^skill takes no 'tpye'; did you mean 'type'\?"):
+        SkillBlueprint().skill("a", tpye="image")
+    write(tmp_path, a=one_skill("a").replace("('a')", "('a', tpye='image')"))
+    with pytest.raises(ConfigError, match=r"a\.py:3: cannot be loaded: skill takes no 'tpye'"):
+        Worker().load_skills(tmp_path)
+
+
+OTHER_WORKER = "from avtomatika_trio.worker import Worker\nother = Worker()\n"
+
+
+def test_a_file_with_a_worker_of_its_own_is_named(tmp_path: Path) -> None:
+    """Nobody would get its skills, and nobody would be told."""
+    write(tmp_path, a=one_skill("a"), b=f"{OTHER_WORKER}other.skill('b')(lambda: None)\n")
+    with pytest.raises(ConfigError, match=r"b\.py: cannot be loaded: its 'other' is a Worker"):
+        Worker().load_skills(tmp_path)
+
+
+def test_files_that_bring_no_skill_are_told(tmp_path: Path) -> None:
+    write(tmp_path, a=OTHER_WORKER, b="x = 1\n")
+    with pytest.raises(ConfigError, match=r"^WORKER_SKILLS_DIR: the files of .* bring no skill"):
+        Worker().load_skills(tmp_path)
+    write(tmp_path, b="def setup(worker): ...\n")
+    Worker().load_skills(tmp_path)

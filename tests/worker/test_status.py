@@ -14,9 +14,14 @@ from trio.testing import MockClock
 from avtomatika_trio._wire.codec import encode
 from avtomatika_trio._wire.messages import Registered, Registration
 from avtomatika_trio.worker._api import Reply
+from avtomatika_trio.worker._delivery import Delivery
 from avtomatika_trio.worker._link import DELIVERY, HEARTBEAT, POLLING, Link
 from avtomatika_trio.worker._requests import Identity, Terms, read_registered
+from avtomatika_trio.worker._routes import Routes
+from avtomatika_trio.worker._settling import Settling
 from avtomatika_trio.worker._slots import Slots
+from avtomatika_trio.worker._snapshot import Holdings
+from avtomatika_trio.worker._spool import Spool
 from avtomatika_trio.worker._spool_memory import MemoryFolder, open_memory_spool
 from avtomatika_trio.worker._status import Status
 
@@ -32,11 +37,25 @@ def terms(cluster_id: str) -> Terms:
     return read_registered(A, Reply(status=200, body=encode(said)), 10.0)
 
 
+def a_delivery(spool: Spool, links: tuple[Link, ...], slots: Slots) -> Delivery:
+    settling = Settling(spool, Holdings({}), lambda _: None)
+    return Delivery(
+        routes=Routes(links),
+        spool=spool,
+        settling=settling,
+        slots=slots,
+        nudge=lambda: None,
+        noise=lambda: 0.0,
+    )
+
+
 @attrs.frozen
 class Scene:
     status: Status
     first: Link
     second: Link
+    folder: MemoryFolder
+    delivery: Delivery
 
     def tell(self) -> dict[str, Any]:
         return dict(self.status.tell()[1])
@@ -49,8 +68,12 @@ class Scene:
 async def scene(mode: str = "FAILOVER") -> AsyncIterator[Scene]:
     board = a_board(A, B)
     links = (Link(Nowhere(A), board), Link(Nowhere(B), board))
-    async with open_memory_spool(MemoryFolder(), worker_id="w1", instance="i1") as spool:
+    folder = MemoryFolder()
+    async with open_memory_spool(folder, worker_id="w1", instance="i1") as spool:
         await spool.append(result(1, cluster_id="blue"))
+        slots = Slots(4)
+        slots.take(2)  # of what runs
+        delivery = a_delivery(spool, links, slots)
         yield Scene(
             Status(
                 identity=IDENTITY,
@@ -58,12 +81,15 @@ async def scene(mode: str = "FAILOVER") -> AsyncIterator[Scene]:
                 period_seconds=30.0,
                 board=board,
                 links=links,
-                slots=Slots(4),
+                slots=slots,
                 spool=spool,
+                delivery=delivery,
                 running=lambda: 2,
                 wall_clock=lambda: EPOCH + trio.current_time(),
             ),
             *links,
+            folder,
+            delivery,
         )
 
 
@@ -162,6 +188,32 @@ async def test_it_tells_why_it_is_not_well_with_the_name_of_each(
         await trio.sleep(61)
         why = "http://a: no answer within 10 s (heartbeat); http://b: not a word"
         assert at.tell()["reason"] == f"no orchestrator has answered for 61 s: {why}"
+
+
+async def test_a_worker_whose_disk_takes_no_results_is_not_well_and_says_so(
+    autojump_clock: MockClock,
+) -> None:
+    """It takes no tasks, and what it has done would be lost with it."""
+    async with scene() as at, trio.open_nursery() as nursery:
+        at.first.succeeded(HEARTBEAT)
+        nursery.start_soon(at.delivery.run)
+        at.folder.fault = "No space left on device"
+        at.delivery.add(result(2))
+        at.delivery.add(result(3))
+        await trio.sleep(1)
+        is_well, told = at.status.tell()
+        assert not is_well
+        assert told["status"] == "unavailable"
+        assert told["undelivered"] == 3
+        assert told["reason"].startswith(
+            "no tasks are taken, since results wait for the disk (2): "
+        )
+        assert "No space left on device" in told["reason"]
+        at.folder.fault = None
+        await trio.sleep(15)
+        assert at.tell()["reason"] is None
+        assert at.tell()["undelivered"] == 3
+        nursery.cancel_scope.cancel()
 
 
 async def test_that_results_are_taken_does_not_make_it_well(autojump_clock: MockClock) -> None:

@@ -1,5 +1,6 @@
 """What a handler says and asks: through the worker, from the loop and from threads."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -222,3 +223,24 @@ async def test_awaiting_the_check_lets_others_run_and_is_where_a_handler_is_canc
         await trio.sleep(60)
     assert seen == [False, False, True, "cancelled"]
     assert fake.applied == []
+
+
+@pytest.mark.parametrize("run", [trio.run, lambda function: asyncio.run(function())])
+async def test_in_a_loop_of_a_thread_they_may_be_awaited_too(run: Callable[..., Any]) -> None:
+    """In real time; a few milliseconds.  Handlers of asyncio libraries are such."""
+    fake, worker = FakeOrchestrator(), Worker()
+
+    @worker.skill
+    def work(send_progress: Any, check_for_cancellation: Any) -> Any:
+        async def talk() -> list[bool]:
+            await send_progress(0.5, "half")
+            await worker.send_progress(0.5, "half")
+            return [await check_for_cancellation(), await worker.check_for_cancellation()]
+
+        return run(talk)
+
+    (task,) = fake.submit("work")
+    async with running(worker, fake):
+        await fake.all_done()
+    assert task.result is not None
+    assert (task.result.error, task.result.data) == (None, [False, False])

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypedDict
 
 import attrs
 import msgspec
@@ -431,7 +431,24 @@ class Unchecked:
     width: Annotated[int, pydantic.Field(gt=3)]
 
 
+class Pair(NamedTuple):
+    x: int
+    y: int
+
+
+class Row(msgspec.Struct, array_like=True):
+    x: int
+
+
+class ModelRows(pydantic.RootModel[list[int]]): ...
+
+
 def unchecked(params: Unchecked | None) -> None: ...
+def in_rows(params: list[Corner]) -> None: ...
+def in_pairs(params: Pair | None) -> None: ...
+def in_a_row(params: Row) -> None: ...
+def in_model_rows(params: ModelRows) -> None: ...
+def as_a_number(params: int) -> None: ...
 def no_json(params: TaskFiles) -> None: ...
 
 
@@ -442,6 +459,11 @@ def no_json(params: TaskFiles) -> None: ...
         (unresolved_return, "annotation of its return value, 'OnlyForTypes', cannot be resolved"),
         (unresolved_inside, "name 'OnlyForTypes' is not defined"),
         (no_json, "use dict, a dataclass"),
+        (in_rows, "params are an object, which it does not take; use dict, a dataclass"),
+        (in_pairs, "params are an object"),
+        (in_a_row, "params are an object"),
+        (in_model_rows, "params are an object"),
+        (as_a_number, "params are an object"),
         (unchecked, "what a dataclass of pydantic asks for would not be checked; use dict"),
     ],
 )

@@ -106,14 +106,24 @@ def load_orchestrator_settings(
 
 
 def load_worker_settings(
-    *, environ: Mapping[str, str], file: Path | None, overrides: Mapping[str, object]
+    *,
+    environ: Mapping[str, str],
+    file: Path | None,
+    overrides: Mapping[str, object],
+    in_code: bool = False,
 ) -> Loaded[WorkerSettings]:
     """The settings of a worker; see `load_orchestrator_settings`.
+
+    Args:
+        environ: As there.
+        file: As there.
+        overrides: As there.
+        in_code: Whether *overrides* were written in Python, and not as options.
 
     Raises:
         ConfigError: with every problem of every source.
     """
-    return _load(WorkerSettings, environ=environ, file=file, overrides=overrides)
+    return _load(WorkerSettings, environ=environ, file=file, overrides=overrides, in_code=in_code)
 
 
 def check(
@@ -154,8 +164,9 @@ def _load(
     environ: Mapping[str, str],
     file: Path | None,
     overrides: Mapping[str, object],
+    in_code: bool = False,
 ) -> Loaded[S]:
-    found: _Resolution = _resolve(kind, environ, file, overrides)
+    found: _Resolution = _resolve(kind, environ, file, overrides, in_code=in_code)
     if found.problems:
         raise ConfigError(tuple(found.problems))
     return Loaded(
@@ -170,6 +181,8 @@ def _resolve(
     environ: Mapping[str, str],
     file: Path | None,
     overrides: Mapping[str, object],
+    *,
+    in_code: bool = False,
 ) -> _Resolution:
     document = Document() if file is None else read_document(file)
     found = _Resolution()
@@ -183,7 +196,7 @@ def _resolve(
     for field in attrs.fields(kind):
         setting = setting_of(field)
         given = [
-            *_from_arguments(field.name, setting, overrides),
+            *_from_arguments(field.name, setting, overrides, in_code=in_code),
             *_from_environment(setting, environ),
             *_from_document(setting, document, _TABLES[kind]),
         ]
@@ -239,11 +252,11 @@ def _weigh_redis(found: _Resolution) -> None:
 
 
 def _from_arguments(
-    name: str, setting: Setting, overrides: Mapping[str, object]
+    name: str, setting: Setting, overrides: Mapping[str, object], *, in_code: bool
 ) -> Iterator[_Given]:
     raw = overrides.get(name)
     if raw is not None:
-        flag = setting.flag or f"--{name.replace('_', '-')}"
+        flag = name if in_code else setting.flag or f"--{name.replace('_', '-')}"
         yield _Given(
             rank=_ARGUMENT, source=f"argument {flag}", place=flag, raw=raw, kind=setting.kind
         )

@@ -5,6 +5,7 @@ from typing import Any
 
 from avtomatika_trio._config._kinds import Kind, Malformed, number, shown
 from avtomatika_trio._config._targets import from_json
+from avtomatika_trio._wire.codec import encode
 
 #: What begins like these is JSON in a `WORKER_EXTRA_...`; everything else is a text.
 _BEGINS_JSON = ("{", "[")
@@ -32,6 +33,7 @@ def _items(raw: object, required: str) -> tuple[dict[str, Any], ...]:
             raise Malformed(f"[{position}].{required} is not a text that names it")
         if not isinstance(item.get("properties", {}), Mapping):
             raise Malformed(f"[{position}].properties is not an object")
+        _check_sendable(item, f"[{position}]")
     return tuple(dict(item) for item in raw)
 
 
@@ -74,7 +76,16 @@ def _extra(raw: object) -> dict[str, Any]:
             found[name.lower()] = from_json(value) if is_json else value
         except Malformed as fault:
             raise Malformed(f"{EXTRA_PREFIX}{name.upper()}: {fault}") from None
+        _check_sendable(found[name.lower()], shown(name))
     return found
+
+
+def _check_sendable(value: object, place: str) -> None:
+    """Raise `Malformed` if *value*, which may have been written in Python, cannot be sent."""
+    try:
+        encode(value)
+    except (TypeError, ValueError, RecursionError) as fault:
+        raise Malformed(f"{place} is not JSON: {fault}") from None
 
 
 def amount(high: float, *, unit: str) -> Kind[float]:

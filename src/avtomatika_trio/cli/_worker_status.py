@@ -54,7 +54,7 @@ class _Status:
 
 
 def run(options: Namespace) -> int:
-    """Print how the worker is; 1 if no orchestrator has answered it lately.
+    """Print how the worker is; 1 if it is not well.
 
     Raises:
         CommandError: nobody answers there, or somebody else does.

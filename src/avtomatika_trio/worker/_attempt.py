@@ -247,11 +247,20 @@ async def _call(
         tracing_context=attempt.tracing_context,
         provides=frozenset(skill.middlewares.provides),
     )
+    by_handler: list[Any] = []
+    returned: Any = None
+
+    async def handle() -> Any:
+        by_handler.append(await _handle(attempt, skill, context, threads))
+        return by_handler[-1]
+
+    def who() -> str:
+        is_own = any(it is returned for it in by_handler)
+        return "the handler" if is_own else "a middleware, in its handler's place,"
+
     try:
-        handle = partial(_handle, attempt, skill, context, threads)
         returned = await call_through(tuple(skill.middlewares.functions), context, handle)
-        value = attempt.files.as_texts(plain(returned))
-        outcome = outcome_of_return(value, skill.returns, is_data=is_record(returned))
+        outcome = _of_return(attempt, skill, returned, who())
     except (trio.Cancelled, KeyboardInterrupt):
         # A thread that was left to itself may use them on.
         attempt.files.is_left = attempt.thread_runs
@@ -260,10 +269,23 @@ async def _call(
         _let_out(group)
         return _failure(attempt, unwrapped(group))
     except NotJson as exc:
-        return not_json(exc)
+        return not_json(exc, who())
     except BaseException as exc:  # noqa: BLE001 - the border: also a handler's SystemExit
         return _failure(attempt, exc)
     return outcome
+
+
+def _of_return(attempt: Attempt, skill: Skill, returned: Any, who: str) -> Outcome:
+    unwritten: Any = None
+    if skill.returns is not None and skill.returns.has_models:
+        unwritten = attempt.files.as_texts(plain(returned, keeps_models=True))
+    return outcome_of_return(
+        attempt.files.as_texts(plain(returned)),
+        skill.returns,
+        is_data=is_record(returned),
+        unwritten=unwritten,
+        who=who,
+    )
 
 
 async def _handle(

@@ -29,7 +29,8 @@ class CancellationCheck:
             return
 
     Awaiting it is a checkpoint: others run, and a handler that is cancelled is cancelled
-    there.  The answer is always that of the moment in which it is looked at.
+    there; in another loop than Trio's, that of a thread, it only answers.  The answer is always
+    that of the moment in which it is looked at.
     """
 
     def __init__(self, is_over: Callable[[], bool]) -> None:
@@ -42,7 +43,8 @@ class CancellationCheck:
         return f"<CancellationCheck: {bool(self)}>"
 
     def __await__(self) -> Generator[Any, Any, bool]:
-        yield from trio.lowlevel.checkpoint().__await__()  # noqa: ASYNC105 - it is
+        if trio.lowlevel.in_trio_run():  # else in a loop of the handler's own thread
+            yield from trio.lowlevel.checkpoint().__await__()  # noqa: ASYNC105 - it is
         return self._is_over()
 
     def raise_if_cancelled(self) -> None:

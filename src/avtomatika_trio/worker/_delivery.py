@@ -86,6 +86,8 @@ class Delivery:
     ) -> None:
         self.desks: Mapping[str, Desk] = {}
         """The posters by their URLs; set before it runs."""
+        self.disk_fault: str | None = None
+        """Why the disk takes no results now; to be read by any thread."""
         self._routes = routes
         self._spool = spool
         self._settling = settling
@@ -128,9 +130,18 @@ class Delivery:
         while self._finished or self._in_hand or self._is_anything_deliverable():
             await self._changed.park()
 
+    @property
+    def unwritten(self) -> int:
+        """How many results are not on the disk yet."""
+        return len(self._finished)
+
+    def is_full(self, cluster_id: str) -> bool:
+        """Whether more results of that cluster could not be kept now (rule R6)."""
+        return self.disk_fault is not None or self._spool.is_full(cluster_id)
+
     async def wait_for_room(self, cluster_id: str) -> None:
-        """Return when the spool has room for more results of that cluster (rule R6)."""
-        while self._spool.is_full(cluster_id):
+        """Return when more results of that cluster can be kept."""
+        while self.is_full(cluster_id):
             await self._changed.park()
 
     # For the posters.
@@ -188,10 +199,11 @@ class Delivery:
             except SpoolError as exc:
                 # Their slots stay taken: a worker that cannot keep results takes no tasks.
                 failures += 1
-                logger.warning("%d results wait for the disk: %s", len(self._finished), exc)
+                self.disk_fault = str(exc)
+                logger.warning("results wait for the disk (%d): %s", self.unwritten, exc)
                 await trio.sleep(_DISK_BACKOFF.delay_seconds(attempt=failures, noise=self._noise()))
                 continue
-            failures = 0
+            failures, self.disk_fault = 0, None
             del self._finished[: len(batch)]
             for entry in entries:
                 self._queue(entry).append(entry)

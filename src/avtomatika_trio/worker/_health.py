@@ -5,6 +5,7 @@
 A few lines of HTTP/1.0 instead of a server: one request for a connection, one answer.
 """
 
+import errno
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,6 +29,9 @@ _REQUEST_SECONDS = 5.0
 _HEALTH = (b"/health", b"/healthz", b"/readyz")
 _LIFE = b"/livez"
 
+#: Others, also those of looking up a name, are of the address.
+_FAULTS_OF_PORTS = (errno.EADDRINUSE, errno.EACCES)
+
 _REASONS = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 
 
@@ -41,7 +45,8 @@ async def open_health_port(port: int, host: str) -> list[trio.SocketListener]:
     try:
         return await trio.open_tcp_listeners(port, host=host)
     except OSError as exc:
-        logger.warning("no health check on port %d: %s; set WORKER_PORT", port, exc)
+        name = "WORKER_PORT" if exc.errno in _FAULTS_OF_PORTS else "WORKER_HOST"
+        logger.warning("no health check on %s port %d: %s; set %s", host, port, exc, name)
         return []
 
 

@@ -11,7 +11,8 @@ Returned:
 * an instance of a dataclass, an attrs class, a msgspec.Struct or a pydantic model, also within
   dicts and lists - as the dict of its fields; alone it is always data, never a result.
 * data that does not fit the annotation of what is returned - a failure
-  `CONTRACT_VIOLATION_ERROR` that names the places.  A result as it is is not looked at.
+  `CONTRACT_VIOLATION_ERROR` that names the places.  A result as it is is not looked at, and
+  instances of pydantic models were checked by their classes.
 * anything else (a set, NaN, bytes, an object) - a failure `PERMANENT_ERROR` that names the
   place and the remedy: running it again would not make it JSON.
 
@@ -104,13 +105,18 @@ def failed(code: str, message: str, details: Mapping[str, Any] | None = None) ->
     return Outcome(status=FAILURE, error=error)
 
 
-def not_json(exc: NotJson) -> Outcome:
-    """The failure of a handler whose value cannot be sent."""
-    return failed(PERMANENT, f"what the handler returned is not JSON: {exc}")
+def not_json(exc: NotJson, who: str = "the handler") -> Outcome:
+    """The failure of an attempt whose value, which *who* returned, cannot be sent."""
+    return failed(PERMANENT, f"what {who} returned is not JSON: {exc}")
 
 
 def outcome_of_return(
-    value: Any, returns: Shape | None = None, *, is_data: bool = False
+    value: Any,
+    returns: Shape | None = None,
+    *,
+    is_data: bool = False,
+    unwritten: Any = None,
+    who: str = "the handler",
 ) -> Outcome:
     """What *value*, which a handler returned, means.
 
@@ -118,18 +124,24 @@ def outcome_of_return(
         value: JSON, if all is well.
         returns: What the handler has promised to return.
         is_data: Whether it is data even if it has the keys of a result.
+        unwritten: The same with the instances of pydantic models that are in it, if
+            *returns* has such: these their classes have checked already.
+        who: Returned it, for messages.
     """
     try:
         value = copy_json(value, "result")
     except NotJson as exc:
-        return not_json(exc)
+        return not_json(exc, who)
     if is_data or not _is_result(value):
-        return _checked(value, returns)
+        if returns is not None and (misfit := _misfit(value, returns, unwritten)) is not None:
+            text = f"what {who} returned does not fit the handler's annotation: {misfit}"
+            return failed(CONTRACT_VIOLATION, text, misfit.details)
+        return Outcome(data=value)
     status = value["status"]
     if not 1 <= len(status) <= _MOST_STATUS_CHARACTERS or not status.isprintable():
         return failed(
             PERMANENT,
-            f"the handler returned the status {status!r}; it has 1 to 128 printable characters",
+            f"{who} returned the status {status!r}; it has 1 to 128 printable characters",
             {"returned": value},
         )
     error = _error(value.get("error"), value.get("error_type"))
@@ -151,14 +163,17 @@ def _is_result(value: Any) -> bool:
     )
 
 
-def _checked(data: Any, returns: Shape | None) -> Outcome:
-    if returns is not None:
+def _misfit(data: Any, returns: Shape, unwritten: Any) -> Misfit | None:
+    """What is wrong with *data*; a model need not be able to read what it writes."""
+    misfit: Misfit | None = None
+    for value in (data, unwritten) if returns.has_models else (data,):
         try:
-            returns.build(data)
+            returns.build(value)
         except Misfit as exc:
-            text = f"what the handler returned does not fit its annotation: {exc}"
-            return failed(CONTRACT_VIOLATION, text, exc.details)
-    return Outcome(data=data)
+            misfit = exc
+        else:
+            return None
+    return misfit
 
 
 def _error(error: Any, kind: Any) -> dict[str, Any] | None:

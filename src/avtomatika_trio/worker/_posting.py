@@ -173,7 +173,7 @@ class Poster:
             or not self._intake.is_open
             or not self._may_ask()
             or batch[0].worker_id != self._identity.worker_id
-            or self._spool.is_full(terms.cluster_id)
+            or self._delivery.is_full(terms.cluster_id)
             or not self._intake.groups.are_available()
         ):
             return None

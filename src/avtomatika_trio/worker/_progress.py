@@ -42,7 +42,8 @@ class Checkpoint:
     """What `send_progress` returns: awaiting it lets others run; not awaiting it is fine."""
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return (yield from trio.lowlevel.checkpoint().__await__())  # noqa: ASYNC105 - it is
+        if trio.lowlevel.in_trio_run():  # else in a loop of the handler's own thread
+            yield from trio.lowlevel.checkpoint().__await__()  # noqa: ASYNC105 - it is
 
 
 class ProgressReports:

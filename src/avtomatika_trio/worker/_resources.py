@@ -1,15 +1,20 @@
 """What a worker has, as it says when it registers: the truth, unless settings say otherwise."""
 
+import logging
 import os
 import platform
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from avtomatika_trio._config import WorkerSettings
+from avtomatika_trio._core.arguments import did_you_mean
 from avtomatika_trio._wire.messages import Registration
+from avtomatika_trio.errors import ConfigError
 from avtomatika_trio.worker._payloads import capabilities_of
 from avtomatika_trio.worker._skills import Skill
+
+logger = logging.getLogger(__name__)
 
 _GIB = 1024**3
 
@@ -34,6 +39,32 @@ def registration_of(
         heartbeat_seconds=settings.heartbeat_interval_seconds,
         slots=settings.max_concurrent_tasks,
     )
+
+
+def check_prices(prices: Mapping[str, float], skills: Collection[str], *, in_code: bool) -> None:
+    """Tell of *prices* of what is none of *skills*.
+
+    Who writes them beside the skills has made a mistake.  A variable or a file may be that of
+    several workers, each with skills of its own, so there it is a warning.
+
+    Args:
+        prices: By the name of the skill.
+        skills: Of the worker.
+        in_code: Whether the author of the worker has written them.
+
+    Raises:
+        ConfigError: there are such, and these are written in code.
+    """
+    name = "cost_per_skill" if in_code else "COST_PER_SKILL"
+    faults = tuple(
+        f"{name}: there is no skill {it!r} to have a price; {did_you_mean(it, skills)}"
+        for it in prices
+        if it not in skills
+    )
+    if faults and in_code:
+        raise ConfigError(faults)
+    for fault in faults:
+        logger.warning("%s; it is not announced", fault)
 
 
 def resources_of(settings: WorkerSettings) -> dict[str, Any]:
@@ -61,7 +92,7 @@ def artifacts_of(settings: WorkerSettings) -> list[dict[str, Any]]:
 def traits_of(settings: WorkerSettings, skills: list[str]) -> dict[str, Any]:
     """The capabilities that are not resources: the host, prices of *skills*, whatever else."""
     prices = dict.fromkeys(skills, settings.cost_per_second)
-    prices |= settings.cost_per_skill or {}
+    prices |= {it: price for it, price in (settings.cost_per_skill or {}).items() if it in skills}
     return {
         "hostname": socket.gethostname(),
         "cost_per_skill": {it: price for it, price in prices.items() if price is not None},

@@ -278,7 +278,7 @@ class _Service:
                 room = self._delivery.wait_for_room
                 polling.start_soon(poll_while_active, poller, self._slots, room)
                 if self._groups.are_limited:
-                    is_full = self._spool.is_full
+                    is_full = self._delivery.is_full
                     polling.start_soon(poll_beside, poller, self._slots, is_full)
             return
         in_turn = InTurn(
@@ -287,7 +287,7 @@ class _Service:
             slots=self._slots,
             intake=intake,
             board=self._board,
-            is_full=self._spool.is_full,
+            is_full=self._delivery.is_full,
         )
         polling.start_soon(in_turn.run)
 
@@ -354,7 +354,8 @@ class _Service:
     def _load(self) -> str:
         """`idle` means that there is room: servers give nothing to others."""
         has_room = len(self._attempts) < self._slots.total and self._groups.has_room()
-        return "idle" if has_room and not self._stopping else "full"
+        is_able = not self._stopping and self._delivery.disk_fault is None
+        return "idle" if has_room and is_able else "full"
 
     async def _tell_health(self) -> None:
         settings, port = self._settings, self._settings.health_port
@@ -368,6 +369,7 @@ class _Service:
             links=self._routes.links,
             slots=self._slots,
             spool=self._spool,
+            delivery=self._delivery,
             running=lambda: len(self._attempts),
             wall_clock=self._world.wall_clock,
         )

@@ -3,9 +3,17 @@
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, overload
 
+from avtomatika_trio._core.arguments import unknown_names
+from avtomatika_trio.errors import ConfigError
 from avtomatika_trio.worker._skills import Handler
 
 H = TypeVar("H", bound=Handler)
+
+#: What `Worker.skill` takes by name.
+_NAMED = (
+    *("type", "description", "version"),
+    *("input_schema", "output_schema", "events_schema", "output_statuses"),
+)
 
 
 class SkillBlueprint:
@@ -31,9 +39,15 @@ class SkillBlueprint:
     def skill(self, name: str | None = None, **named: Any) -> Callable[[H], H]: ...
 
     def skill(self, name: Any = None, **named: Any) -> Any:
-        """Declare the handler of a skill; all arguments are those of `Worker.skill`."""
+        """Declare the handler of a skill; all arguments are those of `Worker.skill`.
+
+        Raises:
+            ConfigError: there is no argument of that name.
+        """
         if callable(name):
             return self.skill()(name)
+        if unknown := [it for it in named if it not in _NAMED]:
+            raise ConfigError((unknown_names("skill", unknown, _NAMED),))
 
         def declare(function: H) -> H:
             self._declared.append((function, {"name": name, **named}))

@@ -20,6 +20,7 @@ from avtomatika_trio._shapes import Shape, Unknown, shape_of
 from avtomatika_trio._wire.codec import decode, encode
 from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import ConfigError, InvalidMessage
+from avtomatika_trio.worker._annotations import Annotations, is_missing_name
 from avtomatika_trio.worker._middlewares import Middlewares
 from avtomatika_trio.worker._task_files import TaskFiles
 
@@ -28,6 +29,11 @@ Handler = Callable[..., Any]
 #: Calls a handler in a way of its own: given the skill, the params and what calls the handler,
 #: which returns what the handler returns; for an `async def` that is to be awaited.
 CallHandler = Callable[[str, dict[str, Any], Callable[[], Any]], Awaitable[Any]]
+
+_FIND_NAMES = (
+    "define or import its names at the top of the module, not in another function and not only"
+    " under TYPE_CHECKING"
+)
 
 #: What a handler can ask for.
 INJECTED = (
@@ -69,6 +75,8 @@ class Skill:
     """What it promises to return; None: anything."""
     middlewares: Middlewares
     """What is done around it; those of its worker."""
+    is_complete: bool = True
+    """Whether every class that its annotations name was there when it was looked at."""
 
     @property
     def name(self) -> str:
@@ -106,7 +114,9 @@ def checked_name(name: Any, function: Handler, taken: "Mapping[str, Skill]") -> 
     return name
 
 
-def create_skill(info: SkillInfo, function: Handler, middlewares: Middlewares) -> Skill:
+def create_skill(
+    info: SkillInfo, function: Handler, middlewares: Middlewares, *, is_early: bool = False
+) -> Skill:
     """Look at *function* and make a skill of it.
 
     What *info* leaves open is taken from the function: the description from its docstring, the
@@ -116,6 +126,7 @@ def create_skill(info: SkillInfo, function: Handler, middlewares: Middlewares) -
         info: What its author has written.
         function: The handler.
         middlewares: Those of the worker; `check_provided` looks at what they provide.
+        is_early: Whether names of classes may be missing, which its module has yet to define.
 
     Raises:
         ConfigError: it cannot be called as a handler; the message says why, and how it could.
@@ -128,7 +139,7 @@ def create_skill(info: SkillInfo, function: Handler, middlewares: Middlewares) -
         problem = f"skill {info.name!r}: its handler yields; it has to return its result"
         raise ConfigError((problem,))
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
-    reading = _Reading(info.name, function)
+    reading = _Reading(info.name, function, is_early=is_early)
     reading.read()
     if info.events_schema is not None:
         reading.problems += [
@@ -147,7 +158,19 @@ def create_skill(info: SkillInfo, function: Handler, middlewares: Middlewares) -
         params=reading.params,
         returns=reading.returns,
         middlewares=middlewares,
+        is_complete=reading.is_complete,
     )
+
+
+def completed(skill: Skill) -> Skill:
+    """*skill* with the classes that were not there when it was registered.
+
+    Raises:
+        ConfigError: they are not there still.
+    """
+    if skill.is_complete:
+        return skill
+    return create_skill(skill.info, skill.function, skill.middlewares)
 
 
 def check_provided(skills: Iterable[Skill], provides: Collection[str]) -> None:
@@ -218,10 +241,13 @@ def _sendable(info: SkillInfo) -> SkillInfo:
 class _Reading:
     """What the signature of a handler says."""
 
-    def __init__(self, name: str, function: Handler) -> None:
+    def __init__(self, name: str, function: Handler, *, is_early: bool) -> None:
         self._name = name
         inner = inspect.unwrap(_inner(function))
-        self._called = inner if inspect.isroutine(inner) else type(inner).__call__
+        called = inner if inspect.isroutine(inner) else type(inner).__call__
+        self._annotations = Annotations(called)
+        self._may_wait = is_early and self._annotations.may_come
+        self.is_complete = True
         try:
             self._signature = inspect.signature(function)
         except (TypeError, ValueError):
@@ -276,20 +302,24 @@ class _Reading:
         if annotation is inspect.Signature.empty:
             return None
         try:
-            resolved = self._resolve(annotation)
+            resolved = self._annotations.resolve(annotation)
         except Exception as exc:  # noqa: BLE001 - the border to foreign code: evaluates a text
+            if self._waits_for(exc):
+                return None
             self._tell(
                 f"the annotation of {what}, {annotation!r}, cannot be resolved: {exc};"
-                " import its names at the top of the module, not only under TYPE_CHECKING"
+                f" {_FIND_NAMES}"
             )
             return None
         try:
             return shape_of(resolved, is_output=is_output)
         except Unknown as exc:
-            if isinstance(exc.__cause__, NameError):
+            if self._waits_for(exc.__cause__):
+                return None
+            if is_missing_name(exc.__cause__):
                 self._tell(
                     f"the annotation of {what} has one that cannot be resolved: {exc};"
-                    " import its names at the top of the module, not only under TYPE_CHECKING"
+                    f" {_FIND_NAMES}"
                 )
             elif not is_output:
                 self._tell(
@@ -301,18 +331,19 @@ class _Reading:
 
     def _is_task_files(self, annotation: Any) -> bool:
         try:
-            resolved = self._resolve(annotation)
-        except Exception:  # noqa: BLE001 - whatever it is, it is not that
+            resolved = self._annotations.resolve(annotation)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is not that
+            self._waits_for(exc)
             return False
         if typing.get_origin(resolved) in (Union, types.UnionType):
             return TaskFiles in typing.get_args(resolved)
         return resolved is TaskFiles
 
-    def _resolve(self, annotation: Any) -> Any:
-        """*annotation* with the classes that its texts name."""
-        holder = types.SimpleNamespace(__annotations__={"it": annotation})
-        names = getattr(self._called, "__globals__", {})
-        return typing.get_type_hints(holder, globalns=names, include_extras=True)["it"]
+    def _waits_for(self, fault: BaseException | None) -> bool:
+        """Whether *fault* is a name that may yet come; the skill is not complete then."""
+        waits = self._may_wait and is_missing_name(fault)
+        self.is_complete = self.is_complete and not waits
+        return waits
 
     def _tell(self, problem: str) -> None:
         self.problems.append(f"skill {self._name!r}: {problem}")

@@ -29,8 +29,8 @@ def load_skills(folder: Path, worker: "Worker") -> None:
     with `_` or `.` is left out.  They can import each other: the folder is on `sys.path`.
 
     Raises:
-        ConfigError: there is no such folder or no file in it, or a file cannot be loaded; it
-            is named, with the line.
+        ConfigError: there is no such folder or no file in it, or the files bring nothing, or one
+            cannot be loaded; it is named, with the line.
     """
     if not folder.is_dir():
         raise ConfigError((f"WORKER_SKILLS_DIR: there is no folder {str(folder)!r}; make it",))
@@ -43,13 +43,22 @@ def load_skills(folder: Path, worker: "Worker") -> None:
         raise ConfigError((problem,))
     if str(folder.resolve()) not in sys.path:
         sys.path.append(str(folder.resolve()))
+    before, has_setup = worker.skills, False
     included: list[SkillBlueprint] = []
     for file in files:
-        for blueprint in _load(file, folder, worker):
+        module = _load(file, folder, worker)
+        has_setup = has_setup or callable(getattr(module, "setup", None))
+        for blueprint in _blueprints_of(module):
             # One file may import it from another.
             if not any(blueprint is other for other in included):
                 included.append(blueprint)
                 _include(blueprint, file, worker)
+    if worker.skills == before and not has_setup:
+        problem = (
+            f"WORKER_SKILLS_DIR: the files of {str(folder)!r} bring no skill; each has a"
+            " SkillBlueprint with skills, or a function setup(worker)"
+        )
+        raise ConfigError((problem,))
 
 
 def _include(blueprint: SkillBlueprint, file: Path, worker: "Worker") -> None:
@@ -66,8 +75,8 @@ def _files(folder: Path) -> Iterator[Path]:
             yield file
 
 
-def _load(file: Path, folder: Path, worker: "Worker") -> list[SkillBlueprint]:
-    """Run *file*, and its `setup`; returns the blueprints in it."""
+def _load(file: Path, folder: Path, worker: "Worker") -> ModuleType:
+    """Run *file*, and its `setup`."""
     name = ".".join((_PACKAGE, *file.relative_to(folder).with_suffix("").parts))
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None  # the name ends with .py
@@ -77,6 +86,7 @@ def _load(file: Path, folder: Path, worker: "Worker") -> list[SkillBlueprint]:
     before = IMPORTED.set(True)
     try:
         spec.loader.exec_module(module)
+        _refuse_others(module, worker)
         _set_up(module, worker)
     except BaseException as exc:
         sys.modules.pop(name, None)
@@ -85,8 +95,23 @@ def _load(file: Path, folder: Path, worker: "Worker") -> list[SkillBlueprint]:
         raise
     finally:
         IMPORTED.reset(before)
+    return module
+
+
+def _blueprints_of(module: ModuleType) -> list[SkillBlueprint]:
     found = {id(it): it for it in vars(module).values() if isinstance(it, SkillBlueprint)}
     return list(found.values())
+
+
+def _refuse_others(module: ModuleType, worker: "Worker") -> None:
+    """Raise `ConfigError` if there is another worker, whose skills would be lost."""
+    for name, it in vars(module).items():
+        if isinstance(it, type(worker)) and it is not worker and it.skills:
+            problem = (
+                f"its {name!r} is a Worker other than the one that loads it, which would not get"
+                " its skills; put them into a SkillBlueprint, or register them in setup(worker)"
+            )
+            raise ConfigError((problem,))
 
 
 def _set_up(module: ModuleType, worker: "Worker") -> None:

@@ -53,6 +53,10 @@ class Choices:
             raise ConfigError((unknown_names("Worker", unknown, fields),))
         self._overrides |= overrides
 
+    def has(self, name: str) -> bool:
+        """Whether the author has chosen the setting of that field."""
+        return self._settings is not None or self._overrides.get(name) is not None
+
     def load(self) -> WorkerSettings:
         """What they come to.
 
@@ -75,7 +79,7 @@ class Choices:
 
     def _read(self, **sources: Any) -> WorkerSettings:
         if self._settings is None:
-            return load_worker_settings(**sources).settings
+            return load_worker_settings(**sources, in_code=True).settings
         token = self._overrides.get("token")
         if isinstance(token, str):
             return attrs.evolve(self._settings, **{**self._overrides, "token": Secret(token)})

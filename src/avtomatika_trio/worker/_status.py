@@ -7,6 +7,7 @@ import attrs
 import trio
 
 from avtomatika_trio._core.failover import Standing
+from avtomatika_trio.worker._delivery import Delivery
 from avtomatika_trio.worker._link import Link
 from avtomatika_trio.worker._requests import Identity
 from avtomatika_trio.worker._slots import Slots
@@ -19,7 +20,8 @@ class Status:
     """A worker, as its health check shows it.
 
     It is well as long as some orchestrator has answered a poll or a heartbeat in the last two
-    periods; a period is the longest time in which neither may happen while all is well.
+    periods, and the disk takes results.  A period is the longest time in which neither of the
+    former may happen while all is well.
     """
 
     identity: Identity
@@ -29,25 +31,26 @@ class Status:
     links: tuple[Link, ...]
     slots: Slots
     spool: Spool
+    delivery: Delivery
     running: Callable[[], int]
     wall_clock: Callable[[], float]
 
     def tell(self) -> tuple[bool, Mapping[str, Any]]:
         """Whether all is well, and what to show; points in time are in Unix seconds."""
-        is_well = self._is_well()
-        return is_well, {
-            "status": "ok" if is_well else "unavailable",
-            "reason": None if is_well else self._reason(),
+        reason = self._reason()
+        return reason is None, {
+            "status": "ok" if reason is None else "unavailable",
+            "reason": reason,
             "worker_id": self.identity.worker_id,
             "instance": self.identity.instance,
             "mode": self.mode,
             "slots": self.slots.total,
             "running": self.running(),
-            "undelivered": len(self.spool.pending()),
+            "undelivered": len(self.spool.pending()) + self.delivery.unwritten,
             "orchestrators": [self._of(link) for link in self.links],
         }
 
-    def _is_well(self) -> bool:
+    def _is_heard(self) -> bool:
         heard_at = self._heard_at()
         return heard_at is not None and trio.current_time() - heard_at <= 2 * self.period_seconds
 
@@ -56,8 +59,18 @@ class Status:
         times = [at for link in self.links for at in (link.polled_at, link.renewed_at)]
         return max((at for at in times if at is not None), default=None)
 
-    def _reason(self) -> str:
-        """Why it is not well, by the name of each orchestrator."""
+    def _reason(self) -> str | None:
+        """Why it is not well; None if it is."""
+        told = [] if self._is_heard() else [self._silence()]
+        if self.delivery.disk_fault is not None:
+            told.append(
+                f"no tasks are taken, since results wait for the disk ({self.delivery.unwritten}):"
+                f" {self.delivery.disk_fault}"
+            )
+        return "; ".join(told) or None
+
+    def _silence(self) -> str:
+        """That nobody has answered, by the name of each orchestrator."""
         heard_at = self._heard_at()
         since = "yet" if heard_at is None else f"for {trio.current_time() - heard_at:.0f} s"
         faults = [

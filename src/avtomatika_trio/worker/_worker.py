@@ -13,6 +13,7 @@ from avtomatika_trio.worker._capacity import Capacity
 from avtomatika_trio.worker._groups import CapacityChecker
 from avtomatika_trio.worker._hot_skills import HotSkills
 from avtomatika_trio.worker._middlewares import Middleware, Middlewares
+from avtomatika_trio.worker._resources import check_prices
 from avtomatika_trio.worker._service import run_service
 from avtomatika_trio.worker._skill_blueprint import SkillBlueprint
 from avtomatika_trio.worker._skills import (
@@ -21,6 +22,7 @@ from avtomatika_trio.worker._skills import (
     Skill,
     check_provided,
     checked_name,
+    completed,
     create_skill,
 )
 from avtomatika_trio.worker._skills_folder import load_skills
@@ -82,6 +84,7 @@ class Worker(Talk):
         **overrides: Any,
     ) -> None:
         super().__init__()
+        _check_arguments(worker_type, skill_type_limits, task_type_limits, skill_dependencies)
         self.worker_type = worker_type
         self._choices = Choices(settings)
         self._choices.override(overrides)
@@ -148,7 +151,8 @@ class Worker(Talk):
 
         Raises:
             ConfigError: the name is taken or malformed, or the handler has an annotation that
-                cannot be used.  A parameter that nothing fills is an error at the start.
+                cannot be used.  A parameter that nothing fills is an error at the start, as is
+                a class that an annotation names and its module does not define.
         """
         if callable(name):
             return self.skill()(name)
@@ -165,7 +169,7 @@ class Worker(Talk):
                 events_schema=events_schema,
                 output_statuses=output_statuses,
             )
-            self._skills[info.name] = create_skill(info, function, self._middlewares)
+            self._skills[info.name] = create_skill(info, function, self._middlewares, is_early=True)
             return function
 
         return register
@@ -259,6 +263,9 @@ class Worker(Talk):
         """
         trio.run(run_until_signalled, self.serve, self.stop)
 
+    run_with_health_check = run
+    """Older name of `run`, which always answers health checks."""
+
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until `stop` is called; for a program that has a trio loop of its own.
 
@@ -295,8 +302,11 @@ class Worker(Talk):
         if self._stop is not None:
             raise ConfigError(("this worker is running already; make a second Worker",))
         checked_worker_id(worker_id)
+        self._skills |= {name: completed(skill) for name, skill in self._skills.items()}
         check_provided(self._skills.values(), self._middlewares.provides)
         self._capacity.hot.check()
+        in_code = self._choices.has("cost_per_skill")
+        check_prices(settings.cost_per_skill or {}, self.skills, in_code=in_code)
         self._capacity.groups(self._skills)  # a limit that makes no sense is a mistake now
         self._stop = trio.Event()
         if self._stop_asked:
@@ -355,3 +365,17 @@ class Worker(Talk):
         self._stop_asked = True
         if self._stop is not None:
             self._stop.set()
+
+
+def _check_arguments(worker_type: object, *dicts: object) -> None:
+    names = ("skill_type_limits", "task_type_limits", "skill_dependencies")
+    examples = ('{"gpu": 1}', '{"gpu": 1}', '{"render": ["sdxl", "vae"]}')
+    faults = [
+        f"{name}: it is no dict, but {given!r}; give one such as {example}"
+        for name, given, example in zip(names, dicts, examples, strict=True)
+        if given is not None and not isinstance(given, Mapping)
+    ]
+    if worker_type is not None and not isinstance(worker_type, str):
+        faults.insert(0, f"worker_type: it is no text, but {worker_type!r}; give one such as 'gpu'")
+    if faults:
+        raise ConfigError(tuple(faults))
