@@ -527,17 +527,6 @@ def test_what_makes_no_cluster_is_told_as_it_is(
         testing.run(scenario)
 
 
-async def test_a_blueprint_that_works_on_files_is_refused(autojump_clock: MockClock) -> None:
-    filing = Blueprint("filing")
-
-    @filing.handler(is_start=True, is_end=True)
-    async def keep(task_files: Any) -> None: ...
-
-    with pytest.raises(ValueError, match=r"'keep' \(.*asks for task_files.*no place for files"):
-        async with testing.cluster(filing):
-            pass
-
-
 @pytest.fixture
 async def opened(autojump_clock: MockClock) -> AsyncIterator[testing.Rig]:
     async with testing.cluster(greetings, skills=GREETED) as c:

@@ -46,8 +46,8 @@ def run(function: Callable[..., Awaitable[T]], *args: object) -> T:
     return trio.run(function, *args, clock=MockClock(autojump_threshold=0))
 
 
-def check_clock() -> None:
-    """See that the loop's clock is one on which waiting takes no time.
+def check_clock() -> MockClock:
+    """The loop's clock, which must be one on which waiting takes no time.
 
     Raises:
         RuntimeError: it is not; the message tells the remedy.
@@ -55,3 +55,4 @@ def check_clock() -> None:
     clock = trio.lowlevel.current_clock()
     if not isinstance(clock, MockClock) or clock.autojump_threshold == math.inf:
         raise RuntimeError(_REMEDY)
+    return clock
