@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from avtomatika_trio import ActionFactory, Blueprint, testing
 from avtomatika_trio.errors import BlobMissing
+from avtomatika_trio.testing import _threads
 from avtomatika_trio.worker import TaskFiles, TransientError, Worker
 
 FILM = "s3://films/a.mov"
@@ -211,3 +212,26 @@ async def test_time_stands_still_for_threads(autojump_clock: MockClock) -> None:
         (await c.run()).assert_finished()
     assert autojump_clock.autojump_threshold == usual
     assert time.monotonic() - began < 4.0, "the clock jumps again as soon as threads have ended"
+
+
+async def test_a_thread_that_waits_for_time_is_not_waited_for(autojump_clock: MockClock) -> None:
+    def wait(params: dict[str, Any], task_files: TaskFiles) -> dict[str, Any]:
+        trio.from_thread.run(trio.sleep, 1.0)
+        return {"first": task_files.write_sync("x", b"abc")}
+
+    async with testing.cluster(films, skills={"cut": wait}) as c:
+        job = await c.run({"source": "a.mov"})
+    job.assert_finished()
+    assert 1.0 <= job.seconds < 10.0
+
+
+async def test_the_clock_may_have_been_let_go_by_trio(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> int:
+        raise RuntimeError("as a signal does, of pytest-timeout for one")
+
+    async with testing.cluster(films, skills={"cut": cut}) as c:
+        with monkeypatch.context() as patched:
+            patched.setattr(_threads, "active_thread_count", fail)
+            await c.sleep(60.0)  # Trio drops an instrument that raises

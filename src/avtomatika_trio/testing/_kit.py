@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import trio
 
 from avtomatika_trio._core.blueprint import Blueprint as Graph
@@ -98,7 +99,8 @@ async def cluster(
     seats = _seats({} if skills is None else skills, workers)
     limits = Limits(poll_hold_seconds=POLL_SECONDS, handler_timeout_seconds=handler_timeout_seconds)
     # The loops of an orchestrator pause: that is no outage.
-    patience = rules or Rules(outage_seconds=2 * MOST_SECONDS)
+    given = rules or Rules()
+    patience = attrs.evolve(given, outage_seconds=max(given.outage_seconds, 2 * MOST_SECONDS))
     is_open = False
     try:
         with trio.move_on_after(most_seconds) as guard, threads_heeded(clock):
@@ -209,7 +211,7 @@ def _loaded(sources: Iterable[Source]) -> list[Graph]:
 def _seats(skills: Mapping[str, Any], workers: Iterable[Worker | SkillBlueprint]) -> list[Seat]:
     if not isinstance(skills, Mapping):
         raise TypeError(f"skills is a dict of names and what they do, not {skills!r}")
-    if isinstance(workers, Worker | SkillBlueprint):
+    if isinstance(workers, Worker | SkillBlueprint | type):
         raise TypeError("workers is a list: workers=[worker]")
     seats = [Seat(played_by(skills), {})] if skills else []
     for given in workers:

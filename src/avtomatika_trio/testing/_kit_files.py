@@ -1,18 +1,33 @@
 """The files of a cluster for tests, in a folder that goes with it."""
 
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
+import trio
 
-from avtomatika_trio.blobs import Blobs, Location, open_folder, parse_uri
+from avtomatika_trio.blobs import Blobs, Location, Unfinished, parse_uri
+from avtomatika_trio.blobs._folder import DEFAULT_BUCKET, FolderBlobs
 from avtomatika_trio.errors import BlobRefused
 from avtomatika_trio.orchestrator._file_names import folder_of
 
 Content = bytes | str
+
+
+#: How many files are copied at a time.
+_THREADS = 10
+
+
+class _KitBlobs(FolderBlobs):
+    """Blobs of a folder of which only this process knows."""
+
+    async def unfinished(self, under: Location) -> Sequence[Unfinished]:
+        del under  # no process dies here: there is none, and no thread that looks for some
+        await trio.lowlevel.checkpoint()
+        return ()
 
 
 @attrs.frozen(kw_only=True)
@@ -97,16 +112,15 @@ async def open_kit_files(given: Mapping[str, Content] | None) -> AsyncIterator[K
         raise TypeError(f"files is a dict of URIs and contents, not {given!r}")
     places = [_place(uri) for uri in given or {}]
     with _temporary_folder() as folder:
-        async with open_folder(folder / "files") as blobs:
-            files = KitFiles(
-                folder=folder,
-                blobs=blobs,
-                are_given=given is not None,
-                buckets=tuple(sorted({at.bucket for at in places})),
-            )
-            for uri, content in (given or {}).items():
-                await files.put(uri, content)
-            yield files
+        files = KitFiles(
+            folder=folder,
+            blobs=_KitBlobs(folder / "files", DEFAULT_BUCKET, trio.CapacityLimiter(_THREADS)),
+            are_given=given is not None,
+            buckets=tuple(sorted({at.bucket for at in places})),
+        )
+        for uri, content in (given or {}).items():
+            await files.put(uri, content)
+        yield files
 
 
 @contextmanager

@@ -26,8 +26,9 @@ from avtomatika_trio.worker._skills import Skill
 #: real time: a job that is stuck must not keep the tests from ending.
 DAY_SECONDS = 86_400.0
 
-#: Longer than usual, since each poll costs real time and virtual time costs none.
-POLL_SECONDS = 120.0
+#: Longer than usual, since each poll costs real time and virtual time costs none; two thirds of
+#: a lease at most, as everywhere.
+POLL_SECONDS = 600.0
 
 #: What workers have who do not say otherwise; beats are rare for the same reason.
 _PLAIN = {"heartbeat_interval_seconds": 60.0, "poll_timeout_seconds": POLL_SECONDS}
