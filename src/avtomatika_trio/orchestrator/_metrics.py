@@ -11,6 +11,7 @@ from importlib import metadata
 
 import attrs
 from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from avtomatika_trio._core import lease
@@ -136,11 +137,21 @@ _FAMILIES = (
 )
 
 
+class _Registry(CollectorRegistry):
+    """Without the gauges that the client makes of when each series began: nobody declared those,
+    and they would double what is scraped."""
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in super().collect():
+            metric.samples = [it for it in metric.samples if not it.name.endswith("_created")]
+            yield metric
+
+
 class Metrics:
     """The numbers of one orchestrator, in a registry of its own."""
 
     def __init__(self) -> None:
-        registry = self._registry = CollectorRegistry()
+        registry = self._registry = _Registry()
         self.storage = StorageGauges()
         """What the storage tells when it is asked, as whoever shows metrics should see to."""
         self.loop = LoopLag()
