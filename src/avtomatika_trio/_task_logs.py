@@ -89,7 +89,7 @@ class TextFormatter(logging.Formatter):
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: `ts` (RFC 3339), `level`, `logger`, `msg`, what is known of
-    `FIELDS`, and `exc`, the traceback."""
+    `FIELDS`, `exc`, the traceback, and `stack`, if it was asked for."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line; never with a line break in it."""
@@ -98,9 +98,19 @@ class JsonFormatter(logging.Formatter):
             "ts": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
-            "msg": record.getMessage(),
+            "msg": _message(record),
         }
         said |= {name: it for name in FIELDS if (it := getattr(record, name, "")) != ""}
         if record.exc_info and record.exc_info[1] is not None:
             said["exc"] = "".join(traceback.format_exception(record.exc_info[1]))
+        if record.stack_info:
+            said["stack"] = record.stack_info
         return json.dumps(said, default=str)
+
+
+def _message(record: logging.LogRecord) -> str:
+    """Also of a line whose arguments do not fit: what `logging` says of those is no JSON."""
+    try:
+        return record.getMessage()
+    except Exception as exc:  # noqa: BLE001 - the border to foreign code: texts and `__str__`
+        return f"{record.msg!r} does not fit its arguments: {type(exc).__name__}: {exc}"

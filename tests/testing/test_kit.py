@@ -1,5 +1,6 @@
 """The kit for tests of blueprints and workers, as those who write them use it."""
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import MockClock
 
 from avtomatika_trio import ActionFactory, Blueprint, RetryPolicy, testing
 from avtomatika_trio._config import WorkerSettings
+from avtomatika_trio._core.rules import Rules
 from avtomatika_trio.errors import (
     BlueprintError,
     ConfigError,
@@ -512,6 +515,9 @@ async def test_settings_that_cannot_be_used_are_told(autojump_clock: MockClock) 
             "nothing fills the parameter 'whom'",
         ),
         ((greetings,), {"workers": Worker()}, TypeError, "workers is a list: workers=[worker]"),
+        ((greetings,), {"workers": Worker}, TypeError, "workers is a list: workers=[worker]"),
+        ((greetings,), {"workers": [Worker]}, TypeError, "is no worker; give a Worker or a Skill"),
+        ((greetings,), {"workers": [len]}, TypeError, "functions as skills={'name': function}"),
         ((greetings,), {"workers": [Worker()]}, ConfigError, "the worker has no skill"),
         ((greetings, greetings), {}, BlueprintError, "there are two blueprints of this name"),
     ],
@@ -525,17 +531,6 @@ def test_what_makes_no_cluster_is_told_as_it_is(
 
     with pytest.raises(error, match=re.escape(text)):
         testing.run(scenario)
-
-
-async def test_a_blueprint_that_works_on_files_is_refused(autojump_clock: MockClock) -> None:
-    filing = Blueprint("filing")
-
-    @filing.handler(is_start=True, is_end=True)
-    async def keep(task_files: Any) -> None: ...
-
-    with pytest.raises(ValueError, match=r"'keep' \(.*asks for task_files.*no place for files"):
-        async with testing.cluster(filing):
-            pass
 
 
 @pytest.fixture
@@ -563,6 +558,51 @@ async def test_a_real_clock_is_refused_with_the_remedy() -> None:
     with pytest.raises(RuntimeError, match=r"autojump_clock.*testing\.run"):
         async with testing.cluster(greetings):
             pass
+
+
+def test_another_loop_than_that_of_trio_is_refused_with_the_remedy() -> None:
+    async def scenario() -> None:
+        async with testing.cluster(greetings, skills=GREETED):
+            pass
+
+    with pytest.raises(RuntimeError, match=r"a loop of Trio with a clock.*testing\.run"):
+        asyncio.run(scenario())
+
+
+def test_what_is_no_function_is_refused_with_the_remedy() -> None:
+    with pytest.raises(TypeError, match=r"an async function, not .*Blueprint.*run_job"):
+        testing.run(greetings)  # type: ignore[arg-type]
+
+    async def scenario() -> None: ...
+
+    coroutine = scenario()
+    with pytest.raises(TypeError, match="got a coroutine object"):
+        testing.run(coroutine)  # type: ignore[arg-type]
+    coroutine.close()
+
+
+async def test_longer_heartbeats_make_long_tests_cheaper(autojump_clock: MockClock) -> None:
+    worker = Worker(heartbeat_interval_seconds=600)
+
+    @worker.skill("greet")
+    def greet() -> dict[str, str]:
+        return GREETED["greet"]
+
+    async with testing.cluster(greetings, workers=[worker]) as c:
+        await c.sleep(86_400.0)
+        (await c.run({"name": "Ada"})).assert_finished()
+        told = len(c._cluster.network.seen)
+    assert told < 400, "a beat and a poll each ten minutes"
+
+
+async def test_pauses_are_no_outage_by_any_rules(autojump_clock: MockClock) -> None:
+    async with testing.cluster(greetings, skills=GREETED, rules=Rules(lease_seconds=60.0)) as c:
+        await c.sleep(3600.0)
+        await c.lose_worker(during="greet")
+        job = await c.run({"name": "Ada"})
+    lost = next(it for it in job.history if it.event_type == "attempt_lost")
+    took = (lost.timestamp - job.history[0].timestamp).total_seconds()
+    assert took < 200.0, "a lease of three beats, and not started afresh at each look"
 
 
 async def test_a_job_of_its_own_in_a_loop_is_refused_with_the_remedy() -> None:

@@ -86,7 +86,8 @@ def heartbeat(ledger: Ledger, beat: Beat, rules: Rules) -> BeatAnswer:
             " said that it had replaced it: is one spool or machine image used twice?"
         )
     is_first = old.kind is InstanceKind.OURS and old.beat == 0
-    return attrs.evolve(settle(ledger, instance, beat, rules, notes), is_first=is_first)
+    answer = settle(ledger, instance, beat, rules, notes)
+    return attrs.evolve(answer, is_first=is_first, sender=instance)
 
 
 def reconcile(ledger: Ledger, beat: Beat, rules: Rules) -> BeatAnswer:

@@ -52,6 +52,8 @@ class BeatAnswer:
     """Whether a newer one has told more already: nothing was done."""
     holds: bool = False
     """Whether something of this partition is still leased to it."""
+    sender: Instance | None = None
+    """What is known of its sender after it; None = nothing, or nothing was done."""
 
 
 def settle(

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 
 from avtomatika_trio.cli._exits import Exit, deliberate, explained
-from avtomatika_trio.cli._output import complain, discard_output, open_missing_streams
+from avtomatika_trio.cli._output import discard_output, open_missing_streams
 from avtomatika_trio.cli._parser import parse
 from avtomatika_trio.errors import AvtomatikaError
 
@@ -89,6 +89,8 @@ def _worker_command(options: Namespace) -> Callable[[Namespace], int]:
 
 
 def _told(error: AvtomatikaError) -> int:
+    from avtomatika_trio.cli._logs import fault
+
     end = explained(error)
-    complain(end.message)
+    fault(end.message)
     return end.exit

@@ -260,6 +260,9 @@ class InstanceInfo:
     leases: int
     """How many attempts it has."""
     gone: bool
+    usage: Any
+    """How busy its machine is, as it has told that orchestrator: `cpu_load_percent`,
+    `ram_used_gb`, ...; None = that is not known."""
     registered_at: datetime | None
     seen_at: datetime | None
     raw: Json = _raw
@@ -274,6 +277,7 @@ class InstanceInfo:
             slots=raw.get("slots"),
             leases=raw.get("leases", 0),
             gone=bool(raw.get("gone", False)),
+            usage=raw.get("usage"),
             registered_at=_moment(raw, "registered_at"),
             seen_at=_moment(raw, "seen_at"),
             raw=raw,

@@ -259,6 +259,8 @@ class InstanceShown(TypedDict):
     installed_software: Any
     installed_artifacts: Any
     capabilities: Any
+    usage: Any
+    """How busy its machine is, as it has told this orchestrator last; null = not known."""
     registered_at: Moment
     seen_at: Moment
     leases: int

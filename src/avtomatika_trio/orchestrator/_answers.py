@@ -143,12 +143,15 @@ def _task(task: Task, attempts: list[shapes.AttemptShown]) -> shapes.TaskShown:
     }
 
 
-def workers(instances: Sequence[Instance], leases: Mapping[str, int]) -> list[shapes.WorkerShown]:
+def workers(
+    instances: Sequence[Instance], leases: Mapping[str, int], usages: Mapping[str, Any]
+) -> list[shapes.WorkerShown]:
     """Workers by id, each with its processes, latest seen first.
 
     Args:
         instances: Every process heard of.
         leases: How many attempts each of them (by instance id) has.
+        usages: What each has told last of its machine.
     """
     by_worker: dict[str, list[shapes.InstanceShown]] = {}
     for instance in instances:
@@ -167,6 +170,7 @@ def workers(instances: Sequence[Instance], leases: Mapping[str, int]) -> list[sh
                 "installed_software": said.get("installed_software"),
                 "installed_artifacts": said.get("installed_artifacts"),
                 "capabilities": said.get("capabilities"),
+                "usage": usages.get(instance.id),
                 "registered_at": rfc3339(instance.registered_at),
                 "seen_at": rfc3339(instance.seen_at),
                 "leases": leases.get(instance.id, 0),

@@ -24,6 +24,9 @@ from avtomatika_trio.orchestrator._unsure import Unsure
 from avtomatika_trio.orchestrator._wrong_tokens import WrongTokens
 from avtomatika_trio.storage._base import Storage
 
+TASK_FILES_DIR = Path("/tmp/avtomatika-payloads")  # noqa: S108 - ours in it are 0600
+"""Where files are while something is done with them, unless that is told."""
+
 
 class Chance(Protocol):
     """Where randomness comes from, so that a test can replay it."""
@@ -129,7 +132,7 @@ class Context:
     """Of the place where files are kept, if it is on S3."""
     blobs: Blobs | None = None
     """Where files of jobs are kept; None = nowhere."""
-    task_files_dir: Path = Path("/tmp/avtomatika-payloads")  # noqa: S108 - ours in it are 0600
+    task_files_dir: Path = TASK_FILES_DIR
     """Where files are while something is done with them."""
     handlers_in_thread: bool = True
     """Whether a handler that is not `async` gets a thread; False on a virtual clock."""

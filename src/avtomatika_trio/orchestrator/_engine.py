@@ -225,7 +225,8 @@ async def _call(
         if state.is_async:
             return await state.function(**arguments)
         call = partial(state.function, **arguments)
-        if not context.handlers_in_thread:
+        # Methods of `task_files` wait for the loop, so they need a thread in any case.
+        if not context.handlers_in_thread and not arguments.keys() & {"task_files", "context"}:
             return call()
         return await trio.to_thread.run_sync(call, limiter=threads, abandon_on_cancel=True)
     assert scope.cancelled_caught

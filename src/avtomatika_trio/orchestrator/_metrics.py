@@ -11,12 +11,14 @@ from importlib import metadata
 
 import attrs
 from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from avtomatika_trio._core import lease
 from avtomatika_trio._core.fencing import Answer
 from avtomatika_trio._core.ledger import HistoryRow
 from avtomatika_trio._core.task import Attempt, AttemptStatus
+from avtomatika_trio.orchestrator._heard_workers import HeardWorkers
 from avtomatika_trio.orchestrator._loop_lag import LoopLag
 from avtomatika_trio.orchestrator._metric_families import (
     ByLabels,
@@ -120,8 +122,8 @@ _PAYLOAD = histogram(
 )
 _SLOTS = gauge(
     "worker_slots",
-    "Tasks that workers have room for, as the polls say that wait here; a poll asks for 100 at"
-    " most.",
+    "Tasks that workers run, or have room for, as their newest heartbeats here say (used, free),"
+    " and that polls ask for which wait here (offered), 100 each at most.",
     "state",
 )
 _BUILD = gauge("build_info", "Always 1.", "version")
@@ -141,15 +143,27 @@ _FAMILIES = (
 )
 
 
+class _Registry(CollectorRegistry):
+    """Without the gauges that the client makes of when each series began: nobody declared those,
+    and they would double what is scraped."""
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in super().collect():
+            metric.samples = [it for it in metric.samples if not it.name.endswith("_created")]
+            yield metric
+
+
 class Metrics:
     """The numbers of one orchestrator, in a registry of its own."""
 
     def __init__(self) -> None:
-        registry = self._registry = CollectorRegistry()
+        registry = self._registry = _Registry()
         self.storage = StorageGauges()
         """What the storage tells when it is asked, as whoever shows metrics should see to."""
         self.loop = LoopLag()
         """How late the event loop is."""
+        self.heard = HeardWorkers()
+        """What heartbeats have told."""
         registry.register(self.storage)
         registry.register(self.loop)
         self.requests = RequestCounts(registry)
@@ -167,7 +181,8 @@ class Metrics:
         self._store_op = _STORE_OP.histogram(registry)
         payload = _PAYLOAD.histogram(registry)
         self._received, self._sent = payload.labels("in"), payload.labels("out")
-        self._slots = _SLOTS.gauge(registry).labels("offered")
+        slots = _SLOTS.gauge(registry)
+        self._offered, self._used, self._free = map(slots.labels, ("offered", "used", "free"))
         _BUILD.gauge(registry).labels(metadata.version("avtomatika-trio")).set(1)
 
     @property
@@ -177,8 +192,15 @@ class Metrics:
         all_ = (*_FAMILIES, *(it for other in of_others for it in other.families))
         return tuple(sorted(all_, key=lambda it: it.name))
 
-    def as_text(self) -> bytes:
-        """All of it in Prometheus' text format, 0.0.4."""
+    def as_text(self, now: float = 0.0) -> bytes:
+        """All of it in Prometheus' text format, 0.0.4.
+
+        Args:
+            now: The time by the clock of `heard`; 0 = when all of that was true.
+        """
+        slots = self.heard.slots(now)
+        self._used.set(slots.used)
+        self._free.set(slots.free)
         return generate_latest(self._registry)
 
     def answered(self, answer: Answer, *, is_repeated: bool) -> None:
@@ -207,11 +229,11 @@ class Metrics:
     @contextmanager
     def offered(self, slots: int) -> Iterator[None]:
         """While inside, a poll waits here that has room for so many tasks."""
-        self._slots.inc(slots)
+        self._offered.inc(slots)
         try:
             yield
         finally:
-            self._slots.dec(slots)
+            self._offered.dec(slots)
 
     def dispatched(self, skill: str) -> None:
         """Count a task that was dispatched."""

@@ -301,7 +301,9 @@ class _Routes:
         del client  # workers are everybody's
         instances = await self.storage.instances()
         leases = await self.storage.lease_counts(instances)
-        answer: shapes.WorkerList = {"workers": answers.workers(instances, leases)}
+        now, heard = trio.current_time(), self.context.metrics.heard
+        usages = {it.id: heard.usage(it.id, now) for it in instances}
+        answer: shapes.WorkerList = {"workers": answers.workers(instances, leases, usages)}
         return json_answer(answer)
 
 

@@ -54,7 +54,8 @@ def add_public_routes(app: QuartTrio, context: Context) -> None:
 
     async def metrics() -> Answer:
         await context.metrics.storage.look(context.storage, skills)
-        return context.metrics.as_text(), HTTPStatus.OK, {"content-type": CONTENT_TYPE}
+        told = context.metrics.as_text(trio.current_time())
+        return told, HTTPStatus.OK, {"content-type": CONTENT_TYPE}
 
     docs = DocsRoutes(context)
     handlers: dict[str, Callable[[], Awaitable[Answer]]] = {

@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from avtomatika_trio._core import lease
-from avtomatika_trio._core.dispatch import HandOut, Offer
+from avtomatika_trio._core.dispatch import HandOut, Offer, lease_seconds
 from avtomatika_trio._core.ledger import Instance, InstanceKind
 from avtomatika_trio._wire import messages
 from avtomatika_trio._wire.codec import decode, decode_any
@@ -204,6 +204,8 @@ class _Routes:
         answer = await note_heartbeat(self.context, beat)
         if not answer.known:
             raise HttpProblem(HTTPStatus.NOT_FOUND, "worker_not_found", "Worker not found")
+        if answer.sender is not None:
+            self._remember(answer.sender, said.usage)
         for note in answer.notes:
             logger.warning("%s", note)
         if answer.is_first:  # by now it has named those that it replaces
@@ -213,6 +215,12 @@ class _Routes:
             "cancel_task_ids": list(answer.cancel),
             "replaced": list(answer.replaced),
         }
+
+    def _remember(self, sender: Instance, usage: Any) -> None:
+        """What it tells beside what is stored, for as long as its leases last."""
+        seconds = lease_seconds(sender.kind, sender.interval_seconds, self.context.rules)
+        now = trio.current_time()
+        self.context.metrics.heard.note(sender, usage=usage, until=now + seconds, now=now)
 
     async def _report_twins(self, beat: lease.Beat) -> None:
         """Two processes that use one worker id keep their own leases, and are reported (L7)."""

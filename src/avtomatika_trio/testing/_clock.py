@@ -1,5 +1,6 @@
 """Tests in virtual time: with pytest-trio, or with nothing but pytest."""
 
+import inspect
 import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -10,7 +11,7 @@ from trio.testing import MockClock
 T = TypeVar("T")
 
 _REMEDY = (
-    "a cluster for tests needs a clock that jumps: let the test itself ask for"
+    "a cluster for tests needs a loop of Trio with a clock that jumps: let the test itself ask for"
     " pytest-trio's `autojump_clock`, or call it as `testing.run(function)`"
 )
 
@@ -39,19 +40,25 @@ def run(function: Callable[..., Awaitable[T]], *args: object) -> T:
 
     Raises:
         RuntimeError: a loop of Trio runs already; the message tells the remedy.
+        TypeError: *function* cannot be called.
         Exception: what *function* raises.
     """
+    if not callable(function) and not inspect.iscoroutine(function):  # Trio has a word on those
+        raise TypeError(f"run is given an async function, not {function!r}; see run_job")
     if trio.lowlevel.in_trio_run():
         raise RuntimeError(_IN_A_LOOP)
     return trio.run(function, *args, clock=MockClock(autojump_threshold=0))
 
 
-def check_clock() -> None:
-    """See that the loop's clock is one on which waiting takes no time.
+def check_clock() -> MockClock:
+    """The loop's clock, which must be one on which waiting takes no time.
 
     Raises:
-        RuntimeError: it is not; the message tells the remedy.
+        RuntimeError: it is not, or there is no loop of Trio; the message tells the remedy.
     """
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError(_REMEDY)
     clock = trio.lowlevel.current_clock()
     if not isinstance(clock, MockClock) or clock.autojump_threshold == math.inf:
         raise RuntimeError(_REMEDY)
+    return clock

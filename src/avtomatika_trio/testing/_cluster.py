@@ -9,6 +9,7 @@ import random
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -20,7 +21,8 @@ from avtomatika_trio._core.blueprint import Blueprint
 from avtomatika_trio._core.job import Job
 from avtomatika_trio._core.rules import Rules
 from avtomatika_trio._wire.messages import CLIENT_TOKEN_HEADER
-from avtomatika_trio.orchestrator._context import Context, Limits, Security
+from avtomatika_trio.blobs import Blobs
+from avtomatika_trio.orchestrator._context import TASK_FILES_DIR, Context, Limits, Security
 from avtomatika_trio.orchestrator._registry import Blueprints
 from avtomatika_trio.storage import MemoryStorage
 from avtomatika_trio.testing._idle import Idle
@@ -200,6 +202,8 @@ async def open_cluster(
     commit_seconds: float = 0.0,
     streams: StreamNetwork | None = None,
     is_played: bool = False,
+    blobs: Blobs | None = None,
+    task_files_dir: Path = TASK_FILES_DIR,
 ) -> AsyncIterator[Cluster]:
     """A cluster whose orchestrators, called `o1`, `o2`..., run; without workers yet.
 
@@ -221,6 +225,8 @@ async def open_cluster(
         is_played: Run handlers of blueprints that are not `async` in the loop, too, and let
             loops wait until something is due: a day without work takes seconds.  For one
             orchestrator.
+        blobs: Where files are kept; None = nowhere.
+        task_files_dir: Where files are while handlers use them; by default where they always are.
     """
     chance = random.Random(seed)  # noqa: S311 - to be played again
     names = ["cluster"] if is_shared else [f"cluster-{it + 1}" for it in range(orchestrators)]
@@ -235,6 +241,8 @@ async def open_cluster(
         rules=rules or Rules(),
         limits=limits or Limits(),
         security=security or Security(),
+        blobs=blobs,
+        task_files_dir=task_files_dir,
     )
     ids = SeededChance(chance)
     latency = 0.0 if is_played else 0.001

@@ -5,7 +5,9 @@ from typing import Any
 
 import attrs
 
+from avtomatika_trio._core.known_files import SCHEME
 from avtomatika_trio.client import HistoryEvent, Job, JobFault, TaskInfo
+from avtomatika_trio.orchestrator._file_names import ALL_JOBS
 
 #: Of a history, at its beginning and at its end.
 _MOST_LINES = 25
@@ -33,6 +35,8 @@ class EndedJob:
     """Each with its attempts."""
     seconds: float
     """How long it took, in virtual time."""
+    files: Mapping[str, bytes] = attrs.field(factory=dict, repr=False)
+    """The content of each of its files, by name; see `file`."""
 
     @property
     def events(self) -> tuple[str, ...]:
@@ -46,6 +50,21 @@ class EndedJob:
         for task in self.tasks:
             counts[task.skill] = counts.get(task.skill, 0) + len(task.attempts)
         return counts
+
+    def file(self, name: str) -> bytes:
+        """The content of one of its files.
+
+        Args:
+            name: As handlers of its blueprint know it, or its URI, as results have it.
+
+        Raises:
+            LookupError: it has no such file.
+        """
+        short = name.partition(f"/{ALL_JOBS}{self.id}/")[2] if name.startswith(SCHEME) else name
+        if short not in self.files:
+            has = ", ".join(self.files) or "none"
+            raise LookupError(f"job {self.id} has no file {name!r}; its files: {has}")
+        return self.files[short]
 
     def assert_finished(self) -> Any:
         """See that it has ended as it should; returns its result.
@@ -87,6 +106,7 @@ def ended(
     history: Sequence[HistoryEvent],
     tasks: Sequence[TaskInfo],
     state_history: Mapping[str, Any],
+    files: Mapping[str, bytes],
 ) -> EndedJob:
     """The record of *job*."""
     return EndedJob(
@@ -100,6 +120,7 @@ def ended(
         states=_states(history),
         history=tuple(history),
         tasks=tuple(tasks),
+        files=files,
         seconds=(job.updated_at - job.created_at).total_seconds(),
     )
 

@@ -60,9 +60,18 @@ def is_error(outcome: Any) -> bool:
 
 
 def as_worker(given: Worker | SkillBlueprint) -> Worker:
-    """A worker with the skills of what a test was given."""
+    """A worker with the skills of what a test was given.
+
+    Raises:
+        TypeError: it is neither a worker nor a set of skills.
+    """
     if isinstance(given, Worker):
         return given
+    if not isinstance(given, SkillBlueprint):
+        raise TypeError(
+            f"{given!r} is no worker; give a Worker or a SkillBlueprint, and functions as"
+            " skills={'name': function}"
+        )
     worker = Worker()
     worker.include(given)
     return worker

@@ -10,7 +10,7 @@ from avtomatika_trio.storage import MemoryStorage
 
 #: The longest pause, in seconds of virtual time.  Shorter than the outage of a storage, see
 #: `Rules.outage_seconds`, which a pause must not look like.
-MOST_SECONDS = 60.0
+MOST_SECONDS = 600.0
 
 #: Clocks count from 1970 and have a resolution: a bit later, so that it is not a bit too early.
 _MARGIN_SECONDS = 1e-5

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import trio
 
 from avtomatika_trio._core.blueprint import Blueprint as Graph
@@ -19,8 +20,10 @@ from avtomatika_trio.testing._cluster import CLIENT, CLIENT_TOKEN, Cluster, open
 from avtomatika_trio.testing._ended_job import EndedJob
 from avtomatika_trio.testing._fakes import as_worker, played_by
 from avtomatika_trio.testing._idle import MOST_SECONDS
+from avtomatika_trio.testing._kit_files import Content, KitFiles, open_kit_files
 from avtomatika_trio.testing._network import ANY_SERVER
 from avtomatika_trio.testing._rig import DAY_SECONDS, POLL_SECONDS, Rig, Seat
+from avtomatika_trio.testing._threads import threads_heeded
 from avtomatika_trio.worker import SkillBlueprint, Worker
 from avtomatika_trio.worker._outcome import unwrapped
 
@@ -35,6 +38,7 @@ async def cluster(
     *blueprints: Source,
     skills: Mapping[str, Any] | None = None,
     workers: Iterable[Worker | SkillBlueprint] = (),
+    files: Mapping[str, Content] | None = None,
     seed: int = 0,
     rules: Rules | None = None,
     handler_timeout_seconds: float = 60.0,
@@ -57,8 +61,8 @@ async def cluster(
     An outcome is what a handler returns, an error to raise, `LOST` for a worker that dies in the
     middle, or, in a list, a function of the params.
 
-    A handler that is not `async` runs in the loop here, not in a thread: while it runs, time
-    stands still, and the methods of `task_files` for threads cannot be used.
+    A handler that is not `async` runs in the loop here, not in a thread, unless it asks for
+    `task_files`.  While a handler or a thread is at work time stands still.
 
     At the end of the block everything is killed, and what is stored is looked through: a job
     that nothing moves on, or a result that counts twice, fails the test.
@@ -69,6 +73,9 @@ async def cluster(
         workers: Real ones; each gets a machine.  What its author has chosen in the program -
             `Worker(max_concurrent_tasks=1)` - holds, save where it connects and keeps files;
             environment and settings file are not read.
+        files: What is there from the beginning, by URI: `{"s3://films/a.mov": b"..."}`; workers
+            may use the buckets.  With None, workers that do not ask for `task_files` leave the
+            URIs in params alone.
         seed: Of all chance.
         rules: How patient the orchestrator is.
         handler_timeout_seconds: How long a handler of a state may take.
@@ -85,19 +92,30 @@ async def cluster(
         TypeError: an argument is something else.
         ValueError: a skill is both played and real, or there can be no such test.
     """
-    check_clock()
+    clock = check_clock()
     found = list(_loaded(blueprints))
     seats = _seats({} if skills is None else skills, workers)
     limits = Limits(poll_hold_seconds=POLL_SECONDS, handler_timeout_seconds=handler_timeout_seconds)
     # The loops of an orchestrator pause: that is no outage.
-    patience = rules or Rules(outage_seconds=2 * MOST_SECONDS)
+    given = rules or Rules()
+    patience = attrs.evolve(given, outage_seconds=max(given.outage_seconds, 2 * MOST_SECONDS))
     is_open = False
     try:
-        with trio.move_on_after(most_seconds) as guard:
-            opening = open_cluster(found, seed=seed, rules=patience, limits=limits, is_played=True)
-            async with _checked(opening, guard, tuple(it.name for it in found), seats) as rig:
-                is_open = True
-                yield rig
+        with trio.move_on_after(most_seconds) as guard, threads_heeded(clock):
+            async with open_kit_files(files) as kept:
+                opening = open_cluster(
+                    found,
+                    seed=seed,
+                    rules=patience,
+                    limits=limits,
+                    is_played=True,
+                    blobs=kept.blobs,
+                    task_files_dir=kept.task_files_dir,
+                )
+                names = tuple(it.name for it in found)
+                async with _checked(opening, guard, names, seats, kept) as rig:
+                    is_open = True
+                    yield rig
     except BaseExceptionGroup as group:
         if is_open or isinstance(lone := unwrapped(group), BaseExceptionGroup):
             raise
@@ -115,11 +133,12 @@ async def _checked(
     guard: trio.CancelScope,
     names: tuple[str, ...],
     seats: Iterable[Seat],
+    files: KitFiles,
 ) -> AsyncIterator[Rig]:
     """See `cluster`; what the test raises comes out as it is, not in the groups of nurseries."""
     failure: BaseException | None = None
     violations: list[str] = []
-    async with opening as opened, _rig(opened, guard, names, seats) as rig:
+    async with opening as opened, _rig(opened, guard, names, seats, files) as rig:
         try:
             yield rig
         except BaseException as exc:
@@ -134,7 +153,11 @@ async def _checked(
 
 @asynccontextmanager
 async def _rig(
-    opened: Cluster, guard: trio.CancelScope, names: tuple[str, ...], seats: Iterable[Seat]
+    opened: Cluster,
+    guard: trio.CancelScope,
+    names: tuple[str, ...],
+    seats: Iterable[Seat],
+    files: KitFiles,
 ) -> AsyncIterator[Rig]:
     send, receive = trio.open_memory_channel[Seat](math.inf)
     transport = opened.network.transport(CLIENT)
@@ -142,7 +165,14 @@ async def _rig(
         AsyncClient(f"http://{ANY_SERVER}", CLIENT_TOKEN, transport=transport) as client,
         trio.open_nursery() as keeping,
     ):
-        rig = Rig(client=client, cluster=opened, guard=guard, blueprints=names, vacant=send)
+        rig = Rig(
+            client=client,
+            cluster=opened,
+            guard=guard,
+            files=files,
+            blueprints=names,
+            vacant=send,
+        )
         for seat in seats:
             await rig.fill(seat)
         keeping.start_soon(rig.keep_filled, receive)
@@ -171,25 +201,13 @@ def _loaded(sources: Iterable[Source]) -> list[Graph]:
             )
     if not found:
         raise ValueError("there is nothing to test; give cluster() a blueprint")
-    for blueprint in found:
-        _check_files(blueprint)
     return found
-
-
-def _check_files(blueprint: Graph) -> None:
-    for state in blueprint.states.values():
-        if any(it.name == "task_files" and it.required for it in state.parameters):
-            raise ValueError(
-                f"blueprint {blueprint.name!r}: the handler of {state.where} asks for task_files,"
-                " and a cluster for tests has no place for files; give the parameter the default"
-                " None and go without, or test that handler by itself"
-            )
 
 
 def _seats(skills: Mapping[str, Any], workers: Iterable[Worker | SkillBlueprint]) -> list[Seat]:
     if not isinstance(skills, Mapping):
         raise TypeError(f"skills is a dict of names and what they do, not {skills!r}")
-    if isinstance(workers, Worker | SkillBlueprint):
+    if isinstance(workers, Worker | SkillBlueprint | type):
         raise TypeError("workers is a list: workers=[worker]")
     seats = [Seat(played_by(skills), {})] if skills else []
     for given in workers:
@@ -207,6 +225,7 @@ def run_job(
     *,
     skills: Mapping[str, Any] | None = None,
     workers: Iterable[Worker | SkillBlueprint] = (),
+    files: Mapping[str, Content] | None = None,
     timeout_seconds: float = DAY_SECONDS,
 ) -> EndedJob:
     """Run one job in a cluster of its own, from a plain function.
@@ -220,6 +239,7 @@ def run_job(
         initial_data: What the handlers get; JSON.
         skills: As of `cluster`.
         workers: As of `cluster`.
+        files: As of `cluster`.
         timeout_seconds: How long it may take, in virtual time.
 
     Raises:
@@ -228,7 +248,7 @@ def run_job(
     """
 
     async def scenario() -> EndedJob:
-        async with cluster(blueprint, skills=skills, workers=workers) as opened:
+        async with cluster(blueprint, skills=skills, workers=workers, files=files) as opened:
             return await opened.run(initial_data, timeout_seconds=timeout_seconds)
 
     return run(scenario)

@@ -16,24 +16,35 @@ from avtomatika_trio.errors import ConfigError
 from avtomatika_trio.testing._cluster import Cluster
 from avtomatika_trio.testing._ended_job import EndedJob, ended
 from avtomatika_trio.testing._fakes import LOST, as_worker
+from avtomatika_trio.testing._kit_files import KitFiles
 from avtomatika_trio.testing._machines import WorkerMachine
 from avtomatika_trio.testing._open_job import not_ended
 from avtomatika_trio.worker import SkillBlueprint, Worker
+from avtomatika_trio.worker._skills import Skill
 
 #: How long a test waits for a job, in virtual time, if it does not say.  A second or two of
 #: real time: a job that is stuck must not keep the tests from ending.
 DAY_SECONDS = 86_400.0
 
-#: Longer than usual, since each poll costs real time and virtual time costs none.
-POLL_SECONDS = 120.0
+#: Longer than usual, since each poll costs real time and virtual time costs none; two thirds of
+#: a lease at most, as everywhere.
+POLL_SECONDS = 600.0
 
 #: What workers have who do not say otherwise; beats are rare for the same reason.
 _PLAIN = {"heartbeat_interval_seconds": 60.0, "poll_timeout_seconds": POLL_SECONDS}
 
-#: What is the test's and not its workers' choice: where they connect, and as whom.  There is no
-#: place for files.
-_OURS = ("worker_id", "orchestrators", "mode", "token", "secret_key", "use_access_tokens")
-_OURS_BY_PREFIX = ("tls_", "health_", "s3_", "aws_", "files_")
+#: What is the test's and not its workers' choice: where they connect, and as whom, and where
+#: files are.
+_OURS = (
+    "worker_id",
+    "orchestrators",
+    "mode",
+    "token",
+    "secret_key",
+    "use_access_tokens",
+    "blob_cache_dir",
+)
+_OURS_BY_PREFIX = ("tls_", "health_", "s3_", "aws_")
 
 
 @attrs.define(eq=False)
@@ -45,8 +56,11 @@ class Seat:
     """What wins over its own."""
     machine: WorkerMachine | None = None
 
-    def all_settings(self) -> dict[str, Any]:
+    def all_settings(self, files: KitFiles) -> dict[str, Any]:
         """By field; those of `_OURS` are left out, unless they were given here.
+
+        Args:
+            files: Where they are.
 
         Raises:
             ConfigError: the worker's own cannot be used.
@@ -57,7 +71,15 @@ class Seat:
             for name, value in chosen.items()
             if name not in _OURS and not name.startswith(_OURS_BY_PREFIX)
         }
-        return {**theirs, **self.settings}
+        # Skills of a folder are not known yet.
+        wants_files = self.worker.wants_files or chosen["skills_dir"] is not None
+        places = files.settings(wants_files=wants_files, allowed=chosen["s3_allowed_buckets"])
+        return {**theirs, **places, **self.settings}
+
+
+def _needs_thread(skill: Skill) -> bool:
+    """Whether its handler is called as elsewhere: methods of `task_files` wait for the loop."""
+    return not skill.is_async and "task_files" in skill.wants
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -71,6 +93,7 @@ class Rig:
     """A client of its orchestrator, for what this class has no method for."""
     _cluster: Cluster
     _guard: trio.CancelScope
+    _files: KitFiles
     _blueprints: tuple[str, ...]
     _vacant: trio.MemorySendChannel[Seat]
     _seats: list[Seat] = attrs.field(factory=list)
@@ -142,7 +165,8 @@ class Rig:
             raise TimeoutError(
                 not_ended(job, tasks, history, skills=self._skills(), seconds=timeout_seconds)
             )
-        return ended(job, history, tasks, stored.state_history)
+        files = await self._files.of_job(job_id)
+        return ended(job, history, tasks, stored.state_history, files)
 
     async def job(self, job_id: str) -> Job:
         """A job as it is now."""
@@ -151,6 +175,28 @@ class Rig:
     async def cancel(self, job_id: str, reason: str | None = None) -> Job:
         """Cancel a job; returns it as it is then."""
         return await self.client.cancel(job_id, reason)
+
+    async def put_file(self, uri: str, content: bytes | str) -> str:
+        """Keep a file that params may name; returns *uri*.
+
+        Args:
+            uri: Such as `s3://films/a.mov`.  Workers may use the bucket `avtomatika-payloads`,
+                those of the *files* of `cluster`, and what their `s3_allowed_buckets` say.
+            content: A text is kept as UTF-8.
+
+        Raises:
+            ValueError: *uri* is not that of a file.
+        """
+        return await self._files.put(uri, content)
+
+    async def read_file(self, uri: str) -> bytes:
+        """The content of any file, by its URI; `EndedJob.files` has those of a job.
+
+        Raises:
+            BlobMissing: there is none.
+            ValueError: *uri* is not that of a file.
+        """
+        return await self._files.read(uri)
 
     def calls(self, skill: str) -> list[dict[str, Any]]:
         """The params of each call of a skill's handler, in order; each attempt is one."""
@@ -228,15 +274,17 @@ class Rig:
             self._seats.append(seat)
         self._hired += 1
         machine = self._cluster.add_worker(
-            seat.worker, f"worker-{self._hired}", **seat.all_settings()
+            seat.worker, f"worker-{self._hired}", **seat.all_settings(self._files)
         )
         seat.machine = machine
 
-        async def call(skill: str, params: dict[str, Any], handler: Callable[[], Any]) -> Any:
-            self._calls.append((skill, copy.deepcopy(params)))
-            if skill in self._doomed:
-                self._doomed.remove(skill)
+        async def call(skill: Skill, params: dict[str, Any], handler: Callable[[], Any]) -> Any:
+            self._calls.append((skill.name, copy.deepcopy(params)))
+            if skill.name in self._doomed:
+                self._doomed.remove(skill.name)
                 returned: Any = LOST
+            elif _needs_thread(skill):
+                returned = await trio.to_thread.run_sync(handler)
             else:
                 returned = handler()
                 while inspect.isawaitable(returned):

@@ -301,7 +301,7 @@ async def _handle(
     arguments |= context.for_handler(skill.provided, skill.optional, everything=skill.takes_all)
     if attempt.call is not None:
         call = partial(skill.function, **arguments)
-        return await attempt.call(skill.name, context.params, call)
+        return await attempt.call(skill, context.params, call)
     if skill.is_async:
         return await skill.function(**arguments)
     work = partial(_in_thread, attempt, partial(skill.function, **arguments))

@@ -28,7 +28,7 @@ Handler = Callable[..., Any]
 
 #: Calls a handler in a way of its own: given the skill, the params and what calls the handler,
 #: which returns what the handler returns; for an `async def` that is to be awaited.
-CallHandler = Callable[[str, dict[str, Any], Callable[[], Any]], Awaitable[Any]]
+CallHandler = Callable[["Skill", dict[str, Any], Callable[[], Any]], Awaitable[Any]]
 
 _FIND_NAMES = (
     "define or import its names at the top of the module, not in another function and not only"

@@ -252,6 +252,11 @@ class Worker(Talk):
         """What its author chose over *plain*, by field; no source is asked.  For tests."""
         return self._choices.over(plain)
 
+    @property
+    def wants_files(self) -> bool:
+        """Whether one of its handlers asks for `task_files`.  For tests."""
+        return any("task_files" in skill.wants for skill in self._skills.values())
+
     def run(self) -> None:
         """Work until SIGTERM or SIGINT (Ctrl-C), then end gracefully.
 

@@ -1,0 +1,82 @@
+"""What heartbeats tell that is not worth a commit: how busy machines are, and slots in use.
+
+Each orchestrator remembers what it was told itself, for as long as the leases last that came
+with it.  Nothing of this decides anything.
+"""
+
+import json
+from typing import Any
+
+import attrs
+
+from avtomatika_trio._core.ledger import Instance
+
+#: Processes that are remembered, at most: more than one orchestrator hears of.
+MOST_PROCESSES = 20_000
+
+#: What a process tells of its usage is kept up to so many letters of JSON.
+MOST_LETTERS = 4096
+
+
+@attrs.frozen
+class _Heard:
+    until: float
+    slots: int
+    used: int
+    usage: Any
+
+
+@attrs.frozen
+class SlotCounts:
+    """The slots of several processes."""
+
+    used: int = 0
+    free: int = 0
+
+
+class HeardWorkers:
+    """See the head of the module; times are of any one clock, in seconds."""
+
+    def __init__(self) -> None:
+        self._heard: dict[str, _Heard] = {}
+        """By instance, the one longest not heard first."""
+
+    def note(self, instance: Instance, *, usage: Any, until: float, now: float) -> None:
+        """A heartbeat has come.
+
+        Args:
+            instance: Its sender, as it is now.
+            usage: What it tells of its machine; None = as it was.
+            until: When it is forgotten if no other one comes.
+            now: The time.
+        """
+        before = self._heard.pop(instance.id, None)
+        if instance.gone:
+            return
+        if usage is None and before is not None and before.until > now:
+            usage = before.usage
+        elif usage is not None and len(json.dumps(usage)) > MOST_LETTERS:
+            usage = None
+        slots = instance.registration.get("slots") or 0  # those who speak no extension have none
+        used = min(slots, instance.current_tasks)
+        self._heard[instance.id] = _Heard(until, slots, used, usage)
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        """Those that are over, as far as they come first, and those that are too many."""
+        while self._heard:
+            first = next(iter(self._heard))
+            if self._heard[first].until > now and len(self._heard) <= MOST_PROCESSES:
+                return
+            del self._heard[first]
+
+    def usage(self, instance_id: str, now: float) -> Any:
+        """What a process has told last of its machine; None if that is not known."""
+        heard = self._heard.get(instance_id)
+        return None if heard is None or heard.until <= now else heard.usage
+
+    def slots(self, now: float) -> SlotCounts:
+        """Those of all processes, as of their newest heartbeats."""
+        heard = [it for it in self._heard.values() if it.until > now]
+        used = sum(it.used for it in heard)
+        return SlotCounts(used, sum(it.slots for it in heard) - used)

@@ -1,0 +1,60 @@
+"""Lets a clock that jumps stand still while threads are at work.
+
+Trio's clock for tests jumps when no task can run, and does not see that one waits for a thread:
+it would let every timeout pass at once.  This is not for code whose threads wait for virtual time.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import attrs
+import trio
+from trio.testing import MockClock, active_thread_count
+
+#: In real time.  Long for what is done with files of tests, also on a machine that is busy; a
+#: thread that waits for virtual time, or never ends, must not keep a test from ending.
+_PATIENCE_SECONDS = 2.0
+
+_heeds: trio.lowlevel.RunVar[bool] = trio.lowlevel.RunVar("avtomatika_heeds_threads")
+
+
+@attrs.define(eq=False)
+class _Brake(trio.abc.Instrument):
+    """Sets how long nothing must happen before *clock* jumps."""
+
+    clock: MockClock
+    usual: float
+    token: trio.lowlevel.TrioToken
+
+    def before_io_wait(self, timeout: float, /) -> None:
+        del timeout
+        wanted = _PATIENCE_SECONDS if active_thread_count() else self.usual
+        if self.clock.autojump_threshold != wanted:
+            self.clock.autojump_threshold = wanted
+            # How long this wait lasts is settled already: end it, and go by the new one.
+            self.token.run_sync_soon(_nothing)
+
+
+def _nothing() -> None: ...
+
+
+@contextmanager
+def threads_heeded(clock: MockClock) -> Iterator[None]:
+    """Within the block *clock* stands still while a thread of Trio is at work.
+
+    A thread that goes on for some seconds of real time without a word is heeded no longer.
+    """
+    if _heeds.get(False):
+        yield
+        return
+    usual = clock.autojump_threshold
+    brake = _Brake(clock, usual, trio.lowlevel.current_trio_token())
+    trio.lowlevel.add_instrument(brake)
+    _heeds.set(True)
+    try:
+        yield
+    finally:
+        _heeds.set(False)
+        with suppress(KeyError):  # Trio itself removes one in which a signal has raised
+            trio.lowlevel.remove_instrument(brake)
+        clock.autojump_threshold = usual
