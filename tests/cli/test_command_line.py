@@ -1,13 +1,16 @@
 """What is true of every command: help, versions, usage, pipes."""
 
+import argparse
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.cli.commands import Run
 
 from avtomatika_trio.cli import Exit
+from avtomatika_trio.cli._parser import create_parser
 
 _HEAVY = ("trio", "httpx", "quart", "rich", "msgspec", "hypercorn", "sqlite3", "tomli")
 
@@ -45,8 +48,14 @@ def test_help_tells_the_commands_and_the_exit_codes(run: Run) -> None:
 @pytest.mark.parametrize(
     ("argv", "fault"),
     [
-        ([], "avtomatika: error: the following arguments are required: COMMAND"),
-        (["job"], "avtomatika job: error: the following arguments are required: VERB"),
+        ([], "avtomatika: error: a COMMAND is missing; give one of those above"),
+        (["job"], "avtomatika job: error: a VERB is missing; give one of those above"),
+        ([], "    serve     run an orchestrator until SIGTERM or Ctrl-C"),
+        (["job"], "    watch     follow a job until it ends; exit with its outcome"),
+        (["job", "wacth"], "invalid choice: 'wacth' (choose from"),
+        (["job", "wacth"], "; did you mean watch?"),
+        (["job", "list", "--status", "finishd"], "; did you mean finished?"),
+        (["job", "list", "--limit", "0"], "is not a whole number above 0; give one like 20"),
         (
             ["serve", "--prot", "1"],
             "avtomatika serve: error: unrecognized arguments: --prot 1; did you mean --port?",
@@ -73,6 +82,32 @@ def test_a_wrong_command_line_is_a_usage_error(run: Run, argv: list[str], fault:
     ran = run(*argv)
     assert (ran.code, ran.out) == (Exit.USAGE, "")
     assert fault in ran.err
+
+
+def test_every_command_that_can_print_json_does_so_for_json() -> None:
+    parsers = list(_commands(create_parser()))
+    asked = [parser for parser in parsers if _formats(parser) & {"json"}]
+    assert len(asked) >= 20
+    for parser in asked:
+        assert "--json" in parser.format_help(), parser.prog
+        given = parser.parse_known_args(["--json", *["1"] * 2])[0]
+        assert given.output == "json"
+    for parser in set(parsers) - set(asked):
+        assert "--json" not in parser.format_help(), parser.prog
+
+
+def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    below = [it for it in parser._actions if isinstance(it, argparse._SubParsersAction)]
+    if not below:
+        yield parser
+    for action in below:
+        for inner in action.choices.values():
+            yield from _commands(inner)
+
+
+def _formats(parser: argparse.ArgumentParser) -> set[str]:
+    outputs = [it for it in parser._actions if it.dest == "output"]
+    return {choice for it in outputs for choice in it.choices or ()}
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

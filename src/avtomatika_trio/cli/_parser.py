@@ -10,19 +10,19 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from avtomatika_trio._core.job import JobStatus
-from avtomatika_trio.cli._narrowing import point_in_time
-from avtomatika_trio.cli._output import print_line
+from avtomatika_trio.cli._output import note, print_line
+from avtomatika_trio.cli._parser_jobs import add_job as _add_job
 from avtomatika_trio.cli._parser_parts import (
     Commands as _Commands,
+    Parser,
     add as _add,
     add_config as _add_config,
     add_connection as _add_connection,
-    add_labels as _add_labels,
+    add_json as _add_json,
     add_logging as _add_logging,
     add_output as _add_output,
-    add_timeout as _add_timeout,
     add_verbs as _add_verbs,
+    path as _path,
     seconds as _seconds,
     whole as _whole,
 )
@@ -49,15 +49,16 @@ class _Version(argparse.Action):
 
 def create_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; what it returns has `command` and, maybe, `verb`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="avtomatika",
         description="Blueprint jobs on a fleet of workers: no task is lost, doubled or stuck.",
         epilog=_EXITS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.set_defaults(parser=parser)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_init(commands)
     _add_serve(commands)
     _add_worker(commands)
@@ -74,7 +75,12 @@ def create_parser() -> argparse.ArgumentParser:
 def _add_init(commands: _Commands) -> None:
     init = _add(commands, "init", "write a project to begin with; replaces no file")
     init.add_argument(
-        "folder", metavar="FOLDER", nargs="?", default=".", help="where (default: here)"
+        "folder",
+        type=_path,
+        metavar="FOLDER",
+        nargs="?",
+        default=".",
+        help="where (default: here)",
     )
     init.add_argument("--name", help="the project's name (default: the folder's)")
 
@@ -88,6 +94,7 @@ def _add_serve(commands: _Commands) -> None:
     serve.add_argument("--port", help="the port to listen on; 0 takes a free one (API_PORT)")
     serve.add_argument(
         "--blueprints",
+        type=_path,
         metavar="SOURCE",
         help="a folder, file or module of blueprints (BLUEPRINTS_DIR)",
     )
@@ -128,7 +135,9 @@ def _add_worker(commands: _Commands) -> None:
         metavar="N",
         help="how many tasks run at the same time (MAX_CONCURRENT_TASKS)",
     )
-    run.add_argument("--spool-dir", metavar="DIR", help="undelivered results (WORKER_SPOOL_DIR)")
+    run.add_argument(
+        "--spool-dir", type=_path, metavar="DIR", help="undelivered results (WORKER_SPOOL_DIR)"
+    )
     run.add_argument("--health-port", metavar="PORT", help="of the health check (WORKER_PORT)")
     _add_config(run)
     _add_logging(run)
@@ -162,73 +171,12 @@ def _add_worker_spool(verbs: _Commands) -> None:
     spool = _add(
         verbs, "spool", "show the results that a worker keeps; changes nothing, also while it runs"
     )
-    spool.add_argument("--spool-dir", metavar="DIR", help="the folder (WORKER_SPOOL_DIR)")
+    spool.add_argument(
+        "--spool-dir", type=_path, metavar="DIR", help="the folder (WORKER_SPOOL_DIR)"
+    )
     spool.add_argument("--task", metavar="ID", help="show the result of this task whole, as JSON")
     _add_config(spool)
     _add_output(spool, "table", "json", "jsonl")
-
-
-def _add_job(commands: _Commands) -> None:
-    verbs = _add_verbs(commands, "job", "submit and follow jobs")
-    _add_job_submit(verbs)
-    _add_verbs_of_one_job(verbs)
-    _add_job_list(verbs)
-    for parser in verbs.choices.values():
-        _add_connection(parser)
-        _add_output(parser, "table", "json", "jsonl")
-
-
-def _add_job_submit(verbs: _Commands) -> None:
-    submit = _add(verbs, "submit", "submit a job; prints its id")
-    submit.add_argument("blueprint", metavar="BLUEPRINT", help="the blueprint's name")
-    submit.add_argument(
-        "--data",
-        metavar="JSON|@FILE|-",
-        default="{}",
-        help="the initial data, a JSON object: as text, from a file or from stdin",
-    )
-    _add_labels(submit, "mark the job with it; give it several times for several")
-    submit.add_argument(
-        "--idempotency-key",
-        metavar="KEY",
-        help="submit once, however often this is said with the same key; prints the same id",
-    )
-    submit.add_argument("--wait", action="store_true", help="wait for its end; exit with that")
-    _add_timeout(submit)
-
-
-def _add_verbs_of_one_job(verbs: _Commands) -> None:
-    for name, text in (
-        ("get", "show a job"),
-        ("history", "show what has happened to a job"),
-        ("watch", "follow a job until it ends; exit with its outcome"),
-        ("cancel", "cancel a job"),
-    ):
-        verb = _add(verbs, name, text)
-        verb.add_argument("job_id", metavar="ID", help="the job's id")
-        if name == "watch":
-            _add_timeout(verb)
-        elif name == "cancel":
-            verb.add_argument("--reason", metavar="TEXT", help="why; kept in the history")
-
-
-def _add_job_list(verbs: _Commands) -> None:
-    listing = _add(verbs, "list", "list jobs, newest first")
-    listing.add_argument(
-        "--status", choices=[status.value for status in JobStatus], help="only with this status"
-    )
-    listing.add_argument("--blueprint", metavar="NAME", help="only of this blueprint")
-    _add_labels(listing, "only with this label; give it several times for all of several")
-    for side in ("after", "before"):
-        listing.add_argument(
-            f"--created-{side}",
-            type=point_in_time,
-            metavar="TIME",
-            help=f"only submitted {side} this, such as 2026-01-31T12:00:00Z or 2026-01-31",
-        )
-    listing.add_argument(
-        "--limit", type=_whole, default=20, metavar="N", help="at most so many (default: 20)"
-    )
 
 
 def _add_token(commands: _Commands) -> None:
@@ -254,7 +202,10 @@ def _add_token(commands: _Commands) -> None:
             "--client", action="store_true", help="a client of clients.toml, not a worker"
         )
         parser.add_argument(
-            "--file", metavar="FILE", help="the file (WORKERS_CONFIG_PATH, CLIENTS_CONFIG_PATH)"
+            "--file",
+            type=_path,
+            metavar="FILE",
+            help="the file (WORKERS_CONFIG_PATH, CLIENTS_CONFIG_PATH)",
         )
         _add_config(parser)
         _add_output(parser, "table", "json")
@@ -269,11 +220,14 @@ def _add_blueprint(commands: _Commands) -> None:
     listing = _add(verbs, "list", "list the blueprints of an orchestrator, or of a source")
     check = _add(verbs, "check", "check blueprints, without an orchestrator")
     graph = _add(verbs, "graph", "print a blueprint as a graph: DOT, SVG, text or JSON")
-    check.add_argument("source", metavar="SOURCE", help="a folder, file or module of blueprints")
+    check.add_argument(
+        "source", type=_path, metavar="SOURCE", help="a folder, file or module of blueprints"
+    )
     graph.add_argument("name", metavar="NAME", help="the blueprint's name")
     for parser in (listing, graph):
         parser.add_argument(
             "--blueprints",
+            type=_path,
             metavar="SOURCE",
             help="a folder, file or module of blueprints, instead of an orchestrator",
         )
@@ -289,6 +243,7 @@ def _add_blueprint(commands: _Commands) -> None:
         default="dot",
         help="the format (default: dot); svg needs no Graphviz",
     )
+    _add_json(graph)
 
 
 def _add_storage(commands: _Commands) -> None:
@@ -297,9 +252,13 @@ def _add_storage(commands: _Commands) -> None:
     backup = _add(verbs, "backup", "write everything that is in a storage into one file")
     restore = _add(verbs, "restore", "put what is in the file of a backup into an empty storage")
     migrate = _add(verbs, "migrate", "put everything that is in a storage into an empty one")
-    backup.add_argument("file", metavar="FILE", help="the file; its folder must be there")
+    backup.add_argument(
+        "file", type=_path, metavar="FILE", help="the file; its folder must be there"
+    )
     backup.add_argument("--force", action="store_true", help="let it replace a file")
-    restore.add_argument("file", metavar="FILE", help="a file that `backup` has written")
+    restore.add_argument(
+        "file", type=_path, metavar="FILE", help="a file that `backup` has written"
+    )
     migrate.add_argument("source", metavar="SOURCE", help="the storage to read; stays as it is")
     migrate.add_argument("target", metavar="TARGET", help="the empty storage, or one to be made")
     for parser in (check, backup, restore):
@@ -314,9 +273,6 @@ def _add_storage(commands: _Commands) -> None:
             help="also while it is served, though what is read may not fit together",
         )
     _add_output(check, "table", "json")
-    check.add_argument(
-        "--json", dest="output", action="store_const", const="json", help="the same as -o json"
-    )
 
 
 def _add_check(commands: _Commands) -> None:
@@ -328,13 +284,16 @@ def _add_check(commands: _Commands) -> None:
 _COMPLETION = """\
 for this shell alone:
   bash  source <(avtomatika completion bash)
-  zsh   source <(avtomatika completion zsh)     after `autoload -U compinit; compinit`
+  zsh   autoload -U compinit; compinit; eval "$(avtomatika completion zsh)"
   fish  avtomatika completion fish | source
 
-for every one to come:
-  bash  avtomatika completion bash > ~/.local/share/bash-completion/completions/avtomatika
-  zsh   avtomatika completion zsh > "${fpath[1]}/_avtomatika"
-  fish  avtomatika completion fish > ~/.config/fish/completions/avtomatika.fish
+for every one to come; bash needs the package bash-completion:
+  bash  mkdir -p ~/.local/share/bash-completion/completions
+        avtomatika completion bash > ~/.local/share/bash-completion/completions/avtomatika
+  zsh   mkdir -p ~/.zfunc; avtomatika completion zsh > ~/.zfunc/_avtomatika
+        and in ~/.zshrc: fpath=(~/.zfunc $fpath); autoload -U compinit; compinit
+  fish  mkdir -p ~/.config/fish/completions
+        avtomatika completion fish > ~/.config/fish/completions/avtomatika.fish
 """
 
 
@@ -350,9 +309,14 @@ def _add_demo(commands: _Commands) -> None:
     demo.add_argument(
         "--kill", action="store_true", help="kill the orchestrator and a worker on the way"
     )
-    demo.add_argument("--folder", metavar="DIR", help="where to keep the database and the report")
     demo.add_argument(
-        "--root", metavar="DIR", help="Python source to audit instead of the standard library"
+        "--folder", type=_path, metavar="DIR", help="where to keep the database and the report"
+    )
+    demo.add_argument(
+        "--root",
+        type=_path,
+        metavar="DIR",
+        help="Python source to audit instead of the standard library",
     )
 
 
@@ -366,6 +330,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser: argparse.ArgumentParser = options.parser  # of the command, not of all
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(parser, unknown)}")
+    for word in ("command", "verb"):
+        # Where there are no verbs, there is no such attribute.
+        if getattr(options, word, "") is None:
+            note(parser.format_help())
+            remedy = "give one of those above"
+            parser.exit(2, f"{parser.prog}: error: a {word.upper()} is missing; {remedy}\n")
     return options
 
 

@@ -1,13 +1,30 @@
 """What the parsers of several commands have in common: options, and the types of their values."""
 
 import argparse
+import difflib
 import math
-from typing import Any
+import re
+from typing import Any, NoReturn
 
 from avtomatika_trio.cli._narrowing import label
 
 Commands = Any
 """Where commands are added; argparse's own type of it is private."""
+
+
+_CHOICE = re.compile(r"invalid choice: '?(?P<given>[^' ]*)'? \(choose from (?P<choices>.*)\)$")
+
+
+class Parser(argparse.ArgumentParser):
+    """As of argparse; a word that is not among the choices is told the nearest of them."""
+
+    def error(self, message: str) -> NoReturn:
+        """Tell what is wrong on stderr, and end the process with 2."""
+        if found := _CHOICE.search(message):
+            choices = re.findall(r"[\w-]+", found["choices"])
+            near = difflib.get_close_matches(found["given"], choices, n=1)
+            message += "".join(f"; did you mean {it}?" for it in near)
+        super().error(message)
 
 
 def add(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
@@ -21,7 +38,8 @@ def add(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
 
 def add_verbs(commands: Commands, name: str, text: str) -> Commands:
     """A command that has verbs below it; returns where they are added."""
-    return add(commands, name, text).add_subparsers(dest="verb", metavar="VERB", required=True)
+    # Not required by argparse, which could only say that one is missing and not which there are.
+    return add(commands, name, text).add_subparsers(dest="verb", metavar="VERB")
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +58,10 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Which settings file."""
     parser.add_argument(
-        "--config", metavar="FILE", help="the settings file (default: avtomatika.toml)"
+        "--config",
+        type=path,
+        metavar="FILE",
+        help="the settings file (default: avtomatika.toml)",
     )
 
 
@@ -60,6 +81,19 @@ def add_output(parser: argparse.ArgumentParser, *formats: str, text: str | None 
         choices=formats,
         default=formats[0],
         help=text or f"the format (default: {formats[0]})",
+    )
+    add_json(parser)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """`--json`, beside `-o`: what many other commands call it."""
+    parser.add_argument(
+        "--json",
+        dest="output",
+        action="store_const",
+        const="json",
+        default=argparse.SUPPRESS,
+        help="the same as -o json",
     )
 
 
@@ -81,6 +115,11 @@ def add_timeout(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def path(text: str) -> str:
+    """A file or folder, as it was typed; by this type shells are told to complete files."""
+    return text
+
+
 def seconds(text: str) -> float:
     """A length of time: a finite number of at least 0."""
     try:
@@ -95,5 +134,7 @@ def seconds(text: str) -> float:
 def whole(text: str) -> int:
     """A whole number above 0."""
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a whole number above 0; give one like 20"
+        )
     return int(text)
