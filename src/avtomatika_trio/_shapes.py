@@ -60,6 +60,11 @@ class Shape:
     has_models: bool = False
     """Whether there are models of pydantic in it."""
 
+    @property
+    def takes_object(self) -> bool:
+        """Whether an object may fit."""
+        return _takes_object(self.schema, self.schema.get("$defs", {}))
+
     def build(self, raw: Any) -> Any:
         """What *raw*, JSON, is as the annotated type; instances of models may be in it.
 
@@ -99,8 +104,6 @@ def shape_of(annotation: Any, *, is_output: bool = False) -> Shape | None:
             msgspec.json.Decoder(annotation, dec_hook=_from_json)
     except Exception as exc:  # the border to foreign code: whatever its class makes of it
         raise Unknown(str(exc) or type(exc).__name__) from exc
-    if not is_output and not _takes_object(schema, schema.get("$defs", {})):
-        raise Unknown("params are an object, which it does not take")
     return Shape(annotation, {"$schema": _DIALECT, **schema}, has_models)
 
 

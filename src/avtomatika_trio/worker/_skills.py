@@ -312,7 +312,7 @@ class _Reading:
             )
             return None
         try:
-            return shape_of(resolved, is_output=is_output)
+            return shape_of(resolved, is_output=True) if is_output else _params_shape(resolved)
         except Unknown as exc:
             if self._waits_for(exc.__cause__):
                 return None
@@ -347,3 +347,10 @@ class _Reading:
 
     def _tell(self, problem: str) -> None:
         self.problems.append(f"skill {self._name!r}: {problem}")
+
+
+def _params_shape(annotation: Any) -> Shape | None:
+    shape = shape_of(annotation)
+    if shape is not None and not shape.takes_object:
+        raise Unknown("params are an object, which it does not take")
+    return shape
