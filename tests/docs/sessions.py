@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -127,12 +128,11 @@ class Terminal:
         assert self._shell.stdin is not None
         self._shell.stdin.close()
         for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
+            with suppress(ProcessLookupError):  # whose group is there until it is waited for
                 os.killpg(self._shell.pid, number)
-                self._shell.wait(15)
-            except (ProcessLookupError, subprocess.TimeoutExpired):
-                continue
-            break
-        self._reader.join(15)
+            self._reader.join(5)
+            if not self._reader.is_alive():  # nobody has its output open any more
+                break
+        self._shell.wait(5)
         assert self._shell.stdout is not None
         self._shell.stdout.close()
