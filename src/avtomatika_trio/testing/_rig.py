@@ -199,7 +199,12 @@ class Rig:
         return await self._files.read(uri)
 
     def calls(self, skill: str) -> list[dict[str, Any]]:
-        """The params of each call of a skill's handler, in order; each attempt is one."""
+        """The params of each call of a skill's handler, in order; each attempt is one.
+
+        Raises:
+            LookupError: no worker has that skill.
+        """
+        self._check_skill(skill)
         return [params for name, params in self._calls if name == skill]
 
     async def sleep(self, seconds: float) -> None:
@@ -210,6 +215,11 @@ class Rig:
     def _skills(self) -> set[str]:
         """What some worker can do."""
         return {skill for seat in self._seats for skill in seat.worker.skills}
+
+    def _check_skill(self, name: str) -> None:
+        if name not in (skills := self._skills()):
+            hint = did_you_mean(name, sorted(skills))
+            raise LookupError(f"no worker has the skill {name!r}; {hint}")
 
     def _put_off(self, seconds: float) -> None:
         """Let so much time not count as waited in vain."""
@@ -244,9 +254,7 @@ class Rig:
             LookupError: there is no worker, or none with that skill.
         """
         if during is not None:
-            if during not in (skills := self._skills()):
-                hint = did_you_mean(during, sorted(skills))
-                raise LookupError(f"no worker has the skill {during!r}; {hint}")
+            self._check_skill(during)
             self._doomed.append(during)
             return
         if not self._seats:
