@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -285,6 +286,8 @@ class Rig:
             seat.worker, f"worker-{self._hired}", **seat.all_settings(self._files)
         )
         seat.machine = machine
+        # Not those of everybody: what handlers do with files takes more of them meanwhile.
+        threads = trio.CapacityLimiter(math.inf)
 
         async def call(skill: Skill, params: dict[str, Any], handler: Callable[[], Any]) -> Any:
             self._calls.append((skill.name, copy.deepcopy(params)))
@@ -292,7 +295,9 @@ class Rig:
                 self._doomed.remove(skill.name)
                 returned: Any = LOST
             elif _needs_thread(skill):
-                returned = await trio.to_thread.run_sync(handler)
+                returned = await trio.to_thread.run_sync(
+                    handler, limiter=threads, abandon_on_cancel=True
+                )
             else:
                 returned = handler()
                 while inspect.isawaitable(returned):
