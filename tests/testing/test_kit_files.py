@@ -50,6 +50,9 @@ def test_a_file_goes_in_and_another_comes_out(played: Any) -> None:
     assert job.file(result["first"]) == b"abc"
     assert job.file("credits.json") == b'{"by": "all"}'
     assert len(job.files) == 2
+    folder = result["first"].removesuffix("0.png")
+    with pytest.raises(LookupError, match=r"frames/ is a folder; ask for .*frames/0\.png"):
+        job.file(folder)
     assert job.seconds == 0.0, "no time has passed for what was done with files"
 
 
