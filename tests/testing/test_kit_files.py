@@ -279,3 +279,23 @@ def test_a_thread_that_never_ends_does_not_keep_the_test_from_it() -> None:
         assert time.monotonic() - began < 20.0
     finally:
         end.set()
+
+
+async def test_what_clients_do_with_files_of_a_job_works(autojump_clock: MockClock) -> None:
+    async def wait(params: dict[str, Any], task_files: TaskFiles) -> dict[str, Any]:
+        await trio.sleep(100.0)
+        return await cut(params, task_files)
+
+    async with testing.cluster(films, skills={"cut": wait}, files={FILM: b"abcdef"}) as c:
+        job_id = await c.submit({"source": FILM})
+        http = c._cluster._client  # noqa: SLF001 - a client of HTTP alone
+        at = f"http://cluster/api/v1/jobs/{job_id}/files"
+        put = await http.put(f"{at}/content/in/a.txt", content=b"hello")
+        assert put.status_code == 200
+        assert await c.read_file(put.json()["uri"]) == b"hello"
+        got = await http.get(f"{at}/download/in/a.txt")
+        assert got.content == b"hello"
+        assert [it["name"] for it in (await http.get(at)).json()["files"]] == ["in/a.txt"]
+        job = await c.wait(job_id)
+    assert job.file("in/a.txt") == b"hello"
+    assert job.seconds == 100.0
