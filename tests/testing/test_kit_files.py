@@ -288,7 +288,7 @@ async def test_what_clients_do_with_files_of_a_job_works(autojump_clock: MockClo
 
     async with testing.cluster(films, skills={"cut": wait}, files={FILM: b"abcdef"}) as c:
         job_id = await c.submit({"source": FILM})
-        http = c._cluster._client  # noqa: SLF001 - a client of HTTP alone
+        http = c._cluster._client
         at = f"http://cluster/api/v1/jobs/{job_id}/files"
         put = await http.put(f"{at}/content/in/a.txt", content=b"hello")
         assert put.status_code == 200
