@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import logging
+import logging, sys
 from avtomatika_trio.cli._logs import start_logging
 logging.basicConfig(level="ERROR", format="own %(message)s")
 logging.getLogger("httpx").setLevel("DEBUG")
 start_logging("INFO", "json")
 root, httpx, httpcore = map(logging.getLogger, (None, "httpx", "httpcore"))
+assert sys.excepthook is sys.__excepthook__
 print(root.level, len(root.handlers), httpx.level, httpcore.level)
 logging.error("line")
 """

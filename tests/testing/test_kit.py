@@ -625,6 +625,9 @@ async def test_mistakes_are_told(autojump_clock: MockClock, tmp_path: Path) -> N
     async with testing.cluster(greetings, skills=GREETED) as c:
         with pytest.raises(LookupError, match=r"the skill 'gret'; did you mean 'greet'"):
             await c.lose_worker(during="gret")
+        with pytest.raises(LookupError, match=r"the skill 'gret'; did you mean 'greet'"):
+            c.calls("gret")
+        assert c.calls("greet") == []
         with pytest.raises(LookupError, match="there is no job nobodys"):
             await c.wait("nobodys")
 

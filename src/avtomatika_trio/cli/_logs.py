@@ -28,7 +28,7 @@ def start_logging(level: str, form: str = "text") -> None:
     handler.addFilter(TaskContextFilter())
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level, handlers=[handler])
-    if is_json():
+    if form == "json" and handler in logging.root.handlers:
         _leave_nothing_beside_it()
     if level != "DEBUG":
         for chatty in map(logging.getLogger, _CHATTY):

@@ -62,6 +62,9 @@ class EndedJob:
         """
         short = name.partition(f"/{ALL_JOBS}{self.id}/")[2] if name.startswith(SCHEME) else name
         if short not in self.files:
+            below = [it for it in self.files if name.endswith("/") and it.startswith(short)]
+            if below:
+                raise LookupError(f"{name} is a folder; ask for one of its files: {below}")
             has = ", ".join(self.files) or "none"
             raise LookupError(f"job {self.id} has no file {name!r}; its files: {has}")
         return self.files[short]

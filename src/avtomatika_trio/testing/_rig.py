@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -199,7 +200,12 @@ class Rig:
         return await self._files.read(uri)
 
     def calls(self, skill: str) -> list[dict[str, Any]]:
-        """The params of each call of a skill's handler, in order; each attempt is one."""
+        """The params of each call of a skill's handler, in order; each attempt is one.
+
+        Raises:
+            LookupError: no worker has that skill.
+        """
+        self._check_skill(skill)
         return [params for name, params in self._calls if name == skill]
 
     async def sleep(self, seconds: float) -> None:
@@ -210,6 +216,11 @@ class Rig:
     def _skills(self) -> set[str]:
         """What some worker can do."""
         return {skill for seat in self._seats for skill in seat.worker.skills}
+
+    def _check_skill(self, name: str) -> None:
+        if name not in (skills := self._skills()):
+            hint = did_you_mean(name, sorted(skills))
+            raise LookupError(f"no worker has the skill {name!r}; {hint}")
 
     def _put_off(self, seconds: float) -> None:
         """Let so much time not count as waited in vain."""
@@ -244,9 +255,7 @@ class Rig:
             LookupError: there is no worker, or none with that skill.
         """
         if during is not None:
-            if during not in (skills := self._skills()):
-                hint = did_you_mean(during, sorted(skills))
-                raise LookupError(f"no worker has the skill {during!r}; {hint}")
+            self._check_skill(during)
             self._doomed.append(during)
             return
         if not self._seats:
@@ -277,6 +286,8 @@ class Rig:
             seat.worker, f"worker-{self._hired}", **seat.all_settings(self._files)
         )
         seat.machine = machine
+        # Not those of everybody: what handlers do with files takes more of them meanwhile.
+        threads = trio.CapacityLimiter(math.inf)
 
         async def call(skill: Skill, params: dict[str, Any], handler: Callable[[], Any]) -> Any:
             self._calls.append((skill.name, copy.deepcopy(params)))
@@ -284,7 +295,9 @@ class Rig:
                 self._doomed.remove(skill.name)
                 returned: Any = LOST
             elif _needs_thread(skill):
-                returned = await trio.to_thread.run_sync(handler)
+                returned = await trio.to_thread.run_sync(
+                    handler, limiter=threads, abandon_on_cancel=True
+                )
             else:
                 returned = handler()
                 while inspect.isawaitable(returned):

@@ -4,6 +4,7 @@ Trio's clock for tests jumps when no task can run, and does not see that one wai
 it would let every timeout pass at once.  This is not for code whose threads wait for virtual time.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -15,6 +16,9 @@ from trio.testing import MockClock, active_thread_count
 #: thread that waits for virtual time, or never ends, must not keep a test from ending.
 _PATIENCE_SECONDS = 2.0
 
+#: For those that are waited for no longer: one that has waited for virtual time may go on.
+_GRACE_SECONDS = 0.005
+
 _heeds: trio.lowlevel.RunVar[bool] = trio.lowlevel.RunVar("avtomatika_heeds_threads")
 
 
@@ -25,14 +29,32 @@ class _Brake(trio.abc.Instrument):
     clock: MockClock
     usual: float
     token: trio.lowlevel.TrioToken
+    _count: int = 0
+    """The threads that were at work when it was last asked."""
+    _since: float = 0.0
+    """When another number of them was."""
+    _left: int = 0
+    """Those that are waited for no longer."""
 
     def before_io_wait(self, timeout: float, /) -> None:
         del timeout
-        wanted = _PATIENCE_SECONDS if active_thread_count() else self.usual
+        wanted = self._wanted()
         if self.clock.autojump_threshold != wanted:
             self.clock.autojump_threshold = wanted
             # How long this wait lasts is settled already: end it, and go by the new one.
             self.token.run_sync_soon(_nothing)
+
+    def _wanted(self) -> float:
+        """For how long nothing must happen, in real time."""
+        count = active_thread_count()
+        if count != self._count:
+            self._count, self._since = count, time.monotonic()
+        if count > self._left and time.monotonic() - self._since >= _PATIENCE_SECONDS:
+            self._left = count
+        self._left = min(self._left, count)
+        if count > self._left:
+            return _PATIENCE_SECONDS
+        return max(self.usual, _GRACE_SECONDS) if count else self.usual
 
 
 def _nothing() -> None: ...
@@ -42,7 +64,8 @@ def _nothing() -> None: ...
 def threads_heeded(clock: MockClock) -> Iterator[None]:
     """Within the block *clock* stands still while a thread of Trio is at work.
 
-    A thread that goes on for some seconds of real time without a word is heeded no longer.
+    When no thread has begun or ended for some seconds of real time, those that are at work are
+    heeded no longer.
     """
     if _heeds.get(False):
         yield
