@@ -24,6 +24,9 @@ from avtomatika_trio.orchestrator._unsure import Unsure
 from avtomatika_trio.orchestrator._wrong_tokens import WrongTokens
 from avtomatika_trio.storage._base import Storage
 
+#: Of chance in each id of an attempt.
+_WIRE_ID_BYTES = 12
+
 
 class Chance(Protocol):
     """Where randomness comes from, so that a test can replay it."""
@@ -40,8 +43,8 @@ class Chance(Protocol):
         """Fresh, of a job in *partition*; ids made later sort later."""
         ...
 
-    def wire_id(self, partition: str) -> str:
-        """Fresh and not to be guessed; ids made later sort later."""
+    def wire_ids(self, partition: str, count: int) -> Sequence[str]:
+        """So many, fresh and not to be guessed; ids made later sort later."""
         ...
 
     def request_id(self) -> str:
@@ -64,8 +67,15 @@ class SystemChance:
     def job_id(self, partition: str) -> str:
         return f"{partition}-{self._later()}{secrets.token_hex(6)}"
 
-    def wire_id(self, partition: str) -> str:
-        return f"{partition}-task-{self._later()}{secrets.token_hex(12)}"
+    def wire_ids(self, partition: str, count: int) -> Sequence[str]:
+        # A poll draws as many as it has room for.  To ask the system for each took as long as
+        # all else that is done for a poll.
+        drawn = secrets.token_hex(_WIRE_ID_BYTES * count)
+        step = 2 * _WIRE_ID_BYTES
+        return [
+            f"{partition}-task-{self._later()}{drawn[at : at + step]}"
+            for at in range(0, len(drawn), step)
+        ]
 
     def request_id(self) -> str:
         return f"{random.getrandbits(128):032x}"
