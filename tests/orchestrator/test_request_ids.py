@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from typing import Any
 
 import attrs
@@ -199,6 +200,15 @@ def test_ids_that_are_drawn_are_fresh() -> None:
     drawn = {chance.request_id() for _ in range(1000)}
     assert len(drawn) == 1000
     assert {len(it) for it in drawn} == {32}
+
+
+def test_ids_of_attempts_are_fresh_and_in_order_however_many_are_drawn_at_a_time() -> None:
+    chance = SystemChance()
+    drawn = [it for count in (1, 100, 0, 3) for it in chance.wire_ids("p0", count)]
+    assert len(set(drawn)) == len(drawn) == 104
+    assert drawn == sorted(drawn)
+    assert len({it[-24:] for it in drawn}) == 104, "each has all of its chance to itself"
+    assert all(re.fullmatch(r"p0-task-[0-9a-f]{15}[0-9a-f]{24}", it) for it in drawn)
 
 
 def test_the_python_client_tells_the_id_of_one_that_is_away() -> None:

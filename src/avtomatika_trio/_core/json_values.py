@@ -6,8 +6,8 @@ the author may go on changing the original.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 #: Deeper values cannot be encoded within Python's default recursion limit of 1,000 frames
 #: with room left for the callers; a value that contains itself is found the same way.
@@ -36,6 +36,11 @@ _REMEDIES = {
     "PosixPath": "use str(...)",
     "generator": "use list(...)",
 }
+
+
+#: Where a value is: what the whole is called, or a place and a key there.  It is written out
+#: only where there is a fault, since most values have none.
+_Place: TypeAlias = "str | tuple[_Place, str | int]"
 
 
 class NotJson(ValueError):
@@ -69,36 +74,50 @@ def copy_json(value: Any, path: str) -> Any:
     return copied
 
 
-def _copy(value: Any, path: str, depth: int, faults: list[str]) -> Any:
+def _copy(value: Any, place: _Place, depth: int, faults: list[str]) -> Any:
     if value is None or value is True or value is False:
         return value
     if not isinstance(value, _SCALARS) and isinstance(value, _CONTAINERS):
         if depth >= MAX_DEPTH:
-            faults.append(
-                f"{path[:80]}…: nested deeper than {MAX_DEPTH} levels, or contains itself"
-            )
+            path = _path_of(place)[:80]
+            faults.append(f"{path}…: nested deeper than {MAX_DEPTH} levels, or contains itself")
             return None
         if isinstance(value, Mapping):
-            return dict(_copy_items(value, path, depth, faults))
-        return [_copy(item, f"{path}[{n}]", depth + 1, faults) for n, item in enumerate(value)]
+            return _copy_items(value, place, depth, faults)
+        return [_copy(item, (place, n), depth + 1, faults) for n, item in enumerate(value)]
     plain, fault = _scalar(value)
     if fault is not None:
-        faults.append(f"{path}: {fault}")
+        faults.append(f"{_path_of(place)}: {fault}")
     return plain
 
 
 def _copy_items(
-    value: Mapping[Any, Any], path: str, depth: int, faults: list[str]
-) -> Iterator[tuple[str, Any]]:
+    value: Mapping[Any, Any], place: _Place, depth: int, faults: list[str]
+) -> dict[str, Any]:
+    copied: dict[str, Any] = {}
     for key, item in value.items():
         if not isinstance(key, str):
+            path = _path_of(place)
             faults.append(f"{path}: the key {key!r} is not a string; write {str(key)!r}")
             continue
         plain, fault = _scalar(key)
-        inner = f"{path}.{plain}" if key.isidentifier() else f"{path}[{str.__repr__(key)}]"
+        inner = (place, plain)
         if fault is not None:
-            faults.append(f"{inner}: {fault}")
-        yield plain, _copy(item, inner, depth + 1, faults)
+            faults.append(f"{_path_of(inner)}: {fault}")
+        copied[plain] = _copy(item, inner, depth + 1, faults)
+    return copied
+
+
+def _path_of(place: _Place) -> str:
+    """As in `params.frames[3].name`."""
+    keys: list[str] = []
+    while isinstance(place, tuple):
+        place, key = place
+        if isinstance(key, int):
+            keys.append(f"[{key}]")
+        else:
+            keys.append(f".{key}" if key.isidentifier() else f"[{key!r}]")
+    return place + "".join(reversed(keys))
 
 
 def _scalar(value: Any) -> tuple[Any, str | None]:
@@ -126,6 +145,8 @@ def _scalar(value: Any) -> tuple[Any, str | None]:
 
 def _is_unicode(text: str) -> bool:
     """Whether *text* can be written as UTF-8: half a surrogate pair cannot."""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -27,6 +27,9 @@ from avtomatika_trio.storage._base import Storage
 TASK_FILES_DIR = Path("/tmp/avtomatika-payloads")  # noqa: S108 - ours in it are 0600
 """Where files are while something is done with them, unless that is told."""
 
+#: Of chance in each id of an attempt.
+_WIRE_ID_BYTES = 12
+
 
 class Chance(Protocol):
     """Where randomness comes from, so that a test can replay it."""
@@ -43,8 +46,8 @@ class Chance(Protocol):
         """Fresh, of a job in *partition*; ids made later sort later."""
         ...
 
-    def wire_id(self, partition: str) -> str:
-        """Fresh and not to be guessed; ids made later sort later."""
+    def wire_ids(self, partition: str, count: int) -> Sequence[str]:
+        """So many, fresh and not to be guessed; ids made later sort later."""
         ...
 
     def request_id(self) -> str:
@@ -65,21 +68,31 @@ class SystemChance:
         return random.sample(names, len(names))  # nobody gains by guessing
 
     def job_id(self, partition: str) -> str:
-        return f"{partition}-{self._later()}{secrets.token_hex(6)}"
+        return f"{partition}-{self._later():015x}{secrets.token_hex(6)}"
 
-    def wire_id(self, partition: str) -> str:
-        return f"{partition}-task-{self._later()}{secrets.token_hex(12)}"
+    def wire_ids(self, partition: str, count: int) -> Sequence[str]:
+        # A poll draws as many as it has room for: the system is asked once for all of them.
+        drawn = secrets.token_hex(_WIRE_ID_BYTES * count)
+        first, size = self._later(count), 2 * _WIRE_ID_BYTES
+        return [
+            f"{partition}-task-{first + n:015x}{drawn[n * size : (n + 1) * size]}"
+            for n in range(count)
+        ]
 
     def request_id(self) -> str:
         return f"{random.getrandbits(128):032x}"
 
-    def _later(self) -> str:
+    def _later(self, count: int = 1) -> int:
         """Milliseconds and a counter within them: sorts by time as a UUIDv7 does.
 
         So that new rows lie together in the indexes of a database, however large it is.
+
+        Returns:
+            The first of *count* that follow one another.
         """
-        self._last = max(self._last + 1, time.time_ns() // 1_000_000 << 12)
-        return f"{self._last:015x}"
+        first = max(self._last + 1, time.time_ns() // 1_000_000 << 12)
+        self._last = first + count - 1
+        return first
 
 
 @attrs.frozen(kw_only=True)

@@ -55,7 +55,7 @@ _PAUSE_SECONDS = 1.0
 
 async def run_engine(context: Context) -> NoReturn:
     """Advance jobs until cancelled; survives an outage of the storage, and nothing else."""
-    owner = context.chance.wire_id(context.storage.partitions[0])
+    [owner] = context.chance.wire_ids(context.storage.partitions[0], 1)
     steps_free = trio.Semaphore(STEPS_AT_A_TIME)
     threads = trio.CapacityLimiter(_THREADS)
     left: set[str] = set()

@@ -56,7 +56,7 @@ def note_holding(context: Context, offer: Offer, partition: str) -> None:
 
 def fresh_wire_ids(context: Context, most: int, partition: str) -> Sequence[str]:
     """Ids for up to *most* attempts."""
-    return [context.chance.wire_id(partition) for _ in range(min(most, MOST_PER_REQUEST))]
+    return context.chance.wire_ids(partition, min(most, MOST_PER_REQUEST))
 
 
 async def _take_in(context: Context, offer: Offer, partition: str) -> tuple[HandOut, ...]:

@@ -73,8 +73,8 @@ class SeededChance:
         self._jobs += 1
         return f"{partition}-{self._jobs:06d}"
 
-    def wire_id(self, partition: str) -> str:
-        return f"{partition}-task-{self._chance.getrandbits(64):016x}"
+    def wire_ids(self, partition: str, count: int) -> Sequence[str]:
+        return [f"{partition}-task-{self._chance.getrandbits(64):016x}" for _ in range(count)]
 
     def request_id(self) -> str:
         self._requests += 1  # draws nothing: what else is drawn does not depend on requests
