@@ -13,7 +13,7 @@ from avtomatika_trio.client._arguments import as_count, as_seconds
 from avtomatika_trio.client._plans import Ask, Fault, Give, Pause, Plan, Read, Reply
 from avtomatika_trio.client._records import HistoryEvent, Job, Progress
 from avtomatika_trio.client._requests import Surroundings
-from avtomatika_trio.client._retry import Repeat, may_repeat, next_pause, retry_after
+from avtomatika_trio.client._retry import Repeat, is_away, may_repeat, next_pause, retry_after
 from avtomatika_trio.client._sse import EventParser, ServerEvent
 from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited, WaitTimedOut
 
@@ -82,9 +82,11 @@ def follow(world: Surroundings, job_id: str, *, after: int, outage_seconds: floa
     as_seconds("outage_seconds", outage_seconds)
     place = _Place(last=as_count("after", after), seen=world.clock())
     while True:
+        url = world.url
         request = Ask(
             method="GET",
             path=_requests.job_path(job_id, "events"),
+            base=url,
             headers={"accept": "text/event-stream", "last-event-id": str(place.last)},
             held_seconds=_HEARTBEAT_SECONDS,
             stream=True,
@@ -98,7 +100,12 @@ def follow(world: Surroundings, job_id: str, *, after: int, outage_seconds: floa
         elif isinstance(heard, Reply) and problem(heard)[0] == "no_such_route":
             yield from _poll(world, job_id, place)
             return
-        yield Pause(_pause(world, job_id, place, heard, outage_seconds))
+        if is_away(heard):
+            world.places.leave(url)
+        pause = _pause(world, place, heard, outage_seconds)
+        if pause is None:
+            raise error_of(url, heard, job_id)
+        yield Pause(pause)
 
 
 def _check_stream(world: Surroundings, reply: Reply) -> None:
@@ -149,25 +156,18 @@ def _progress(said: Any) -> list[Progress]:
 
 
 def _pause(
-    world: Surroundings, job_id: str, place: _Place, heard: Reply | Fault, outage_seconds: float
-) -> float:
-    """How long to wait before the stream is opened again.
-
-    Raises:
-        AvtomatikaError: it is not to be opened again.
-    """
+    world: Surroundings, place: _Place, heard: Reply | Fault, outage_seconds: float
+) -> float | None:
+    """How long to wait before the stream is opened again; None = it is not to be."""
     place.failures += 1
-    pause = None
-    if may_repeat(Repeat.ALWAYS, heard):
-        pause = next_pause(
-            place.failures,
-            world.noise(),
-            asked_seconds=None if isinstance(heard, Fault) else retry_after(heard.headers),
-            left_seconds=place.seen + outage_seconds - world.clock(),
-        )
-    if pause is None:
-        raise error_of(world.url, heard, job_id)
-    return pause
+    if not may_repeat(Repeat.ALWAYS, heard):
+        return None
+    return next_pause(
+        place.failures,
+        world.noise(),
+        asked_seconds=None if isinstance(heard, Fault) else retry_after(heard.headers),
+        left_seconds=place.seen + outage_seconds - world.clock(),
+    )
 
 
 def _poll(world: Surroundings, job_id: str, place: _Place) -> Plan[None]:

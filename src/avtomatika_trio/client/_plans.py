@@ -21,6 +21,8 @@ class Ask:
 
     method: str
     path: str
+    base: str = ""
+    """The address of the orchestrator that is asked."""
     query: Mapping[str, str] = attrs.field(factory=dict)
     body: bytes | None = None
     headers: Mapping[str, str] = attrs.field(factory=dict)

@@ -32,6 +32,7 @@ from avtomatika_trio.client._records import (
 )
 from avtomatika_trio.client._retry import (
     Repeat,
+    is_away,
     may_have_worked,
     may_repeat,
     next_pause,
@@ -58,11 +59,29 @@ class Learnt:
     """Whether it knows a submission again by its key."""
 
 
+@attrs.define
+class Places:
+    """The addresses of orchestrators of one storage, of which one at a time is asked."""
+
+    urls: tuple[str, ...]
+    _at: int = attrs.field(default=0, init=False)
+
+    @property
+    def now(self) -> str:
+        """Which is asked."""
+        return self.urls[self._at]
+
+    def leave(self, url: str) -> None:
+        """Ask the one after *url* from now on, unless another is asked already."""
+        if url == self.now:
+            self._at = (self._at + 1) % len(self.urls)
+
+
 @attrs.frozen(kw_only=True)
 class Surroundings:
     """What a plan needs of the world."""
 
-    url: str
+    places: Places
     clock: Callable[[], float]
     """Seconds that only grow."""
     noise: Callable[[], float]
@@ -70,6 +89,11 @@ class Surroundings:
     new_key: Callable[[], str]
     retry_seconds: float
     learnt: Learnt = attrs.field(factory=Learnt)
+
+    @property
+    def url(self) -> str:
+        """Of the orchestrator that is asked now."""
+        return self.places.now
 
 
 def quoted(name: str) -> str:
@@ -111,9 +135,12 @@ def ask(
     """
     until = world.clock() + world.retry_seconds + request.held_seconds
     for tries in itertools.count(1):
-        heard: Reply | Fault = yield request
+        url = world.url
+        heard: Reply | Fault = yield attrs.evolve(request, base=url)
         if isinstance(heard, Reply) and heard.is_success:
             return heard
+        if is_away(heard):
+            world.places.leave(url)
         if failed_tries is not None:
             failed_tries.append(heard)
         in_use = isinstance(heard, Reply) and problem(heard)[0] == "idempotency_key_in_use"
@@ -126,7 +153,7 @@ def ask(
                 left_seconds=until - world.clock(),
             )
         if pause is None:
-            raise error_of(world.url, heard, job_id)
+            raise error_of(url, heard, job_id)
         yield Pause(pause)
     raise AssertionError
 

@@ -23,7 +23,7 @@ from avtomatika_trio.client._records import (
     TaskInfo,
     WorkerInfo,
 )
-from avtomatika_trio.client._requests import Surroundings
+from avtomatika_trio.client._requests import Places, Surroundings
 from avtomatika_trio.client._submissions import NewJobs
 from avtomatika_trio.client._trio_talk import Items, Talk
 
@@ -33,13 +33,15 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """A client of one orchestrator, for Trio; close it, or use it in an `async with` block.
+    """A client of an orchestrator, for Trio; close it, or use it in an `async with` block.
 
     The methods are those of `Client`, and so is what they promise.  Any of them can be
     cancelled: nothing of it goes on, but a request that was sent may have arrived.
 
     Args:
-        url: Of the orchestrator, such as `http://127.0.0.1:8080`.
+        url: Of the orchestrator, such as `http://127.0.0.1:8080`; of several that share one
+            storage, a list, or a text with commas.  The next one is asked where one cannot be
+            reached or is away.
         token: Its `CLIENT_TOKEN`, or one of `clients.toml`.
         timeout_seconds: How long it may be silent.
         retry_seconds: For how long a request is tried again, with pauses that grow, in total:
@@ -67,7 +69,7 @@ class AsyncClient:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         token: str,
         *,
         timeout_seconds: float = 30.0,
@@ -81,18 +83,27 @@ class AsyncClient:
         noise: Callable[[], float] = random.random,
         new_key: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
-        self.url = checked(url)
+        urls = checked(url)
         check_durations(timeout_seconds=timeout_seconds, retry_seconds=retry_seconds)
         self._timeout_seconds = timeout_seconds
         self._sleep = sleep
         self._world = Surroundings(
-            url=self.url, clock=clock, noise=noise, new_key=new_key, retry_seconds=retry_seconds
+            places=Places(urls),
+            clock=clock,
+            noise=noise,
+            new_key=new_key,
+            retry_seconds=retry_seconds,
         )
-        told = options(self.url, token, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+        told = options(urls, token, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
         self._http = opened(httpx.AsyncClient, transport, told)
 
     def __repr__(self) -> str:
-        return f"AsyncClient({self.url!r})"
+        return f"AsyncClient({','.join(self._world.places.urls)!r})"
+
+    @property
+    def url(self) -> str:
+        """Of the orchestrator that is asked now."""
+        return self._world.url
 
     async def __aenter__(self) -> Self:
         return self
