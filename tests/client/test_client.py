@@ -1,5 +1,6 @@
 """The client says what an orchestrator understands, and raises what its answers mean."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -395,6 +396,29 @@ def test_a_wait_asks_nobody_once_its_time_is_over(answering: Open) -> None:
     with answering(answer, hands) as client, pytest.raises(TimeoutError, match="is away"):
         client.wait("j", timeout_seconds=5)
     assert hands.now < 36
+
+
+async def _under_asyncio(ask: Callable[[AsyncClient], Any]) -> None:
+    client = AsyncClient(URL, TOKEN)
+    with pytest.raises(RuntimeError, match=r"AsyncClient is for Trio.* asyncio\.to_thread"):
+        await ask(client)
+    await client.aclose()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda c: c.submit("walk"),
+        lambda c: c.get("j"),
+        lambda c: c.wait("j"),
+        lambda c: anext(aiter(c.follow("j"))),
+        lambda c: anext(aiter(c.list())),
+    ],
+)
+def test_under_asyncio_the_client_for_trio_says_what_to_use(
+    ask: Callable[[AsyncClient], Any],
+) -> None:
+    asyncio.run(_under_asyncio(ask))
 
 
 # For real.

@@ -25,7 +25,7 @@ from avtomatika_trio.client._records import (
 )
 from avtomatika_trio.client._requests import Places, Surroundings
 from avtomatika_trio.client._submissions import NewJobs
-from avtomatika_trio.client._trio_talk import Items, Talk
+from avtomatika_trio.client._trio_talk import Items, Talk, now_in_trio
 
 __all__ = ["AsyncClient"]
 
@@ -63,6 +63,8 @@ class AsyncClient:
     * `JobNotFound`: it knows no such job of this client.
     * `InvalidMessage`: an argument cannot be sent; nothing was.
 
+    Outside of Trio, as under asyncio, its methods raise `RuntimeError`: use `Client` in a thread.
+
     Raises:
         ConfigError: *url*, *token* or a duration is not one, or a file cannot be used.
     """
@@ -79,7 +81,7 @@ class AsyncClient:
         key_file: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = trio.sleep,
-        clock: Callable[[], float] = trio.current_time,
+        clock: Callable[[], float] = now_in_trio,
         noise: Callable[[], float] = random.random,
         new_key: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
