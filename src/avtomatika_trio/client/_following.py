@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from avtomatika_trio.client import _requests
-from avtomatika_trio.client._answers import error_of, problem, read_as, refuse
+from avtomatika_trio.client._answers import REQUEST_ID, error_of, problem, read_as, refuse
 from avtomatika_trio.client._arguments import as_count, as_seconds
 from avtomatika_trio.client._plans import Ask, Fault, Give, Pause, Plan, Read, Reply
 from avtomatika_trio.client._records import HistoryEvent, Job, Progress
@@ -81,13 +81,18 @@ def follow(world: Surroundings, job_id: str, *, after: int, outage_seconds: floa
     """Gives what happens to a job, and at last the job."""
     as_seconds("outage_seconds", outage_seconds)
     place = _Place(last=as_count("after", after), seen=world.clock())
+    asked_as = world.new_request_id()
     while True:
         url = world.url
         request = Ask(
             method="GET",
             path=_requests.job_path(job_id, "events"),
             base=url,
-            headers={"accept": "text/event-stream", "last-event-id": str(place.last)},
+            headers={
+                "accept": "text/event-stream",
+                "last-event-id": str(place.last),
+                REQUEST_ID: asked_as,
+            },
             held_seconds=_HEARTBEAT_SECONDS,
             stream=True,
         )
@@ -104,7 +109,8 @@ def follow(world: Surroundings, job_id: str, *, after: int, outage_seconds: floa
             world.places.leave(url)
         pause = _pause(world, place, heard, outage_seconds)
         if pause is None:
-            raise error_of(url, heard, job_id)
+            is_unsent = isinstance(heard, Fault) and not heard.sent
+            raise error_of(url, heard, job_id, None if is_unsent else asked_as)
         yield Pause(pause)
 
 

@@ -13,7 +13,7 @@ import attrs
 
 from avtomatika_trio._core.arguments import NAME
 from avtomatika_trio._wire.codec import encode
-from avtomatika_trio.client._answers import body_of, error_of, problem, read_as
+from avtomatika_trio.client._answers import REQUEST_ID, body_of, error_of, problem, read_as
 from avtomatika_trio.client._arguments import (
     as_count,
     as_labels,
@@ -87,6 +87,8 @@ class Surroundings:
     noise: Callable[[], float]
     """From 0 to 1."""
     new_key: Callable[[], str]
+    new_request_id: Callable[[], str]
+    """What the orchestrator's log calls a request, also where no answer comes."""
     retry_seconds: float
     learnt: Learnt = attrs.field(factory=Learnt)
 
@@ -134,11 +136,15 @@ def ask(
         failed_tries: Is given what came of each try that was no success.
     """
     until = world.clock() + world.retry_seconds + request.held_seconds
+    named = {REQUEST_ID: world.new_request_id()}
+    was_sent = False
     for tries in itertools.count(1):
         url = world.url
-        heard: Reply | Fault = yield attrs.evolve(request, base=url)
+        sent = attrs.evolve(request, base=url, headers={**request.headers, **named})
+        heard: Reply | Fault = yield sent
         if isinstance(heard, Reply) and heard.is_success:
             return heard
+        was_sent = was_sent or not isinstance(heard, Fault) or heard.sent
         if is_away(heard):
             world.places.leave(url)
         if failed_tries is not None:
@@ -153,7 +159,7 @@ def ask(
                 left_seconds=until - world.clock(),
             )
         if pause is None:
-            raise error_of(url, heard, job_id)
+            raise error_of(url, heard, job_id, named[REQUEST_ID] if was_sent else None)
         yield Pause(pause)
     raise AssertionError
 

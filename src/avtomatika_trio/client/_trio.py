@@ -94,6 +94,7 @@ class AsyncClient:
             clock=clock,
             noise=noise,
             new_key=new_key,
+            new_request_id=lambda: uuid4().hex,
             retry_seconds=retry_seconds,
         )
         told = options(urls, token, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
