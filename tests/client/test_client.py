@@ -246,6 +246,22 @@ def test_a_no_of_another_server_is_told_as_that(status: int, answering: Open) ->
         client.workers()
 
 
+def test_an_address_that_leads_elsewhere_is_not_followed_but_told(answering: Open) -> None:
+    headers = {"location": "https://orchestrator/api/v1/workers"}
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(308, headers=headers)
+
+    with (
+        answering(answer) as client,
+        pytest.raises(Refused, match="it leads to https://orchestrator; give that address"),
+    ):
+        client.workers()
+    assert asked == [f"{URL}/api/v1/workers"]
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -95,5 +95,14 @@ def error_of(
     if code == "idempotency_key_reused":
         return IdempotencyKeyReused(url, heard.status, detail, request_id=request_id)
     if not code:
-        detail = f"{detail}; {_ANOTHER}"
+        detail = f"{detail}; {_elsewhere(heard) or _ANOTHER}"
     return Refused(url, heard.status, detail, request_id=request_id)
+
+
+def _elsewhere(reply: Reply) -> str | None:
+    """What to do where somebody in front of the orchestrator names another address."""
+    to = reply.headers.get("location", "").partition("/api/v1/")[0]
+    is_moved = HTTPStatus.MULTIPLE_CHOICES <= reply.status < HTTPStatus.BAD_REQUEST
+    if not is_moved or not to.startswith(("http://", "https://")):
+        return None
+    return f"it leads to {to[:200]}; give that address if you trust it"
