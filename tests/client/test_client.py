@@ -414,6 +414,27 @@ def test_a_wait_asks_nobody_once_its_time_is_over(answering: Open) -> None:
     assert hands.now < 36
 
 
+def test_a_wait_does_not_outlast_its_time_by_the_patience_of_its_client(answering: Open) -> None:
+    patience: list[float] = []
+    hands = Hands()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        patience.append(request.extensions["timeout"]["read"])
+        hands.spend(patience[-1])
+        raise httpx.ReadTimeout("timed out")
+
+    with answering(answer, hands, timeout_seconds=20) as client:
+        with pytest.raises(TimeoutError):
+            client.wait("j", timeout_seconds=2)
+        assert (patience, hands.now < 8) == ([2 + 5], True)
+        with pytest.raises(OrchestratorUnavailable):
+            client.wait("j", outage_seconds=0)
+    assert patience[1:2] == [30 + 20]
+    with answering(answer, hands, timeout_seconds=3) as client, pytest.raises(TimeoutError):
+        client.wait("j", timeout_seconds=2)
+    assert patience[-1] == 2 + 3
+
+
 async def _under_asyncio(ask: Callable[[AsyncClient], Any]) -> None:
     client = AsyncClient(URL, TOKEN)
     with pytest.raises(RuntimeError, match=r"AsyncClient is for Trio.* asyncio\.to_thread"):

@@ -20,6 +20,9 @@ from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited, WaitTim
 #: How long one request of `wait` is held; half of what an orchestrator grants.
 _HOLD_SECONDS = 30.0
 
+#: How much later than its time a wait may end, where the orchestrator says nothing.
+_LATE_SECONDS = 5.0
+
 #: Between two tries of `wait` while the orchestrator is away.
 _PAUSE_SECONDS = 0.5
 
@@ -42,8 +45,11 @@ def wait(
     while True:
         left = until - world.clock()
         hold = max(0.0, min(left, _HOLD_SECONDS))
+        late = _LATE_SECONDS if left <= hold else math.inf
         try:
-            job = yield from _requests.get(world, job_id, wait_seconds=hold, repeat=Repeat.NEVER)
+            job = yield from _requests.get(
+                world, job_id, wait_seconds=hold, late_seconds=late, repeat=Repeat.NEVER
+            )
         except (OrchestratorUnavailable, RateLimited) as exc:
             asked = exc.retry_after_seconds if isinstance(exc, RateLimited) else None
             pause = max(_PAUSE_SECONDS, asked or 0.0)

@@ -163,7 +163,7 @@ def _arguments(ask: Ask, timeout_seconds: float) -> dict[str, Any]:
         "params": dict(ask.query) or None,
         "content": ask.body,
         "headers": headers,
-        "timeout": timeout_seconds + ask.held_seconds,
+        "timeout": min(timeout_seconds, ask.late_seconds) + ask.held_seconds,
     }
 
 

@@ -1,6 +1,7 @@
 """Every method of a client, as a plan: which requests, and what is made of the answers."""
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -175,26 +176,27 @@ def job_path(job_id: str, *below: str) -> str:
     return "/".join(["/jobs", job_id, *below])
 
 
-def get_request(job_id: str, *, wait_seconds: float = 0, after: int | None = None) -> Ask:
-    """For one job, held until there is news."""
-    path = job_path(job_id)
-    held = as_seconds("wait_seconds", wait_seconds, least=0.0)
-    query = {"wait": f"{held:g}"} if held else {}
-    if after is not None:
-        query["after"] = str(as_count("after", after))
-    return Ask(method="GET", path=path, query=query, held_seconds=held)
-
-
 def get(
     world: Surroundings,
     job_id: str,
     *,
     wait_seconds: float = 0,
     after: int | None = None,
+    late_seconds: float = math.inf,
     repeat: Repeat = Repeat.ALWAYS,
 ) -> Plan[Job]:
-    """One job."""
-    request = get_request(job_id, wait_seconds=wait_seconds, after=after)
+    """One job, once there is news of it."""
+    held = as_seconds("wait_seconds", wait_seconds, least=0.0)
+    query = {"wait": f"{held:g}"} if held else {}
+    if after is not None:
+        query["after"] = str(as_count("after", after))
+    request = Ask(
+        method="GET",
+        path=job_path(job_id),
+        query=query,
+        held_seconds=held,
+        late_seconds=late_seconds,
+    )
     reply = yield from ask(world, request, repeat, job_id=job_id)
     return read_as(world.url, Job.read, body_of(world.url, reply))
 

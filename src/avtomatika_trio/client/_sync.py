@@ -220,7 +220,8 @@ class Client:
 
         Args:
             job_id: Of the job.
-            timeout_seconds: How long to wait at most; None = for ever.
+            timeout_seconds: How long to wait at most, and 5 seconds more for an orchestrator
+                that says nothing; None = for ever.
             outage_seconds: For how long the orchestrator may be away in between.
 
         Raises:
