@@ -318,7 +318,7 @@ class OrchestratorUnavailable(AvtomatikaError):
     url: str
     reason: str
     request_id: str | None = attrs.field(default=None, kw_only=True)
-    """What the orchestrator, or what is in front of it, calls the request; None = unknown."""
+    """What the orchestrator's log calls the request, if it arrived; None = it was not sent."""
     submitted: tuple[str, ...] = attrs.field(default=(), kw_only=True)
     """The jobs that the same call had submitted before, in order."""
 

@@ -58,7 +58,7 @@ def test_an_argument_that_is_none_is_named_and_nothing_is_sent(
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        ({"url": None}, "url: None is not text"),
+        ({"url": None}, "url: None is not text, or a list of texts"),
         ({"token": b"bytes"}, "token: it is empty, or"),
         ({"timeout_seconds": None}, "timeout_seconds: must be a number of seconds > 0, not None"),
         ({"timeout_seconds": 0}, "timeout_seconds: must be a number of seconds > 0, not 0"),

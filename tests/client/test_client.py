@@ -1,5 +1,6 @@
 """The client says what an orchestrator understands, and raises what its answers mean."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -245,6 +246,22 @@ def test_a_no_of_another_server_is_told_as_that(status: int, answering: Open) ->
         client.workers()
 
 
+def test_an_address_that_leads_elsewhere_is_not_followed_but_told(answering: Open) -> None:
+    headers = {"location": "https://orchestrator/api/v1/workers"}
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(308, headers=headers)
+
+    with (
+        answering(answer) as client,
+        pytest.raises(Refused, match="it leads to https://orchestrator; give that address"),
+    ):
+        client.workers()
+    assert asked == [f"{URL}/api/v1/workers"]
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -395,6 +412,50 @@ def test_a_wait_asks_nobody_once_its_time_is_over(answering: Open) -> None:
     with answering(answer, hands) as client, pytest.raises(TimeoutError, match="is away"):
         client.wait("j", timeout_seconds=5)
     assert hands.now < 36
+
+
+def test_a_wait_does_not_outlast_its_time_by_the_patience_of_its_client(answering: Open) -> None:
+    patience: list[float] = []
+    hands = Hands()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        patience.append(request.extensions["timeout"]["read"])
+        hands.spend(patience[-1])
+        raise httpx.ReadTimeout("timed out")
+
+    with answering(answer, hands, timeout_seconds=20) as client:
+        with pytest.raises(TimeoutError):
+            client.wait("j", timeout_seconds=2)
+        assert (patience, hands.now < 8) == ([2 + 5], True)
+        with pytest.raises(OrchestratorUnavailable):
+            client.wait("j", outage_seconds=0)
+    assert patience[1:2] == [30 + 20]
+    with answering(answer, hands, timeout_seconds=3) as client, pytest.raises(TimeoutError):
+        client.wait("j", timeout_seconds=2)
+    assert patience[-1] == 2 + 3
+
+
+async def _under_asyncio(ask: Callable[[AsyncClient], Any]) -> None:
+    client = AsyncClient(URL, TOKEN)
+    with pytest.raises(RuntimeError, match=r"AsyncClient is for Trio.* asyncio\.to_thread"):
+        await ask(client)
+    await client.aclose()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda c: c.submit("walk"),
+        lambda c: c.get("j"),
+        lambda c: c.wait("j"),
+        lambda c: anext(aiter(c.follow("j"))),
+        lambda c: anext(aiter(c.list())),
+    ],
+)
+def test_under_asyncio_the_client_for_trio_says_what_to_use(
+    ask: Callable[[AsyncClient], Any],
+) -> None:
+    asyncio.run(_under_asyncio(ask))
 
 
 # For real.

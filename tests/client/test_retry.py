@@ -390,3 +390,40 @@ def test_the_orchestrator_says_that_it_knows_keys(kind: str) -> None:
         client.submit("walk", idempotency_key="k")
         client.submit_many("walk", [{}])
     assert [it.headers["idempotency-key-seconds"] for it in transport.answers] == ["86400"] * 3
+
+
+def test_a_call_has_one_request_id_which_is_known_without_an_answer(
+    played: Callable[..., Any],
+) -> None:
+    script = Script(httpx.ReadError("reset"), httpx.Response(502), httpx.ConnectError("refused"))
+    with (
+        played(script, Hands(), retry_seconds=2) as client,
+        pytest.raises(OrchestratorUnavailable) as caught,
+    ):
+        client.workers()
+    [sent] = {it.headers["x-request-id"] for it in script.requests}
+    assert len(script.requests) > 3
+    assert caught.value.request_id == sent
+    script = Script(httpx.ReadTimeout("silent"))
+    with played(script, Hands(), retry_seconds=0) as client:
+        with pytest.raises(OrchestratorUnavailable) as again:
+            client.workers()
+        with pytest.raises(OrchestratorUnavailable) as followed:
+            list(client.follow("j", outage_seconds=0))
+    assert followed.value.request_id == script.requests[-1].headers["x-request-id"]
+    assert len({sent, again.value.request_id, followed.value.request_id}) == 3
+
+
+def test_what_was_not_sent_has_no_request_id_and_an_answer_has_its_own(
+    played: Callable[..., Any],
+) -> None:
+    with (
+        played(Script(httpx.ConnectError("refused")), Hands()) as client,
+        pytest.raises(OrchestratorUnavailable) as unsent,
+    ):
+        client.workers()
+    assert unsent.value.request_id is None
+    answered = httpx.Response(502, headers={"x-request-id": "of-the-proxy"})
+    with played(Script(answered), Hands()) as client, pytest.raises(OrchestratorUnavailable) as it:
+        client.workers()
+    assert it.value.request_id == "of-the-proxy"

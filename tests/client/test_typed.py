@@ -55,6 +55,8 @@ def job(result: Any, status: str = "finished") -> Job:
         (Typed, {"width": 3}),
         (dict[str, int], {"width": 3}),
         (dict, {"width": 3}),
+        (Any, {"width": 3}),
+        (dict[str, Any], {"width": 3}),
         (Size | None, Size(3)),
     ],
 )
@@ -75,6 +77,8 @@ def test_records_may_hold_others() -> None:
         (Model, {"width": 0}, ["width"]),
         (list[int], [1, "x"], ["[1]"]),
         (int, None, [""]),
+        (dict, None, [""]),
+        (dict[str, Any], [1], [""]),
     ],
 )
 def test_a_result_that_does_not_fit_is_told_with_every_path(

@@ -129,6 +129,10 @@ async def test_an_unknown_argument_is_refused(name: str, hint: str) -> None:
 
 async def test_a_label_has_one_value() -> None:
     async with open_client(make_context()) as client:
+        for name in ("a b", "é", "x" * 65, "a:b"):
+            answer = await client.get("/api/v1/jobs", params={f"label.{name}": "1"})
+            assert answer.status_code == 400
+            assert answer.json()["errors"][0]["path"].startswith("?label.")
         answer = await client.get("/api/v1/jobs?label.a=1&label.a=2")
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["path"] == "?label.a"

@@ -197,7 +197,8 @@ class EventsAnswer:
 
 
 #: The name of a label, and what a job may have under it.
-LabelName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+LABEL_NAME = r"^[A-Za-z0-9_.-]{1,64}$"
+LabelName = Annotated[str, Meta(pattern=LABEL_NAME)]
 LabelValue = Annotated[str, Meta(max_length=256)]
 Labels = Annotated[dict[LabelName, LabelValue], Meta(max_length=20)]
 

@@ -19,6 +19,9 @@ from avtomatika_trio.errors import (
 
 T = TypeVar("T")
 
+#: A header of requests and answers.
+REQUEST_ID = "x-request-id"
+
 _ANOTHER = "is this the address of an orchestrator?"
 
 
@@ -67,12 +70,21 @@ def problem(reply: Reply) -> tuple[str, str]:
     return str(body.get("code", "")), str(body.get("detail", phrase))
 
 
-def error_of(url: str, heard: Reply | Fault, job_id: str | None = None) -> AvtomatikaError:
-    """What is raised for *heard*, which is not a success."""
+def error_of(
+    url: str, heard: Reply | Fault, job_id: str | None, asked_as: str | None
+) -> AvtomatikaError:
+    """What is raised for *heard*, which is not a success.
+
+    Args:
+        url: Who was asked.
+        heard: What came of it.
+        job_id: What it was about, if that was one job.
+        asked_as: What the request was called, where no answer says it; None = it was not sent.
+    """
     if isinstance(heard, Fault):
-        return OrchestratorUnavailable(url, heard.reason)
+        return OrchestratorUnavailable(url, heard.reason, request_id=asked_as)
     code, detail = problem(heard)
-    request_id = heard.headers.get("x-request-id")
+    request_id = heard.headers.get(REQUEST_ID)
     if heard.status in AWAY:
         return OrchestratorUnavailable(url, detail, request_id=request_id)
     if code == "job_not_found" and job_id is not None:
@@ -83,5 +95,14 @@ def error_of(url: str, heard: Reply | Fault, job_id: str | None = None) -> Avtom
     if code == "idempotency_key_reused":
         return IdempotencyKeyReused(url, heard.status, detail, request_id=request_id)
     if not code:
-        detail = f"{detail}; {_ANOTHER}"
+        detail = f"{detail}; {_elsewhere(heard) or _ANOTHER}"
     return Refused(url, heard.status, detail, request_id=request_id)
+
+
+def _elsewhere(reply: Reply) -> str | None:
+    """What to do where somebody in front of the orchestrator names another address."""
+    to = reply.headers.get("location", "").partition("/api/v1/")[0]
+    is_moved = HTTPStatus.MULTIPLE_CHOICES <= reply.status < HTTPStatus.BAD_REQUEST
+    if not is_moved or not to.startswith(("http://", "https://")):
+        return None
+    return f"it leads to {to[:200]}; give that address if you trust it"

@@ -8,17 +8,20 @@ from typing import Any
 import attrs
 
 from avtomatika_trio.client import _requests
-from avtomatika_trio.client._answers import error_of, problem, read_as, refuse
+from avtomatika_trio.client._answers import REQUEST_ID, error_of, problem, read_as, refuse
 from avtomatika_trio.client._arguments import as_count, as_seconds
 from avtomatika_trio.client._plans import Ask, Fault, Give, Pause, Plan, Read, Reply
 from avtomatika_trio.client._records import HistoryEvent, Job, Progress
 from avtomatika_trio.client._requests import Surroundings
-from avtomatika_trio.client._retry import Repeat, may_repeat, next_pause, retry_after
+from avtomatika_trio.client._retry import Repeat, is_away, may_repeat, next_pause, retry_after
 from avtomatika_trio.client._sse import EventParser, ServerEvent
 from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited, WaitTimedOut
 
 #: How long one request of `wait` is held; half of what an orchestrator grants.
 _HOLD_SECONDS = 30.0
+
+#: How much later than its time a wait may end, where the orchestrator says nothing.
+_LATE_SECONDS = 5.0
 
 #: Between two tries of `wait` while the orchestrator is away.
 _PAUSE_SECONDS = 0.5
@@ -42,8 +45,11 @@ def wait(
     while True:
         left = until - world.clock()
         hold = max(0.0, min(left, _HOLD_SECONDS))
+        late = _LATE_SECONDS if left <= hold else math.inf
         try:
-            job = yield from _requests.get(world, job_id, wait_seconds=hold, repeat=Repeat.NEVER)
+            job = yield from _requests.get(
+                world, job_id, wait_seconds=hold, late_seconds=late, repeat=Repeat.NEVER
+            )
         except (OrchestratorUnavailable, RateLimited) as exc:
             asked = exc.retry_after_seconds if isinstance(exc, RateLimited) else None
             pause = max(_PAUSE_SECONDS, asked or 0.0)
@@ -81,11 +87,18 @@ def follow(world: Surroundings, job_id: str, *, after: int, outage_seconds: floa
     """Gives what happens to a job, and at last the job."""
     as_seconds("outage_seconds", outage_seconds)
     place = _Place(last=as_count("after", after), seen=world.clock())
+    asked_as = world.new_request_id()
     while True:
+        url = world.url
         request = Ask(
             method="GET",
             path=_requests.job_path(job_id, "events"),
-            headers={"accept": "text/event-stream", "last-event-id": str(place.last)},
+            base=url,
+            headers={
+                "accept": "text/event-stream",
+                "last-event-id": str(place.last),
+                REQUEST_ID: asked_as,
+            },
             held_seconds=_HEARTBEAT_SECONDS,
             stream=True,
         )
@@ -98,7 +111,13 @@ def follow(world: Surroundings, job_id: str, *, after: int, outage_seconds: floa
         elif isinstance(heard, Reply) and problem(heard)[0] == "no_such_route":
             yield from _poll(world, job_id, place)
             return
-        yield Pause(_pause(world, job_id, place, heard, outage_seconds))
+        if is_away(heard):
+            world.places.leave(url)
+        pause = _pause(world, place, heard, outage_seconds)
+        if pause is None:
+            is_unsent = isinstance(heard, Fault) and not heard.sent
+            raise error_of(url, heard, job_id, None if is_unsent else asked_as)
+        yield Pause(pause)
 
 
 def _check_stream(world: Surroundings, reply: Reply) -> None:
@@ -149,25 +168,18 @@ def _progress(said: Any) -> list[Progress]:
 
 
 def _pause(
-    world: Surroundings, job_id: str, place: _Place, heard: Reply | Fault, outage_seconds: float
-) -> float:
-    """How long to wait before the stream is opened again.
-
-    Raises:
-        AvtomatikaError: it is not to be opened again.
-    """
+    world: Surroundings, place: _Place, heard: Reply | Fault, outage_seconds: float
+) -> float | None:
+    """How long to wait before the stream is opened again; None = it is not to be."""
     place.failures += 1
-    pause = None
-    if may_repeat(Repeat.ALWAYS, heard):
-        pause = next_pause(
-            place.failures,
-            world.noise(),
-            asked_seconds=None if isinstance(heard, Fault) else retry_after(heard.headers),
-            left_seconds=place.seen + outage_seconds - world.clock(),
-        )
-    if pause is None:
-        raise error_of(world.url, heard, job_id)
-    return pause
+    if not may_repeat(Repeat.ALWAYS, heard):
+        return None
+    return next_pause(
+        place.failures,
+        world.noise(),
+        asked_seconds=None if isinstance(heard, Fault) else retry_after(heard.headers),
+        left_seconds=place.seen + outage_seconds - world.clock(),
+    )
 
 
 def _poll(world: Surroundings, job_id: str, place: _Place) -> Plan[None]:

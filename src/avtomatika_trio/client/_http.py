@@ -2,7 +2,7 @@
 
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypedDict, TypeVar
 from urllib.parse import urlsplit
 
@@ -35,7 +35,6 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 class Options(TypedDict):
     """What both kinds of httpx's clients are made with."""
 
-    base_url: str
     headers: dict[bytes, bytes]
     verify: ssl.SSLContext | bool
     trust_env: bool
@@ -43,22 +42,26 @@ class Options(TypedDict):
 
 
 def options(
-    url: str, token: object, *, ca_file: str | None, cert_file: str | None, key_file: str | None
+    urls: Sequence[str],
+    token: object,
+    *,
+    ca_file: str | None,
+    cert_file: str | None,
+    key_file: str | None,
 ) -> Options:
-    """How to talk to the orchestrator at *url*, which `checked` has returned.
+    """How to talk to the orchestrators at *urls*, which `checked` has returned.
 
     Raises:
         ConfigError: *token* cannot be one, or a file cannot be used.
     """
-    if not isinstance(token, str) or not _TOKEN.fullmatch(token):  # likewise
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):  # it may be None, too
         fault = "it is empty, or holds a space, a line break or a character outside ASCII"
         raise ConfigError((f"token: {fault}; give it as it was printed, without any of these",))
     return Options(
-        base_url=f"{url}/api/v1",
         headers={CLIENT_TOKEN_HEADER.encode(): token.encode()},
         verify=_trust(ca_file, cert_file, key_file),
         # A proxy of the environment is not for loopback.
-        trust_env=not is_loopback(urlsplit(url).hostname or ""),
+        trust_env=not all(is_loopback(urlsplit(it).hostname or "") for it in urls),
         limits=_LIMITS,
     )
 
@@ -78,14 +81,25 @@ def opened(make: Callable[..., C], transport: object, told: Options) -> C:
         raise ConfigError((fault,)) from None
 
 
-def checked(url: object) -> str:
-    """*url* without a slash at its end.
+def checked(url: object) -> tuple[str, ...]:
+    """The addresses in *url*, a text with commas or several texts, without slashes at their ends.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: one is none, or there is none.
     """
-    if not isinstance(url, str):  # what `os.environ.get` returns may be None
-        raise ConfigError((f"url: {url!r} is not text such as http://127.0.0.1:8080",))
+    listed = url.split(",") if isinstance(url, str) else url
+    # What `os.environ.get` returns may be None.
+    if not isinstance(listed, list | tuple) or not all(isinstance(it, str) for it in listed):
+        raise ConfigError(
+            (f"url: {url!r} is not text, or a list of texts, such as http://127.0.0.1:8080",)
+        )
+    found = tuple(dict.fromkeys(_checked(it.strip()) for it in listed))
+    if not found:
+        raise ConfigError(("url: it has no address; give one such as http://127.0.0.1:8080",))
+    return found
+
+
+def _checked(url: str) -> str:
     try:
         parsed = httpx.URL(url)
         parsed.raw_host.decode().encode("idna")  # as who looks it up does
@@ -145,11 +159,11 @@ def _arguments(ask: Ask, timeout_seconds: float) -> dict[str, Any]:
         headers["content-type"] = "application/json"
     return {
         "method": ask.method,
-        "url": ask.path,
+        "url": f"{ask.base}/api/v1{ask.path}",
         "params": dict(ask.query) or None,
         "content": ask.body,
         "headers": headers,
-        "timeout": timeout_seconds + ask.held_seconds,
+        "timeout": min(timeout_seconds, ask.late_seconds) + ask.held_seconds,
     }
 
 

@@ -4,6 +4,7 @@ A plan is a generator: it yields a step, is sent what came of it, and returns th
 So every rule is written once, and `Client` and `AsyncClient` only send, sleep and read.
 """
 
+import math
 from collections.abc import Callable, Generator, Mapping
 from http import HTTPStatus
 from typing import Any, TypeAlias, TypeVar
@@ -21,11 +22,15 @@ class Ask:
 
     method: str
     path: str
+    base: str = ""
+    """The address of the orchestrator that is asked."""
     query: Mapping[str, str] = attrs.field(factory=dict)
     body: bytes | None = None
     headers: Mapping[str, str] = attrs.field(factory=dict)
     held_seconds: float = 0.0
     """For how long the orchestrator may hold the answer back."""
+    late_seconds: float = math.inf
+    """How much later than that the answer may come; the client's patience may be less."""
     stream: bool = False
     """Leave the body of a success unread; `Read` gets it."""
 

@@ -5,13 +5,13 @@ Each keeps the answer as it came in `raw`, also what a newer orchestrator says b
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast, get_origin
 
 import attrs
 
 from avtomatika_trio._core.job import FINAL, JobStatus
 from avtomatika_trio._shapes import Misfit, Unknown, shape_of
-from avtomatika_trio.errors import InvalidMessage, JobFailed
+from avtomatika_trio.errors import InvalidMessage, JobFailed, Problem
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -119,7 +119,11 @@ class Job:
             shape = shape_of(kind)
         except Unknown as exc:
             raise TypeError(f"a result cannot be a {kind!r}: {exc}") from exc
-        if shape is None:  # for nothing in particular
+        if shape is None:  # a dict or anything, of which no more is said
+            plain = get_origin(kind) or kind
+            if plain is not Any and isinstance(plain, type) and not isinstance(raw, plain):
+                fault = f"Expected `{plain.__name__}`, got `{type(raw).__name__}`"
+                raise InvalidMessage((Problem("$.result", fault),))
             return cast("T", raw)
         try:
             return cast("T", shape.build(raw))

@@ -1,6 +1,7 @@
 """Every method of a client, as a plan: which requests, and what is made of the answers."""
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -13,7 +14,7 @@ import attrs
 
 from avtomatika_trio._core.arguments import NAME
 from avtomatika_trio._wire.codec import encode
-from avtomatika_trio.client._answers import body_of, error_of, problem, read_as
+from avtomatika_trio.client._answers import REQUEST_ID, body_of, error_of, problem, read_as
 from avtomatika_trio.client._arguments import (
     as_count,
     as_labels,
@@ -32,6 +33,7 @@ from avtomatika_trio.client._records import (
 )
 from avtomatika_trio.client._retry import (
     Repeat,
+    is_away,
     may_have_worked,
     may_repeat,
     next_pause,
@@ -58,18 +60,43 @@ class Learnt:
     """Whether it knows a submission again by its key."""
 
 
+@attrs.define
+class Places:
+    """The addresses of orchestrators of one storage, of which one at a time is asked."""
+
+    urls: tuple[str, ...]
+    _at: int = attrs.field(default=0, init=False)
+
+    @property
+    def now(self) -> str:
+        """Which is asked."""
+        return self.urls[self._at]
+
+    def leave(self, url: str) -> None:
+        """Ask the one after *url* from now on, unless another is asked already."""
+        if url == self.now:
+            self._at = (self._at + 1) % len(self.urls)
+
+
 @attrs.frozen(kw_only=True)
 class Surroundings:
     """What a plan needs of the world."""
 
-    url: str
+    places: Places
     clock: Callable[[], float]
     """Seconds that only grow."""
     noise: Callable[[], float]
     """From 0 to 1."""
     new_key: Callable[[], str]
+    new_request_id: Callable[[], str]
+    """What the orchestrator's log calls a request, also where no answer comes."""
     retry_seconds: float
     learnt: Learnt = attrs.field(factory=Learnt)
+
+    @property
+    def url(self) -> str:
+        """Of the orchestrator that is asked now."""
+        return self.places.now
 
 
 def quoted(name: str) -> str:
@@ -110,10 +137,17 @@ def ask(
         failed_tries: Is given what came of each try that was no success.
     """
     until = world.clock() + world.retry_seconds + request.held_seconds
+    named = {REQUEST_ID: world.new_request_id()}
+    was_sent = False
     for tries in itertools.count(1):
-        heard: Reply | Fault = yield request
+        url = world.url
+        sent = attrs.evolve(request, base=url, headers={**request.headers, **named})
+        heard: Reply | Fault = yield sent
         if isinstance(heard, Reply) and heard.is_success:
             return heard
+        was_sent = was_sent or not isinstance(heard, Fault) or heard.sent
+        if is_away(heard):
+            world.places.leave(url)
         if failed_tries is not None:
             failed_tries.append(heard)
         in_use = isinstance(heard, Reply) and problem(heard)[0] == "idempotency_key_in_use"
@@ -126,7 +160,7 @@ def ask(
                 left_seconds=until - world.clock(),
             )
         if pause is None:
-            raise error_of(world.url, heard, job_id)
+            raise error_of(url, heard, job_id, named[REQUEST_ID] if was_sent else None)
         yield Pause(pause)
     raise AssertionError
 
@@ -142,26 +176,27 @@ def job_path(job_id: str, *below: str) -> str:
     return "/".join(["/jobs", job_id, *below])
 
 
-def get_request(job_id: str, *, wait_seconds: float = 0, after: int | None = None) -> Ask:
-    """For one job, held until there is news."""
-    path = job_path(job_id)
-    held = as_seconds("wait_seconds", wait_seconds, least=0.0)
-    query = {"wait": f"{held:g}"} if held else {}
-    if after is not None:
-        query["after"] = str(as_count("after", after))
-    return Ask(method="GET", path=path, query=query, held_seconds=held)
-
-
 def get(
     world: Surroundings,
     job_id: str,
     *,
     wait_seconds: float = 0,
     after: int | None = None,
+    late_seconds: float = math.inf,
     repeat: Repeat = Repeat.ALWAYS,
 ) -> Plan[Job]:
-    """One job."""
-    request = get_request(job_id, wait_seconds=wait_seconds, after=after)
+    """One job, once there is news of it."""
+    held = as_seconds("wait_seconds", wait_seconds, least=0.0)
+    query = {"wait": f"{held:g}"} if held else {}
+    if after is not None:
+        query["after"] = str(as_count("after", after))
+    request = Ask(
+        method="GET",
+        path=job_path(job_id),
+        query=query,
+        held_seconds=held,
+        late_seconds=late_seconds,
+    )
     reply = yield from ask(world, request, repeat, job_id=job_id)
     return read_as(world.url, Job.read, body_of(world.url, reply))
 

@@ -43,6 +43,11 @@ def may_repeat(repeat: Repeat, heard: Reply | Fault, *, in_use: bool = False) ->
     return in_use or heard.status in AWAY or heard.status == HTTPStatus.TOO_MANY_REQUESTS
 
 
+def is_away(heard: Reply | Fault) -> bool:
+    """Whether another orchestrator may do better than the one that this came of."""
+    return isinstance(heard, Fault) or heard.status in AWAY
+
+
 def may_have_worked(heard: Reply | Fault) -> bool:
     """Whether a request that this came of, and no success, may have had its effect all the same."""
     return heard.sent if isinstance(heard, Fault) else heard.status in AWAY

@@ -23,7 +23,7 @@ from avtomatika_trio.client._records import (
     TaskInfo,
     WorkerInfo,
 )
-from avtomatika_trio.client._requests import Surroundings
+from avtomatika_trio.client._requests import Places, Surroundings
 from avtomatika_trio.client._submissions import NewJobs
 from avtomatika_trio.client._sync_talk import Talk
 
@@ -33,10 +33,12 @@ T = TypeVar("T")
 
 
 class Client:
-    """A client of one orchestrator; close it, or use it in a `with` block.
+    """A client of an orchestrator; close it, or use it in a `with` block.
 
     Args:
-        url: Of the orchestrator, such as `http://127.0.0.1:8080`.
+        url: Of the orchestrator, such as `http://127.0.0.1:8080`; of several that share one
+            storage, a list, or a text with commas.  The next one is asked where one cannot be
+            reached or is away.
         token: Its `CLIENT_TOKEN`, or one of `clients.toml`.
         timeout_seconds: How long it may be silent.
         retry_seconds: For how long a request is tried again, with pauses that grow, in total:
@@ -64,7 +66,7 @@ class Client:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         token: str,
         *,
         timeout_seconds: float = 30.0,
@@ -78,18 +80,28 @@ class Client:
         noise: Callable[[], float] = random.random,
         new_key: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
-        self.url = checked(url)
+        urls = checked(url)
         check_durations(timeout_seconds=timeout_seconds, retry_seconds=retry_seconds)
         self._timeout_seconds = timeout_seconds
         self._sleep = sleep
         self._world = Surroundings(
-            url=self.url, clock=clock, noise=noise, new_key=new_key, retry_seconds=retry_seconds
+            places=Places(urls),
+            clock=clock,
+            noise=noise,
+            new_key=new_key,
+            new_request_id=lambda: uuid4().hex,
+            retry_seconds=retry_seconds,
         )
-        told = options(self.url, token, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+        told = options(urls, token, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
         self._http = opened(httpx.Client, transport, told)
 
     def __repr__(self) -> str:
-        return f"Client({self.url!r})"
+        return f"Client({','.join(self._world.places.urls)!r})"
+
+    @property
+    def url(self) -> str:
+        """Of the orchestrator that is asked now."""
+        return self._world.url
 
     def __enter__(self) -> Self:
         return self
@@ -208,7 +220,8 @@ class Client:
 
         Args:
             job_id: Of the job.
-            timeout_seconds: How long to wait at most; None = for ever.
+            timeout_seconds: How long to wait at most, and 5 seconds more for an orchestrator
+                that says nothing; None = for ever.
             outage_seconds: For how long the orchestrator may be away in between.
 
         Raises:

@@ -23,9 +23,9 @@ from avtomatika_trio.client._records import (
     TaskInfo,
     WorkerInfo,
 )
-from avtomatika_trio.client._requests import Surroundings
+from avtomatika_trio.client._requests import Places, Surroundings
 from avtomatika_trio.client._submissions import NewJobs
-from avtomatika_trio.client._trio_talk import Items, Talk
+from avtomatika_trio.client._trio_talk import Items, Talk, now_in_trio
 
 __all__ = ["AsyncClient"]
 
@@ -33,13 +33,15 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """A client of one orchestrator, for Trio; close it, or use it in an `async with` block.
+    """A client of an orchestrator, for Trio; close it, or use it in an `async with` block.
 
     The methods are those of `Client`, and so is what they promise.  Any of them can be
     cancelled: nothing of it goes on, but a request that was sent may have arrived.
 
     Args:
-        url: Of the orchestrator, such as `http://127.0.0.1:8080`.
+        url: Of the orchestrator, such as `http://127.0.0.1:8080`; of several that share one
+            storage, a list, or a text with commas.  The next one is asked where one cannot be
+            reached or is away.
         token: Its `CLIENT_TOKEN`, or one of `clients.toml`.
         timeout_seconds: How long it may be silent.
         retry_seconds: For how long a request is tried again, with pauses that grow, in total:
@@ -61,13 +63,15 @@ class AsyncClient:
     * `JobNotFound`: it knows no such job of this client.
     * `InvalidMessage`: an argument cannot be sent; nothing was.
 
+    Outside of Trio, as under asyncio, its methods raise `RuntimeError`: use `Client` in a thread.
+
     Raises:
         ConfigError: *url*, *token* or a duration is not one, or a file cannot be used.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         token: str,
         *,
         timeout_seconds: float = 30.0,
@@ -77,22 +81,32 @@ class AsyncClient:
         key_file: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = trio.sleep,
-        clock: Callable[[], float] = trio.current_time,
+        clock: Callable[[], float] = now_in_trio,
         noise: Callable[[], float] = random.random,
         new_key: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
-        self.url = checked(url)
+        urls = checked(url)
         check_durations(timeout_seconds=timeout_seconds, retry_seconds=retry_seconds)
         self._timeout_seconds = timeout_seconds
         self._sleep = sleep
         self._world = Surroundings(
-            url=self.url, clock=clock, noise=noise, new_key=new_key, retry_seconds=retry_seconds
+            places=Places(urls),
+            clock=clock,
+            noise=noise,
+            new_key=new_key,
+            new_request_id=lambda: uuid4().hex,
+            retry_seconds=retry_seconds,
         )
-        told = options(self.url, token, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+        told = options(urls, token, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
         self._http = opened(httpx.AsyncClient, transport, told)
 
     def __repr__(self) -> str:
-        return f"AsyncClient({self.url!r})"
+        return f"AsyncClient({','.join(self._world.places.urls)!r})"
+
+    @property
+    def url(self) -> str:
+        """Of the orchestrator that is asked now."""
+        return self._world.url
 
     async def __aenter__(self) -> Self:
         return self
@@ -211,7 +225,8 @@ class AsyncClient:
 
         Args:
             job_id: Of the job.
-            timeout_seconds: How long to wait at most; None = for ever.
+            timeout_seconds: How long to wait at most, and 5 seconds more for an orchestrator
+                that says nothing; None = for ever.
             outage_seconds: For how long the orchestrator may be away in between.
 
         Raises:

@@ -17,6 +17,22 @@ T = TypeVar("T")
 _PART_SECONDS = 1.0
 
 
+def now_in_trio() -> float:
+    """Trio's time.
+
+    Raises:
+        RuntimeError: this does not run in Trio.
+    """
+    try:
+        return trio.current_time()
+    except RuntimeError:
+        fault = (
+            "AsyncClient is for Trio, which does not run here; with asyncio, or none, use Client,"
+            " as in await asyncio.to_thread(client.submit, ...)"
+        )
+        raise RuntimeError(fault) from None
+
+
 class Items(Generic[T]):
     """What is given one after the other; `async for` takes it.
 

@@ -9,6 +9,7 @@ from quart import request
 
 from avtomatika_trio._core.arguments import unknown_names
 from avtomatika_trio._core.job import JobStatus
+from avtomatika_trio._wire.messages import LABEL_NAME
 from avtomatika_trio.errors import InvalidMessage, Problem
 from avtomatika_trio.orchestrator._access import Client
 from avtomatika_trio.orchestrator._answers import read_cursor
@@ -18,6 +19,8 @@ from avtomatika_trio.orchestrator._table_clients import STATUS_ALIASES
 from avtomatika_trio.storage._base import JobQuery
 
 _LABEL = "label."
+
+_LABEL_NAME = re.compile(LABEL_NAME)
 
 _ARGUMENTS = (
     "status",
@@ -64,6 +67,9 @@ def _check_names(given: Iterable[tuple[str, Sequence[str]]]) -> None:
     problems: list[Problem] = []
     for name, values in given:
         if name in _ARGUMENTS or (name.startswith(_LABEL) and name != _LABEL):
+            if name.startswith(_LABEL) and not _LABEL_NAME.fullmatch(name.removeprefix(_LABEL)):
+                text = "no label has such a name: up to 64 letters, digits, _, . and -"
+                problems.append(Problem(f"?{name[:80]}", text))
             if len(values) > 1:
                 text = "is given more than once; give it once"
                 if name in _LISTS:

@@ -1,6 +1,5 @@
 """What is read from Redis outside of commits."""
 
-import heapq
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -22,6 +21,9 @@ R = TypeVar("R")
 
 #: How many keys one MGET names.
 _MOST_KEYS = 500
+
+#: How many jobs of an index are looked at together, where more than are wanted have to be.
+_MOST_AT_ONCE = 1000
 
 _decoders: dict[type[Any], Any] = {
     cls: msgspec.json.Decoder(cls).decode
@@ -75,19 +77,25 @@ class RedisReads:
         return await self._record(keys, keys.job(job_id), Job)
 
     async def jobs(self, query: JobQuery) -> Sequence[Job]:
-        """Each status, or the rarest label, of each partition is an index; they are merged."""
+        """Each status, or the rarest label, of each partition is an index; they are merged.
+
+        What has no index, as the blueprint, is looked for in more and more jobs at a time.
+        """
         found: list[Job] = []
         before = query.end
         label = await self._rarest_label(query)
-        while len(found) < query.limit:
-            page = await self._page(query, label, before)
-            if not page:
-                break
-            stored = await self._jobs_by_id([job_id for _, job_id in page])
-            jobs = (stored.get(job_id) for _, job_id in page)
-            found += [job for job in jobs if job is not None and query.fits(job)]
+        most = max(1, query.limit)
+        while page := await self._page(query, label, before, most):
+            for first in range(0, len(page), most):
+                some = [job_id for _, job_id in page[first : first + most]]
+                stored = await self._jobs_by_id(some)
+                jobs = map(stored.get, some)
+                found += [job for job in jobs if job is not None and query.fits(job)]
+                if len(found) >= query.limit:
+                    return found[: query.limit]
             before = page[-1]
-        return found[: query.limit]
+            most = max(most, min(2 * most, _MOST_AT_ONCE))
+        return found
 
     async def _jobs_by_id(self, ids: Sequence[str]) -> dict[str, Job]:
         by_place: dict[str, list[str]] = {}
@@ -101,19 +109,29 @@ class RedisReads:
         return found
 
     async def _page(
-        self, query: JobQuery, label: tuple[str, str] | None, before: tuple[float, str] | None
+        self,
+        query: JobQuery,
+        label: tuple[str, str] | None,
+        before: tuple[float, str] | None,
+        most: int,
     ) -> list[tuple[float, str]]:
-        """Ids of the next jobs of the label, or of the statuses, and of the client."""
+        """The next jobs of the label, or of the statuses, and of the client.
+
+        They are *most* of each index, down to where the first of them was cut off.
+        """
         lowest = "-inf" if query.created_after is None else repr(query.created_after)
         statuses = sorted(query.statuses) or list(JobStatus)
-        found: list[tuple[float, str]] = []
+        found: set[tuple[float, str]] = set()
+        cuts: list[tuple[float, str]] = []
         for keys in self._places.keys.values():
             names = [keys.jobs(status, query.client) for status in statuses]
             if label is not None:
                 names = [keys.labelled(*label, query.client)]
-            for name in names:
-                found += await self._indexed(keys, name, lowest, before, query.limit)
-        return heapq.nlargest(query.limit, found)
+            for pairs in await self._indexed(keys, names, lowest, before, most):
+                found.update(pairs)
+                cuts += pairs[most - 1 : most]
+        end = max(cuts, default=None)
+        return sorted((it for it in found if end is None or it >= end), reverse=True)
 
     async def _rarest_label(self, query: JobQuery) -> tuple[str, str] | None:
         """Of the labels that are asked for the one that the fewest jobs have."""
@@ -128,19 +146,31 @@ class RedisReads:
         return labels[counts.index(min(counts))]
 
     async def _indexed(
-        self, at: Keys, key: str, lowest: str, before: tuple[float, str] | None, most: int
-    ) -> list[tuple[float, str]]:
+        self,
+        at: Keys,
+        names: Sequence[str],
+        lowest: str,
+        before: tuple[float, str] | None,
+        most: int,
+    ) -> list[list[tuple[float, str]]]:
+        """Of each of these indexes of a partition the next jobs, at most *most*."""
         highest = "+inf" if before is None else repr(before[0])
-        found: list[tuple[float, str]] = []
-        offset = 0
-        while True:
-            command = ("ZREVRANGEBYSCORE", key, highest, lowest, "WITHSCORES")
-            [reply] = await self.ask(at, (*command, "LIMIT", offset, most + 1))
-            pairs = [(float(n), it.decode()) for it, n in zip(reply[::2], reply[1::2], strict=True)]
-            found += [pair for pair in pairs if before is None or pair < before]
-            offset += len(pairs)
-            if len(found) >= most or len(pairs) <= most:
-                return found[:most]
+        found: dict[str, list[tuple[float, str]]] = {name: [] for name in names}
+        offsets = dict.fromkeys(names, 0)
+        while offsets:
+            looks = (
+                ("ZREVRANGEBYSCORE", name, highest, lowest, "WITHSCORES", "LIMIT", offset, most + 1)
+                for name, offset in offsets.items()
+            )
+            replies = await self.ask(at, *looks)
+            for name, reply in zip(list(offsets), replies, strict=True):
+                steps = zip(reply[1::2], reply[::2], strict=True)
+                pairs = [(float(score), it.decode()) for score, it in steps]
+                found[name] += [pair for pair in pairs if before is None or pair < before]
+                offsets[name] += len(pairs)
+                if len(found[name]) >= most or len(pairs) <= most:
+                    del offsets[name]
+        return [pairs[:most] for pairs in found.values()]
 
     async def job_counts(self) -> dict[JobStatus, int]:
         counts = dict.fromkeys(JobStatus, 0)
