@@ -127,6 +127,15 @@ def test_a_list_can_be_narrowed(ask_for: Run) -> None:
     assert waiting in [job["id"] for job in of_waits]
 
 
+@pytest.mark.parametrize(
+    "narrowing", [("--blueprint", "wiats"), ("--created-before", "2001-01-31"), ("--label", "no=x")]
+)
+def test_a_list_of_nothing_says_why(ask_for: Run, narrowing: tuple[str, str]) -> None:
+    ran = ask_for("job", "list", *narrowing)
+    assert (ran.code, ran.out) == (Exit.OK, "ID  BLUEPRINT  STATUS  STATE  CREATED\n")
+    assert ran.err.startswith("none is like this; `avtomatika job list` without filters")
+
+
 def test_a_list_that_was_cut_says_so(ask_for: Run) -> None:
     submitted(ask_for, "quick")
     newest = submitted(ask_for, "quick")

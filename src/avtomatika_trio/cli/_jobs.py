@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -17,6 +17,7 @@ import attrs
 from avtomatika_trio._core.job import FINAL, JobStatus
 from avtomatika_trio.cli._connect import ask_by_name, open_client
 from avtomatika_trio.cli._exits import CommandError, Exit, explained
+from avtomatika_trio.cli._job_list import print_list
 from avtomatika_trio.cli._narrowing import given
 from avtomatika_trio.cli._output import (
     listing,
@@ -25,7 +26,6 @@ from avtomatika_trio.cli._output import (
     print_line,
     print_records,
     printable,
-    table,
 )
 from avtomatika_trio.cli._watching import FanOut, Watching
 from avtomatika_trio.errors import AvtomatikaError, OrchestratorUnavailable, RateLimited, Refused
@@ -44,16 +44,6 @@ _SILENCE_SECONDS = 30.0
 #: For how long the orchestrator may be away while a job is followed; a restart takes less.
 _OUTAGE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.5
-
-_LIST_COLUMNS = {
-    "ID": "id",
-    "BLUEPRINT": "blueprint_name",
-    "STATUS": "status",
-    "STATE": "state",
-    "CREATED": "created_at",
-}
-#: Last, since it may be long, and only where there are some.
-_LABELS = {"LABELS": "labels"}
 
 _HISTORY_COLUMNS = {
     "TIME": "timestamp",
@@ -77,7 +67,7 @@ def run(options: Namespace) -> int:
     verbs: dict[str, Callable[[Client, Namespace], int]] = {
         "submit": _submit,
         "get": _get,
-        "list": _list,
+        "list": print_list,
         "history": _history,
         "watch": _watch,
         "cancel": _cancel,
@@ -117,35 +107,6 @@ def _submit(client: "Client", options: Namespace) -> int:
 def _get(client: "Client", options: Namespace) -> int:
     _print_job(options.output, client.get(options.job_id).raw)
     return Exit.OK
-
-
-def _list(client: "Client", options: Namespace) -> int:
-    statuses = () if options.status is None else (options.status,)
-    more = given(options, "labels", "created_after", "created_before")
-    found = client.list(statuses=statuses, blueprint=options.blueprint, most=options.limit, **more)
-    jobs = [job.raw for job in found]
-    if options.output == "table":
-        print_line(list_of(jobs))
-    else:
-        print_records(options.output, jobs, {})
-    if len(jobs) == options.limit:
-        note(f"the newest {options.limit}; there may be more, see --limit")
-    return Exit.OK
-
-
-def list_of(jobs: Sequence[_Job]) -> str:
-    """The table of *jobs*; with their labels, if one of them has any."""
-    has_labels = any(job.get("labels") for job in jobs)
-    columns = {**_LIST_COLUMNS, **(_LABELS if has_labels else {})}
-    rows = [[_shown(job, member) for member in columns.values()] for job in jobs]
-    return table(list(columns), rows)
-
-
-def _shown(job: _Job, member: str) -> object:
-    value: object = job.get(member)
-    if member != "labels" or not isinstance(value, Mapping):
-        return value
-    return ",".join(f"{name}={value[name]}" for name in sorted(value))
 
 
 def _history(client: "Client", options: Namespace) -> int:
