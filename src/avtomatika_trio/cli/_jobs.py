@@ -1,6 +1,5 @@
 """`avtomatika job`: submit and follow jobs."""
 
-import contextlib
 import json
 import math
 import sys
@@ -27,6 +26,7 @@ from avtomatika_trio.cli._output import (
     print_records,
     printable,
 )
+from avtomatika_trio.cli._waits import read_on, telling_waits
 from avtomatika_trio.cli._watching import FanOut, Watching
 from avtomatika_trio.errors import AvtomatikaError, OrchestratorUnavailable, RateLimited, Refused
 
@@ -91,7 +91,8 @@ def _submit(client: "Client", options: Namespace) -> int:
     if options.wait:
         try:
             note(f"job {job_id}")
-            *_, job = _follow(client, job_id, options.timeout)
+            changes = _follow(client, job_id, options.timeout)
+            *_, job = telling_waits(client, changes, Watching(), time.monotonic)
         except KeyboardInterrupt:
             return _detached(job_id)
         _print_job(options.output, job)
@@ -167,21 +168,14 @@ def _told(client: "Client", output: str, changes: Iterator[_Job]) -> _Job:
     said = ""
     known = Watching()
     job: _Job = {}
-    for job in changes:
+    for job in telling_waits(client, changes, known, time.monotonic):
         if output == "table" and job["status"] == JobStatus.WAITING_FOR_PARALLEL:
-            _read_on(client, job["id"], known)
+            read_on(client, job["id"], known)
         line = json.dumps(job) if output == "jsonl" else _change(job, known.fan_out)
         if line != said and output != "json":
             print_line(line)
         said = line
     return job
-
-
-def _read_on(client: "Client", job_id: str, known: Watching) -> None:
-    """Add to *known* what is new in the history: it alone tells how many branches there are."""
-    # Who asks for the job tells of it; what is new is read with the next look.
-    with contextlib.suppress(OrchestratorUnavailable, RateLimited):
-        known.add(row.raw for row in client.history(job_id, after=known.last_event))
 
 
 def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_Job]:
