@@ -44,7 +44,8 @@ def test_without_any_token_nothing_is_asked(run: Run, nobody: str) -> None:
     assert ran.code == Exit.AUTH
     assert ran.err == (
         f"avtomatika: there is no client token for {nobody}: give --token, or set CLIENT_TOKEN;"
-        " there is no avtomatika.tokens and no .avtomatika/avtomatika.tokens either;"
+        f" there is no avtomatika.tokens and no .avtomatika/avtomatika.tokens in {Path.cwd()}"
+        " either: `avtomatika serve` makes one in the folder where it is started;"
         " who runs it can make one: avtomatika token create NAME --client\n"
     )
 

@@ -6,6 +6,7 @@ import os
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -134,7 +135,11 @@ def _token(url: str, settings: OrchestratorSettings) -> str:
         tokens = generated_tokens(settings)
         if tokens is not None:
             return tokens.client_token
-        looked = f"there is no {' and no '.join(map(str, token_files(settings)))} either"
+        files = " and no ".join(map(str, token_files(settings)))
+        looked = (
+            f"there is no {files} in {Path.cwd()} either: `avtomatika serve` makes one in the"
+            " folder where it is started"
+        )
     else:
         looked = "generated tokens are for orchestrators on this machine only"
     raise CommandError(
