@@ -29,6 +29,12 @@ def test_an_orchestrator_that_is_not_there(run: Run, nobody: str) -> None:
     )
 
 
+def test_an_orchestrator_that_does_not_speak_tls(run: Run, url: str) -> None:
+    ran = run("job", "list", "--url", url.replace("http:", "https:"), "--token", "x")
+    assert ran.code == Exit.FAILED
+    assert "it may not speak TLS: try http:// in place of https://" in ran.err
+
+
 def test_a_wrong_token_is_refused(run: Run, url: str) -> None:
     ran = run("job", "list", "--url", url, "--token", "wrong")
     assert ran.code == Exit.AUTH

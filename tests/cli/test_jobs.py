@@ -155,6 +155,12 @@ def test_a_list_shows_labels_where_there_are_some(ask_for: Run) -> None:
     assert plain.split()[-1] == "-"
 
 
+def test_labels_are_last_in_a_list_and_therefore_whole(ask_for: Run) -> None:
+    long = "x" * 80
+    submitted(ask_for, "quick", "--label", f"a={long}", "--label", "shop=south")
+    assert ask_for("job", "list", "--limit", "1").out.endswith(f"a={long},shop=south\n")
+
+
 def test_a_list_as_jsonl_is_one_job_a_line(ask_for: Run) -> None:
     submitted(ask_for, "quick")
     ran = ask_for("job", "list", "--limit", "2", "-o", "jsonl")

@@ -458,7 +458,7 @@ def test_an_outage_is_told_once_and_so_is_its_end(
     answers: Iterator[httpx.Response | Exception] = iter(
         [
             httpx.Response(200, json=job_json()),
-            httpx.ReadError("reset"),
+            httpx.RemoteProtocolError("Server disconnected."),
             *[httpx.ConnectError("refused")] * 3,
             httpx.Response(429, headers={"retry-after": "0"}),
             httpx.Response(200, json=job_json()),
@@ -478,7 +478,9 @@ def test_an_outage_is_told_once_and_so_is_its_end(
     with Client("http://there", "t", transport=transport, retry_seconds=0) as client:
         statuses = [job["status"] for job in _jobs._follow(client, "j", math.inf)]
     assert statuses == ["running", "running", "finished"]
-    assert [line.rpartition("; ")[2] for line in capsys.readouterr().err.splitlines()] == [
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "http://there is not available: Server disconnected; waiting for it"
+    assert [line.rpartition("; ")[2] for line in told] == [
         "waiting for it",
         "http://there answers again",
     ] * 2

@@ -63,7 +63,10 @@ def open_client(options: Namespace, silence_seconds: float = 30.0) -> "Iterator[
             yield client
         except OrchestratorUnavailable as exc:
             start = "`avtomatika serve --blueprints SOURCE` starts one"
-            raise attrs.evolve(exc, reason=f"{exc.reason}; {source}; {start}") from exc
+            fault = exc.reason.removesuffix(".")
+            if "WRONG_VERSION_NUMBER" in fault:
+                fault += "; it may not speak TLS: try http:// in place of https://"
+            raise attrs.evolve(exc, reason=f"{fault}; {source}; {start}") from exc
 
 
 def ask_by_name(client: "Client", name: str, ask: Callable[[], T]) -> T:

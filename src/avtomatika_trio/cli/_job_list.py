@@ -55,7 +55,7 @@ def list_of(jobs: Sequence[_Job]) -> str:
     has_labels = any(job.get("labels") for job in jobs)
     columns = {**_COLUMNS, **(_LABELS if has_labels else {})}
     rows = [[_shown(job, member) for member in columns.values()] for job in jobs]
-    return table(list(columns), rows)
+    return table(list(columns), rows, whole_last=has_labels)
 
 
 def _shown(job: _Job, member: str) -> object:

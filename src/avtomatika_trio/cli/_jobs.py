@@ -210,7 +210,7 @@ def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_
             if time.monotonic() + pause > seen + _OUTAGE_SECONDS:
                 raise
             if not away:
-                note(f"{exc}; waiting for it")
+                note(f"{str(exc).removesuffix('.')}; waiting for it")
             away = True
             left = max(0.0, until - time.monotonic())
             time.sleep(min(pause, left))
