@@ -95,7 +95,8 @@ def test_files_may_share_what_is_in_a_file_with_an_underscore(run: Run, folder: 
             "nosuch",
             (
                 "nosuch: is neither a folder, a file nor a module that can be imported"
-                " (No module named 'nosuch'); `avtomatika init` writes a folder of one to begin with"
+                " (No module named 'nosuch');"
+                " `avtomatika init` writes a folder of one to begin with"
             ),
         ),
         ("../nosuch", "../nosuch: there is no such file or folder"),
