@@ -55,6 +55,8 @@ def cli_page() -> str:
     for words, parser in _commands(["avtomatika"], create_parser()):
         parts += [f"\n## {' '.join(words)}\n", f"{parser.description}\n"]
         parts += _table(("Argument", "Meaning"), map(_argument, _arguments(parser)))
+        if parser.epilog is not None:
+            parts.append(f"\n```text\n{parser.epilog.rstrip()}\n```")
     return _page(parts)
 
 

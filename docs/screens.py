@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from avtomatika_trio.cli._jobs import list_of
+from avtomatika_trio.cli._job_list import list_of
 from avtomatika_trio.cli._output import table
 from avtomatika_trio.cli._watch_screen import screen, summary
 from avtomatika_trio.cli._watching import Watching, unix_seconds

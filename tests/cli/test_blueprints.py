@@ -1,11 +1,13 @@
 """`avtomatika blueprint`, with a source and with an orchestrator."""
 
+import io
+import sys
 from pathlib import Path
 
 import pytest
 from tests.cli.commands import Run
 
-from avtomatika_trio.cli import Exit
+from avtomatika_trio.cli import Exit, main
 
 GOOD = """
 from avtomatika_trio import Blueprint
@@ -95,7 +97,8 @@ def test_files_may_share_what_is_in_a_file_with_an_underscore(run: Run, folder: 
             "nosuch",
             (
                 "nosuch: is neither a folder, a file nor a module that can be imported"
-                " (No module named 'nosuch')"
+                " (No module named 'nosuch');"
+                " `avtomatika init` writes a folder of one to begin with"
             ),
         ),
         ("../nosuch", "../nosuch: there is no such file or folder"),
@@ -188,3 +191,14 @@ def test_a_graph_as_text_and_as_svg(run: Run, folder: Path) -> None:
         "good\n* start  (start)\n    --success, resize--> done\n# done  (end: finished)\n"
     )
     assert run(*source, "-o", "svg").out.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+
+
+@pytest.mark.parametrize("form", ["svg", "dot"])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_picture_is_in_utf8_whatever_the_terminal_is_in(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, form: str, encoding: str
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding))
+    assert main(["blueprint", "graph", "good", "--blueprints", "blueprints", "-o", form]) == Exit.OK
+    assert "success · resize" in raw.getvalue().decode()

@@ -11,6 +11,7 @@ from tests.cli.commands import Run
 
 from avtomatika_trio.cli import Exit
 from avtomatika_trio.cli._parser import create_parser
+from avtomatika_trio.cli._parser_parts import below
 
 _HEAVY = ("trio", "httpx", "quart", "rich", "msgspec", "hypercorn", "sqlite3", "tomli")
 
@@ -38,6 +39,10 @@ def test_the_module_is_the_command() -> None:
     assert ended.stdout.startswith("avtomatika ")
 
 
+def test_the_version_has_a_short_option_too(run: Run) -> None:
+    assert run("-V").out == run("--version").out
+
+
 def test_help_tells_the_commands_and_the_exit_codes(run: Run) -> None:
     ran = run("--help")
     assert (ran.code, ran.err) == (0, "")
@@ -50,7 +55,10 @@ def test_help_tells_the_commands_and_the_exit_codes(run: Run) -> None:
     [
         ([], "avtomatika: error: a COMMAND is missing; give one of those above"),
         (["job"], "avtomatika job: error: a VERB is missing; give one of those above"),
-        ([], "    serve     run an orchestrator until SIGTERM or Ctrl-C"),
+        ([], "    serve        run an orchestrator until SIGTERM or Ctrl-C"),
+        ([], "    blueprint    look at blueprints"),
+        (["submit"], "; did you mean `avtomatika job submit`?"),
+        (["list"], "; did you mean `avtomatika worker list` or `avtomatika job list` or"),
         (["job"], "    watch     follow a job until it ends; exit with its outcome"),
         (["job", "wacth"], "invalid choice: 'wacth' (choose from"),
         (["job", "wacth"], "; did you mean watch?"),
@@ -97,12 +105,11 @@ def test_every_command_that_can_print_json_does_so_for_json() -> None:
 
 
 def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    below = [it for it in parser._actions if isinstance(it, argparse._SubParsersAction)]
-    if not below:
+    inner = below(parser).values()
+    if not inner:
         yield parser
-    for action in below:
-        for inner in action.choices.values():
-            yield from _commands(inner)
+    for each in inner:
+        yield from _commands(each)
 
 
 def _formats(parser: argparse.ArgumentParser) -> set[str]:

@@ -29,6 +29,12 @@ def test_an_orchestrator_that_is_not_there(run: Run, nobody: str) -> None:
     )
 
 
+def test_an_orchestrator_that_does_not_speak_tls(run: Run, url: str) -> None:
+    ran = run("job", "list", "--url", url.replace("http:", "https:"), "--token", "x")
+    assert ran.code == Exit.FAILED
+    assert "it may not speak TLS: try http:// in place of https://" in ran.err
+
+
 def test_a_wrong_token_is_refused(run: Run, url: str) -> None:
     ran = run("job", "list", "--url", url, "--token", "wrong")
     assert ran.code == Exit.AUTH
@@ -44,7 +50,8 @@ def test_without_any_token_nothing_is_asked(run: Run, nobody: str) -> None:
     assert ran.code == Exit.AUTH
     assert ran.err == (
         f"avtomatika: there is no client token for {nobody}: give --token, or set CLIENT_TOKEN;"
-        " there is no avtomatika.tokens and no .avtomatika/avtomatika.tokens either;"
+        f" there is no avtomatika.tokens and no .avtomatika/avtomatika.tokens in {Path.cwd()}"
+        " either: `avtomatika serve` makes one in the folder where it is started;"
         " who runs it can make one: avtomatika token create NAME --client\n"
     )
 

@@ -60,6 +60,18 @@ def test_it_is_called_as_one_says(run: Run, tmp_path: Path) -> None:
     assert 'name = "Films"' in (tmp_path / "pyproject.toml").read_text()
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("Über Filme (2)", "uber-filme-2"), ("Ünïcödé", "unicode"), ("映画", "jobs"), ("...x", "x")],
+)
+def test_a_folder_of_any_name_makes_a_name(
+    run: Run, tmp_path: Path, folder: str, name: str
+) -> None:
+    assert run("init", folder).code == Exit.OK
+    project = tomli.loads((tmp_path / folder / "pyproject.toml").read_text())["project"]
+    assert project["name"] == name
+
+
 @pytest.mark.parametrize("name", ["", "-films", 'films"', "two words", "films\n"])
 def test_a_name_that_is_none_is_refused(run: Run, tmp_path: Path, name: str) -> None:
     ran = run("init", f"--name={name}")

@@ -127,6 +127,15 @@ def test_a_list_can_be_narrowed(ask_for: Run) -> None:
     assert waiting in [job["id"] for job in of_waits]
 
 
+@pytest.mark.parametrize(
+    "narrowing", [("--blueprint", "wiats"), ("--created-before", "2001-01-31"), ("--label", "no=x")]
+)
+def test_a_list_of_nothing_says_why(ask_for: Run, narrowing: tuple[str, str]) -> None:
+    ran = ask_for("job", "list", *narrowing)
+    assert (ran.code, ran.out) == (Exit.OK, "ID  BLUEPRINT  STATUS  STATE  CREATED\n")
+    assert ran.err.startswith("none is like this; `avtomatika job list` without filters")
+
+
 def test_a_list_that_was_cut_says_so(ask_for: Run) -> None:
     submitted(ask_for, "quick")
     newest = submitted(ask_for, "quick")
@@ -144,6 +153,12 @@ def test_a_list_shows_labels_where_there_are_some(ask_for: Run) -> None:
     assert heading.split()[-2:] == ["CREATED", "LABELS"]
     assert (labelled.split()[0], labelled.split()[-1]) == (newest, "shop=north,zone=3")
     assert plain.split()[-1] == "-"
+
+
+def test_labels_are_last_in_a_list_and_therefore_whole(ask_for: Run) -> None:
+    long = "x" * 80
+    submitted(ask_for, "quick", "--label", f"a={long}", "--label", "shop=south")
+    assert ask_for("job", "list", "--limit", "1").out.endswith(f"a={long},shop=south\n")
 
 
 def test_a_list_as_jsonl_is_one_job_a_line(ask_for: Run) -> None:

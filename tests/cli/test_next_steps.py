@@ -50,6 +50,13 @@ WITHOUT = [
     (("worker", "spool"), Exit.NOT_FOUND, "give --spool-dir or set WORKER_SPOOL_DIR"),
     (("worker", "status", "--url", NOBODY), Exit.FAILED, "give --url or set WORKER_PORT"),
     (("blueprint", "check", "empty.py"), Exit.FAILED, "make one: bp = Blueprint(...)"),
+    (("blueprint", "check", "nosuch"), Exit.FAILED, "`avtomatika init` writes a folder of one"),
+    (
+        ("token", "create", "w", "--file", "nosuch/workers.toml"),
+        Exit.FAILED,
+        "make its folder writable, or give another --file",
+    ),
+    (("submit", "quick"), Exit.USAGE, "did you mean `avtomatika job submit`?"),
     (("job", "list", "--config", "nosuch.toml"), Exit.USAGE, "give the path of a TOML file"),
     (("serve", "--port", "many"), Exit.USAGE, "give a whole number from 0 to 65535"),
     (("jbo",), Exit.USAGE, "choose from"),

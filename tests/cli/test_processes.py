@@ -87,6 +87,8 @@ def test_a_job_runs_on_a_worker_with_generated_tokens(run: Run, tmp_path: Path) 
     with serving("--blueprints", "flows") as (orchestrator, ready):
         url = ready["url"]
         assert ready["pid"] == orchestrator.pid
+        none_yet = run("job", "list", "--url", url)
+        assert none_yet.err == "none; submit one: avtomatika job submit BLUEPRINT\n"
         options = ("--orchestrator-url", url, "--health-port", "off", "--id", "w-1")
         with started("worker", "run", "hands:worker", *options) as worker:
             ran = run(
@@ -168,6 +170,19 @@ def test_a_second_process_on_one_database_is_refused(run: Run) -> None:
         assert (ran.code, ran.out) == (Exit.FAILED, "")
         assert str(process.pid) in ran.err
         assert "Traceback" not in ran.err
+
+
+def test_a_second_worker_on_one_spool_does_not_say_that_it_works(tmp_path: Path) -> None:
+    (tmp_path / "hands.py").write_text(WORKER)
+    argv = ("worker", "run", "hands:worker", "--orchestrator-url", "http://127.0.0.1:9")
+    with started(*argv, "--health-port", "off") as first:
+        line_with(first.stderr, "works")
+        with started(*argv, "--health-port", "off") as second:
+            _, told = second.communicate()
+        assert second.returncode == Exit.FAILED
+        assert f"process {first.pid} has it open" in told
+        assert "a folder of its own with --spool-dir or WORKER_SPOOL_DIR" in told
+        assert "works" not in told
 
 
 def test_sigusr1_writes_the_task_tree_to_the_log() -> None:

@@ -18,8 +18,9 @@ from tests.cli.commands import TOKENS, Run
 from tests.client.orchestrators import job_json
 
 from avtomatika_trio.cli import Exit, _jobs
+from avtomatika_trio.cli._waits import NOBODY_SECONDS, telling_waits
 from avtomatika_trio.cli._watch_screen import screen, summary
-from avtomatika_trio.cli._watching import Watching, duration
+from avtomatika_trio.cli._watching import Watching, duration, unix_seconds
 from avtomatika_trio.client import Client
 
 JOB = "j1"
@@ -156,8 +157,61 @@ def test_a_second_attempt_says_so() -> None:
     assert "fetch 1 attempt 2" in drawn(known(5), job())
 
 
+FAILED = {"error": {"code": "TRANSIENT_ERROR", "message": "no GPU"}}
+
+
+@pytest.mark.parametrize(
+    ("rows", "seconds", "told"),
+    [
+        ([], 1, "fetch 1  -  1.0 s      waits for a worker"),
+        ([], 30, "fetch 1  -  30 s      no worker takes it, see `avtomatika worker list`"),
+        (
+            [("attempt_failed", {**FAILED, "retry_at": unix_seconds("2026-01-31T12:01:00Z")})],
+            17,
+            "fetch 1  -  17 s      again in 40 s; no GPU",
+        ),
+        (
+            [("attempt_failed", {**FAILED, "retry_at": unix_seconds("2026-01-31T12:00:04Z")})],
+            2,
+            "fetch 1  -  2.0 s      waits for a worker; no GPU",
+        ),
+        (
+            [("attempt_lost", {"reason": "it vanished"})],
+            60,
+            "fetch 1  -  1:00      no worker takes it, see `avtomatika worker list`; attempt lost",
+        ),
+        ([("attempt_failed", FAILED)], 1, None),
+        ([("task_finished", {"skill": "fetch"})], 1, None),
+    ],
+)
+def test_a_task_that_no_worker_has_is_shown_with_why(
+    rows: list[tuple[str, dict[str, Any]]], seconds: float, told: str | None
+) -> None:
+    watching = known(2)
+    for kind, details in rows:
+        watching.add([of_task(3, kind, "begin", "1", details=details)])
+    watching.last_at += seconds
+    lines = drawn(watching, job(status="waiting_for_worker"), width=90).splitlines()
+    assert [it for it in lines if "fetch" in it][:1] == ([] if told is None else [told])
+
+
+def test_what_waits_is_shown_after_what_runs_and_within_the_same_room() -> None:
+    watching = known(12)
+    failed = of_task(
+        13, "attempt_failed", "split", "4-2", details={**FAILED, "retry_at": 1_769_860_900.0}
+    )
+    watching.add([failed])
+    assert [line.split()[1] for line in drawn(watching, job()).splitlines()[-3:]] == [
+        "4-0",
+        "4-1",
+        "4-2",
+    ]
+    low = drawn(watching, job(), height=13).splitlines()
+    assert low[-1] == "... and 1 more"
+
+
 @pytest.mark.parametrize("width", [8, 20, 40, 59, 60, 200])
-@pytest.mark.parametrize("until", [1, 5, 12, 24])
+@pytest.mark.parametrize("until", [1, 2, 4, 5, 12, 24])
 def test_no_line_is_wider_than_the_terminal(width: int, until: int) -> None:
     told = {"task_id": "j1-4-1", "progress": 0.5, "message": "m" * 300, "at": ""}
     picture = drawn(known(until), job(id="j" * 100, progress=[told]), width=width)
@@ -349,13 +403,62 @@ def test_plain_lines_tell_how_many_branches_are_done(capsys: pytest.CaptureFixtu
     assert asked.count("history") == 4, "it is read where there are branches alone"
 
 
+DISPATCHED = of_task(2, "task_dispatched", "begin", "1", details={"skill": "fetch"})
+
+
+@pytest.mark.parametrize(
+    ("status", "rows", "told"),
+    [
+        (
+            "waiting_for_worker",
+            [DISPATCHED],
+            "no worker takes the task; is one running that has the skill fetch?",
+        ),
+        (
+            "waiting_for_worker",
+            [DISPATCHED, of_task(3, "attempt_lost", "begin", "1")],
+            "no worker takes the task; is one running that has the skill fetch?",
+        ),
+        ("waiting_for_worker", [DISPATCHED, of_task(3, "attempt_leased", "begin", "1")], ""),
+        (
+            "waiting_for_worker",
+            [DISPATCHED, of_task(3, "attempt_failed", "begin", "1", details={"retry_at": 1.0})],
+            "",
+        ),
+        (
+            "waiting_for_parallel",
+            [*ROWS[:7], ROWS[7], ROWS[9]],
+            "no worker takes any of 2 branches; is one running that has their skills?",
+        ),
+        ("waiting_for_parallel", ROWS[:8], ""),
+        ("running", [DISPATCHED], ""),
+    ],
+)
+def test_who_waits_is_told_once_that_nobody_works(
+    capsys: pytest.CaptureFixture[str], status: str, rows: list[dict[str, Any]], told: str
+) -> None:
+    def history(request: httpx.Request) -> httpx.Response:
+        after = int(request.url.params["after"])
+        return httpx.Response(200, json=[row for row in rows if row["event_id"] > after])
+
+    times = iter(n * NOBODY_SECONDS / 2 for n in range(20))
+    transport = httpx.MockTransport(history)
+    with Client("http://there", "t", transport=transport, retry_seconds=0) as client:
+        jobs = iter([job(status=status)] * 9)
+        looks = telling_waits(client, jobs, Watching(), lambda: next(times))
+        seen = [capsys.readouterr().err for _ in looks]
+    assert seen[:2] == ["", ""]
+    suffix = " `avtomatika worker list` shows the workers\n"
+    assert [it for it in seen if it] == ([f"{told}{suffix}"] if told else [])
+
+
 def test_an_outage_is_told_once_and_so_is_its_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers: Iterator[httpx.Response | Exception] = iter(
         [
             httpx.Response(200, json=job_json()),
-            httpx.ReadError("reset"),
+            httpx.RemoteProtocolError("Server disconnected."),
             *[httpx.ConnectError("refused")] * 3,
             httpx.Response(429, headers={"retry-after": "0"}),
             httpx.Response(200, json=job_json()),
@@ -375,7 +478,9 @@ def test_an_outage_is_told_once_and_so_is_its_end(
     with Client("http://there", "t", transport=transport, retry_seconds=0) as client:
         statuses = [job["status"] for job in _jobs._follow(client, "j", math.inf)]
     assert statuses == ["running", "running", "finished"]
-    assert [line.rpartition("; ")[2] for line in capsys.readouterr().err.splitlines()] == [
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "http://there is not available: Server disconnected; waiting for it"
+    assert [line.rpartition("; ")[2] for line in told] == [
         "waiting for it",
         "http://there answers again",
     ] * 2

@@ -112,6 +112,17 @@ def test_a_module_that_is_not_there(run: Run, tmp_path: Path) -> None:
     )
 
 
+def test_a_line_is_that_of_the_users_file_alone(run: Run, tmp_path: Path) -> None:
+    """Ours are called `_worker.py`, too, and are on the way of every import."""
+    (tmp_path / "worker.py").write_text("def f(:\n")
+    ran = run("worker", "run", "worker:worker")
+    assert ran.code == Exit.FAILED
+    assert ran.err == (
+        "avtomatika: module 'worker': cannot be imported: SyntaxError: invalid syntax"
+        " (worker.py, line 1)\n"
+    )
+
+
 def test_modules_of_the_working_directory_are_found(tmp_path: Path) -> None:
     (tmp_path / "cli_test_sub").mkdir()
     (tmp_path / "cli_test_sub" / "cli_test_worker.py").write_text(MODULE)

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from avtomatika_trio._core.graph import Graph, GraphEdge, StateNode
+from avtomatika_trio._core.graph_labels import label_lines
 from avtomatika_trio._core.graph_layout import find_loops, lay_out
 from avtomatika_trio._core.graph_svg import ranks, to_svg
 from avtomatika_trio._core.graph_text import to_text
@@ -91,6 +92,25 @@ def test_edges_between_the_same_states_are_one_line_with_all_labels() -> None:
     _, edges, texts = parsed(to_svg({"name": "n", "start": "a", "states": states, "edges": twice}))
     assert edges == [("a", "b")]
     assert {"good · x", "fair · x"} < set(texts)
+
+
+def test_many_labels_of_a_skill_share_lines_and_none_is_lost() -> None:
+    many = [edge("a", "b", status=f"kind_{n}", skill="sort", kind="task") for n in range(15)]
+    many += [edge("a", "b", status=status, skill="y", kind="task") for status in ("good", "bad")]
+    many.append(edge("a", "b", status="x" * 50, kind="task"))
+    lines = label_lines(many)
+    assert lines == [
+        "kind_0, kind_1, kind_2, kind_3,",
+        "kind_4, kind_5, kind_6, kind_7,",
+        "kind_8, kind_9, kind_10, kind_11,",
+        "kind_12, kind_13, kind_14 · sort",
+        "good, bad · y",
+        "x" * 50,
+    ]
+    assert label_lines(many[:6]) == [f"kind_{n} · sort" for n in range(6)]
+    states = [state("a", start=True), state("b", end=True, outcome="finished")]
+    _, _, texts = parsed(to_svg({"name": "n", "start": "a", "states": states, "edges": many}))
+    assert set(lines) < set(texts)
 
 
 def test_hostile_names_are_escaped() -> None:

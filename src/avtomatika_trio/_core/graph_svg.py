@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 import attrs
 
 from avtomatika_trio._core.graph import Graph, GraphEdge, StateNode
+from avtomatika_trio._core.graph_labels import label_lines
 from avtomatika_trio._core.graph_layout import Layout, Node, lay_out, spread
 from avtomatika_trio._core.text_width import width_of
 
@@ -237,20 +238,14 @@ def _width(name: str) -> float:
 def _bundled(graph: Graph) -> list[_Edge]:
     """The edges; those of a kind between the same states are one."""
     names = {state["name"] for state in graph["states"]}
-    labels: dict[tuple[str, str, str], list[str]] = {}
+    bundles: dict[tuple[str, str, str], list[GraphEdge]] = {}
     for edge in graph["edges"]:
         if edge["from"] in names and edge["to"] in names:
-            known = labels.setdefault((edge["from"], edge["to"], edge["kind"]), [])
-            known += [label for label in [edge_label(edge)] if label and label not in known]
+            bundles.setdefault((edge["from"], edge["to"], edge["kind"]), []).append(edge)
     return [
-        _Edge(source=source, target=target, kind=kind, labels=tuple(texts))
-        for (source, target, kind), texts in labels.items()
+        _Edge(source=source, target=target, kind=kind, labels=tuple(label_lines(bundle)))
+        for (source, target, kind), bundle in bundles.items()
     ]
-
-
-def edge_label(edge: GraphEdge) -> str:
-    """What leads along *edge*: status and skill, as far as it has them."""
-    return " · ".join(part for part in (edge["status"], edge["skill"]) if part)
 
 
 def _path(edge: _Edge, plan: _Plan) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from avtomatika_trio._core.graph import Graph, GraphEdge, StateNode
+from avtomatika_trio._core.graph_labels import edge_label
 from avtomatika_trio._core.graph_layout import find_loops
-from avtomatika_trio._core.graph_svg import edge_label, ranks
+from avtomatika_trio._core.graph_svg import ranks
 
 
 def to_text(graph: Graph) -> str:

@@ -77,14 +77,14 @@ def _graph(options: Namespace) -> int:
     if options.blueprints is not None:
         blueprint = _named(_from_source(options.blueprints), options.name)
         if options.output == "dot":
-            print_line(to_dot(blueprint).removesuffix("\n"))
+            print_line(to_dot(blueprint).removesuffix("\n"), as_utf8=True)
         else:
             _print_graph(options.output, to_json(blueprint))
         return Exit.OK
     with open_client(options) as client:
         if options.output == "dot":
             dot = ask_by_name(client, options.name, partial(client.graph, options.name))
-            print_line(dot.removesuffix("\n"))
+            print_line(dot.removesuffix("\n"), as_utf8=True)
         else:
             ask = partial(client.blueprint, options.name)
             _print_graph(options.output, ask_by_name(client, options.name, ask))
@@ -94,7 +94,7 @@ def _graph(options: Namespace) -> int:
 def _print_graph(output: str, graph: Any) -> None:
     match output:
         case "svg":
-            print_line(to_svg(graph).removesuffix("\n"))
+            print_line(to_svg(graph).removesuffix("\n"), as_utf8=True)
         case "ascii":
             print_line(to_text(graph).removesuffix("\n"))
         case _:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from avtomatika_trio.cli._exits import Exit
 from avtomatika_trio.cli._output import print_line
 from avtomatika_trio.cli._parser import create_parser
-from avtomatika_trio.cli._parser_parts import path
+from avtomatika_trio.cli._parser_parts import below, path
 
 
 def run(options: Namespace) -> int:
@@ -24,8 +24,6 @@ def run(options: Namespace) -> int:
 
 def _arguments(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     """The arguments of *parser*, and of the commands below it."""
-    for action in parser._actions:  # noqa: SLF001 - argparse has no other way to ask
-        yield action
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - likewise
-            for below in action.choices.values():
-                yield from _arguments(below)
+    yield from parser._actions  # noqa: SLF001 - argparse has no other way to ask
+    for inner in below(parser).values():
+        yield from _arguments(inner)

@@ -6,6 +6,7 @@ import os
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -62,7 +63,10 @@ def open_client(options: Namespace, silence_seconds: float = 30.0) -> "Iterator[
             yield client
         except OrchestratorUnavailable as exc:
             start = "`avtomatika serve --blueprints SOURCE` starts one"
-            raise attrs.evolve(exc, reason=f"{exc.reason}; {source}; {start}") from exc
+            fault = exc.reason.removesuffix(".")
+            if "WRONG_VERSION_NUMBER" in fault:
+                fault += "; it may not speak TLS: try http:// in place of https://"
+            raise attrs.evolve(exc, reason=f"{fault}; {source}; {start}") from exc
 
 
 def ask_by_name(client: "Client", name: str, ask: Callable[[], T]) -> T:
@@ -134,7 +138,11 @@ def _token(url: str, settings: OrchestratorSettings) -> str:
         tokens = generated_tokens(settings)
         if tokens is not None:
             return tokens.client_token
-        looked = f"there is no {' and no '.join(map(str, token_files(settings)))} either"
+        files = " and no ".join(map(str, token_files(settings)))
+        looked = (
+            f"there is no {files} in {Path.cwd()} either: `avtomatika serve` makes one in the"
+            " folder where it is started"
+        )
     else:
         looked = "generated tokens are for orchestrators on this machine only"
     raise CommandError(

@@ -88,8 +88,10 @@ def _is_path(source: str) -> bool:
 def line_of(error: BaseException | None, source: str) -> str:
     """` line N`: where in *source*, a file or a module's name, *error* was raised; or nothing."""
     stem = source.removesuffix(".py").replace(".", "/")
+    # Whole names: our own `_worker.py` is not the `worker.py` of somebody.
+    files = tuple(f"/{it.lstrip('/')}" for it in (source, f"{stem}.py", f"{stem}/__init__.py"))
     place = ""
     for frame in traceback.extract_tb(error.__traceback__ if error is not None else None):
-        if frame.filename.endswith((source, f"{stem}.py", f"{stem}/__init__.py")):
+        if f"/{frame.filename}".endswith(files):
             place = f" line {frame.lineno}"
     return place

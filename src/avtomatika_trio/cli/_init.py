@@ -1,6 +1,7 @@
 """`avtomatika init`: a project that runs at once."""
 
 import re
+import unicodedata
 from argparse import Namespace
 from collections.abc import Mapping
 from importlib.resources import files
@@ -56,7 +57,9 @@ def run(options: Namespace) -> int:
 def _name(given: str | None, folder: Path) -> str:
     """The project's name: what was *given*, else what can be made of the folder's."""
     if given is None:
-        made = re.sub("[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
+        # Letters lose their accents, not their place.
+        plain = unicodedata.normalize("NFKD", folder.resolve().name).encode("ascii", "ignore")
+        made = re.sub("[^a-z0-9]+", "-", plain.decode().lower()).strip("-")
         return made or "jobs"
     if _NAME.fullmatch(given) is None:
         message = (

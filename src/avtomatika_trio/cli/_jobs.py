@@ -1,12 +1,11 @@
 """`avtomatika job`: submit and follow jobs."""
 
-import contextlib
 import json
 import math
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -17,6 +16,7 @@ import attrs
 from avtomatika_trio._core.job import FINAL, JobStatus
 from avtomatika_trio.cli._connect import ask_by_name, open_client
 from avtomatika_trio.cli._exits import CommandError, Exit, explained
+from avtomatika_trio.cli._job_list import print_list
 from avtomatika_trio.cli._narrowing import given
 from avtomatika_trio.cli._output import (
     listing,
@@ -25,8 +25,8 @@ from avtomatika_trio.cli._output import (
     print_line,
     print_records,
     printable,
-    table,
 )
+from avtomatika_trio.cli._waits import read_on, telling_waits
 from avtomatika_trio.cli._watching import FanOut, Watching
 from avtomatika_trio.errors import AvtomatikaError, OrchestratorUnavailable, RateLimited, Refused
 
@@ -44,16 +44,6 @@ _SILENCE_SECONDS = 30.0
 #: For how long the orchestrator may be away while a job is followed; a restart takes less.
 _OUTAGE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.5
-
-_LIST_COLUMNS = {
-    "ID": "id",
-    "BLUEPRINT": "blueprint_name",
-    "STATUS": "status",
-    "STATE": "state",
-    "CREATED": "created_at",
-}
-#: Last, since it may be long, and only where there are some.
-_LABELS = {"LABELS": "labels"}
 
 _HISTORY_COLUMNS = {
     "TIME": "timestamp",
@@ -77,7 +67,7 @@ def run(options: Namespace) -> int:
     verbs: dict[str, Callable[[Client, Namespace], int]] = {
         "submit": _submit,
         "get": _get,
-        "list": _list,
+        "list": print_list,
         "history": _history,
         "watch": _watch,
         "cancel": _cancel,
@@ -101,7 +91,8 @@ def _submit(client: "Client", options: Namespace) -> int:
     if options.wait:
         try:
             note(f"job {job_id}")
-            *_, job = _follow(client, job_id, options.timeout)
+            changes = _follow(client, job_id, options.timeout)
+            *_, job = telling_waits(client, changes, Watching(), time.monotonic)
         except KeyboardInterrupt:
             return _detached(job_id)
         _print_job(options.output, job)
@@ -117,35 +108,6 @@ def _submit(client: "Client", options: Namespace) -> int:
 def _get(client: "Client", options: Namespace) -> int:
     _print_job(options.output, client.get(options.job_id).raw)
     return Exit.OK
-
-
-def _list(client: "Client", options: Namespace) -> int:
-    statuses = () if options.status is None else (options.status,)
-    more = given(options, "labels", "created_after", "created_before")
-    found = client.list(statuses=statuses, blueprint=options.blueprint, most=options.limit, **more)
-    jobs = [job.raw for job in found]
-    if options.output == "table":
-        print_line(list_of(jobs))
-    else:
-        print_records(options.output, jobs, {})
-    if len(jobs) == options.limit:
-        note(f"the newest {options.limit}; there may be more, see --limit")
-    return Exit.OK
-
-
-def list_of(jobs: Sequence[_Job]) -> str:
-    """The table of *jobs*; with their labels, if one of them has any."""
-    has_labels = any(job.get("labels") for job in jobs)
-    columns = {**_LIST_COLUMNS, **(_LABELS if has_labels else {})}
-    rows = [[_shown(job, member) for member in columns.values()] for job in jobs]
-    return table(list(columns), rows)
-
-
-def _shown(job: _Job, member: str) -> object:
-    value: object = job.get(member)
-    if member != "labels" or not isinstance(value, Mapping):
-        return value
-    return ",".join(f"{name}={value[name]}" for name in sorted(value))
 
 
 def _history(client: "Client", options: Namespace) -> int:
@@ -206,21 +168,14 @@ def _told(client: "Client", output: str, changes: Iterator[_Job]) -> _Job:
     said = ""
     known = Watching()
     job: _Job = {}
-    for job in changes:
+    for job in telling_waits(client, changes, known, time.monotonic):
         if output == "table" and job["status"] == JobStatus.WAITING_FOR_PARALLEL:
-            _read_on(client, job["id"], known)
+            read_on(client, job["id"], known)
         line = json.dumps(job) if output == "jsonl" else _change(job, known.fan_out)
         if line != said and output != "json":
             print_line(line)
         said = line
     return job
-
-
-def _read_on(client: "Client", job_id: str, known: Watching) -> None:
-    """Add to *known* what is new in the history: it alone tells how many branches there are."""
-    # Who asks for the job tells of it; what is new is read with the next look.
-    with contextlib.suppress(OrchestratorUnavailable, RateLimited):
-        known.add(row.raw for row in client.history(job_id, after=known.last_event))
 
 
 def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_Job]:
@@ -255,7 +210,7 @@ def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_
             if time.monotonic() + pause > seen + _OUTAGE_SECONDS:
                 raise
             if not away:
-                note(f"{exc}; waiting for it")
+                note(f"{str(exc).removesuffix('.')}; waiting for it")
             away = True
             left = max(0.0, until - time.monotonic())
             time.sleep(min(pause, left))

@@ -53,15 +53,24 @@ def complain(text: str) -> None:
     note(f"avtomatika: {text}")
 
 
-def print_line(text: str) -> None:
+def print_line(text: str, *, as_utf8: bool = False) -> None:
     """One line, or a text of several, to stdout.
+
+    Args:
+        text: Without its last line end.
+        as_utf8: Write it in UTF-8 whatever stdout is in: documents that say nothing of their
+            encoding are so.
 
     Raises:
         BrokenPipeError: nobody reads it any more.
         CommandError: it cannot be written, to a disk that is full for example.
     """
     try:
-        _write(sys.stdout, text)
+        if as_utf8:
+            sys.stdout.buffer.write(f"{text}\n".encode("utf-8", "replace"))
+            sys.stdout.flush()
+        else:
+            _write(sys.stdout, text)
     except BrokenPipeError:
         raise
     except OSError as exc:

@@ -57,7 +57,9 @@ def create_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.set_defaults(parser=parser)
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.add_argument(
+        "-V", "--version", action=_Version, nargs=0, help="print the version and exit"
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_init(commands)
     _add_serve(commands)
@@ -270,7 +272,10 @@ def _add_storage(commands: _Commands) -> None:
         parser.add_argument(
             "--live",
             action="store_true",
-            help="also while it is served, though what is read may not fit together",
+            help=(
+                "also while it is served, though what is read may not fit together;"
+                " a SQLite file that is served stays locked"
+            ),
         )
     _add_output(check, "table", "json")
 

@@ -21,10 +21,23 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Tell what is wrong on stderr, and end the process with 2."""
         if found := _CHOICE.search(message):
-            choices = re.findall(r"[\w-]+", found["choices"])
-            near = difflib.get_close_matches(found["given"], choices, n=1)
-            message += "".join(f"; did you mean {it}?" for it in near)
+            near = " or ".join(self._near(found["given"], found["choices"]))
+            message += f"; did you mean {near}?" if near else ""
         super().error(message)
+
+    def _near(self, given: str, choices: str) -> list[str]:
+        """The commands that have a verb *given*, else the one of *choices* that is like it."""
+        verbs = [it.prog for inner in below(self).values() for it in below(inner).values()]
+        whole = [f"`{prog}`" for prog in verbs if prog.endswith(f" {given}")]
+        return whole or difflib.get_close_matches(given, re.findall(r"[\w-]+", choices), n=1)
+
+
+def below(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of the commands or verbs of *parser*, by name; none if it has none."""
+    for action in parser._actions:  # noqa: SLF001 - argparse has no other way to ask
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - likewise
+            return dict(action.choices)
+    return {}
 
 
 def add(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:

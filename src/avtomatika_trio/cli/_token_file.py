@@ -128,7 +128,9 @@ class TokenFile:
                 draft.unlink(missing_ok=True)
         except OSError as exc:
             raise CommandError(
-                Exit.FAILED, f"{self.path} cannot be written: {exc.strerror}; nothing was changed"
+                Exit.FAILED,
+                f"{self.path} cannot be written: {exc.strerror}; nothing was changed; make its"
+                " folder writable, or give another --file",
             ) from exc
 
     def _check(self, draft: Path) -> None:

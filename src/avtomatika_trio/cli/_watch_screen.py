@@ -1,5 +1,6 @@
 """`avtomatika job watch` on a terminal: the job as it goes on, drawn in place."""
 
+import itertools
 import os
 import signal
 import sys
@@ -15,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from avtomatika_trio.cli._output import is_utf8, printable, table
-from avtomatika_trio.cli._watching import Running, Watching, duration, unix_seconds
+from avtomatika_trio.cli._waits import NOBODY_SECONDS
+from avtomatika_trio.cli._watching import Running, Waiting, Watching, duration, unix_seconds
 from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited
 
 if TYPE_CHECKING:
@@ -119,7 +121,7 @@ def screen(job: _Job, known: Watching, console: Console, now: float) -> Renderab
     parts: list[RenderableType] = [_head(job, now), Text(), _states(known, room // 2, now)]
     if known.fan_out is not None and known.fan_out.done < known.fan_out.total:
         parts += [Text(), _branches(known)]
-    if known.running:
+    if known.running or known.waiting:
         parts += [Text(), _tasks(job, known, console.width, room - room // 2, now)]
     return Group(*parts)
 
@@ -157,34 +159,68 @@ def _branches(known: Watching) -> RenderableType:
 
 
 def _tasks(job: _Job, known: Watching, width: int, most: int, now: float) -> RenderableType:
-    told = {said["task_id"]: said for said in job["progress"]}
+    """What runs, and then what no worker has; *most* of it."""
     wide = width >= _NARROW_COLUMNS
+    most = max(1, most)
     grid = _grid()
-    running = sorted(known.running.values(), key=lambda it: it.leased_at)
-    for one in running[: max(1, most)]:
+    rows = itertools.chain(_running_rows(job, known, now), _waiting_rows(job, known, now))
+    for name, *columns, share, message in itertools.islice(rows, most):
+        grid.add_row(name, *(columns if wide else ()), share, message)
+    left = len(known.running) + len(known.waiting) - most
+    kind = "" if known.waiting else " running"
+    more = [_text(f"... and {left} more{kind}", "dim")] if left > 0 else []
+    return Group(grid, *more)
+
+
+def _running_rows(job: _Job, known: Watching, now: float) -> Iterator[list[RenderableType]]:
+    told = {said["task_id"]: said for said in job["progress"]}
+    for one in sorted(known.running.values(), key=lambda it: it.leased_at):
         said = told.get(one.task_id, {})
         share = said.get("progress")
         bar: RenderableType = Text("")
         if share is not None:
             bar = ProgressBar(total=1.0, completed=share, width=_BAR_COLUMNS)
-        cells: list[RenderableType] = [_text(_name(one, known, job))]
-        if wide:
-            cells += [_text(one.worker_id), _text(duration(now - one.leased_at), "dim"), bar]
-        cells += [
+        yield [
+            _text(_name(one, known, job)),
+            _text(one.worker_id),
+            _text(duration(now - one.leased_at), "dim"),
+            bar,
             _text("" if share is None else f"{share:.0%}"),
             _text(said.get("message") or one.event, "dim"),
         ]
-        grid.add_row(*cells)
-    left = len(running) - max(1, most)
-    more = [_text(f"... and {left} more running", "dim")] if left > 0 else []
-    return Group(grid, *more)
+
+
+def _waiting_rows(job: _Job, known: Watching, now: float) -> Iterator[list[RenderableType]]:
+    for held in sorted(known.waiting.values(), key=lambda it: it.since):
+        yield [
+            _text(_task(held.task_id, known, job)),
+            _text("-"),
+            _text(duration(now - held.since), "dim"),
+            Text(""),
+            Text(""),
+            _text(_why_waiting(held, now), "dim"),
+        ]
+
+
+def _why_waiting(held: Waiting, now: float) -> str:
+    """What has to happen before a worker gets the task."""
+    after = f"; {held.why}" if held.why else ""
+    if held.retry_at is not None and held.retry_at > now:
+        return f"again in {duration(held.retry_at - now)}{after}"
+    if now - max(held.since, held.retry_at or 0.0) < NOBODY_SECONDS:
+        return f"waits for a worker{after}"
+    return f"no worker takes it, see `avtomatika worker list`{after}"
 
 
 def _name(one: Running, known: Watching, job: _Job) -> str:
     """Skill and number of a task; the attempt, if it is not the first."""
-    number = one.task_id.removeprefix(f"{job['id']}-")
     again = f" attempt {one.attempt}" if one.attempt > 1 else ""
-    return f"{known.skills.get(one.task_id, 'task')} {number}{again}"
+    return f"{_task(one.task_id, known, job)}{again}"
+
+
+def _task(task_id: str, known: Watching, job: _Job) -> str:
+    number = task_id.removeprefix(f"{job['id']}-")
+    return f"{known.skills.get(task_id, 'task')} {number}"
 
 
 def _grid() -> Table:

@@ -48,6 +48,19 @@ class Running:
     """The type of the last event that it has sent, and the payload."""
 
 
+@attrs.frozen(kw_only=True)
+class Waiting:
+    """A task that no worker has."""
+
+    task_id: str
+    since: float
+    """Unix seconds."""
+    retry_at: float | None = None
+    """Before that no worker is given it."""
+    why: str = ""
+    """What became of the attempt before, if there was one."""
+
+
 @attrs.define(kw_only=True)
 class FanOut:
     """The branches of the latest parallel dispatch."""
@@ -64,6 +77,8 @@ class Watching:
     passages: list[Passage] = attrs.field(factory=list)
     running: dict[str, Running] = attrs.field(factory=dict)
     """By task."""
+    waiting: dict[str, Waiting] = attrs.field(factory=dict)
+    """By task; branches are told of only once a worker has had them."""
     skills: dict[str, str] = attrs.field(factory=dict)
     """By task, as far as they are known."""
     fan_out: FanOut | None = None
@@ -92,7 +107,7 @@ class Watching:
             self._enter(event["next_state"], again=True)
         if kind.startswith("job_") and kind != "job_created":
             self.passages[-1].left_at = self.last_at
-            self.running.clear()
+            self._forget_tasks()
 
     def _enter(self, state: str, *, again: bool = False) -> None:
         """The job is in *state*; *again* if it may have gone there from *state* itself."""
@@ -101,9 +116,13 @@ class Watching:
                 return
             self.passages[-1].left_at = self.last_at
         # What a state has asked for ends with it, though not every task is told of.
-        self.running.clear()
+        self._forget_tasks()
         self.fan_out = None
         self.passages.append(Passage(state=state, entered_at=self.last_at))
+
+    def _forget_tasks(self) -> None:
+        self.running.clear()
+        self.waiting.clear()
 
     def _add_task(self, event: Json) -> None:
         kind, task_id = event["event_type"], event["task_id"]
@@ -112,6 +131,10 @@ class Watching:
         skill = (event["details"] or {}).get("skill")
         if skill is not None:
             self.skills[task_id] = skill
+        if kind != "worker_event":
+            self.waiting.pop(task_id, None)
+        if kind == "task_dispatched" or _comes_again(event):
+            self.waiting[task_id] = _waiting(task_id, event, self.last_at)
         if kind in _RUNS:
             self.running[task_id] = Running(
                 task_id=task_id,
@@ -134,6 +157,29 @@ class Watching:
     def lacks_skills(self) -> bool:
         """Whether something runs of which nobody has told the skill; branches are so."""
         return any(task_id not in self.skills for task_id in self.running)
+
+
+def _comes_again(event: Json) -> bool:
+    """Whether *event* is the end of an attempt that another one follows."""
+    kind = event["event_type"]
+    if kind in {"attempt_failed", "attempt_timed_out"}:
+        return "retry_at" in (event["details"] or {})
+    return kind in _ATTEMPT_ENDS
+
+
+def _waiting(task_id: str, event: Json, now: float) -> Waiting:
+    """What *event*, of a dispatch or of an attempt that has ended, makes of a task."""
+    details: Json = event["details"] or {}
+    why = ""
+    if event["event_type"] in _ATTEMPT_ENDS:
+        error = details.get("error") or {}
+        why = error.get("message") or event["event_type"].replace("_", " ")
+    return Waiting(
+        task_id=task_id,
+        since=now,
+        retry_at=details.get("retry_at"),
+        why=str(why)[:_MOST_EVENT_CHARACTERS],
+    )
 
 
 def _as_text(details: Json) -> str:

@@ -3,6 +3,7 @@
 import importlib
 import os
 from argparse import Namespace
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -70,8 +71,7 @@ def run(options: Namespace) -> int:
         tell(f"warning: {warning}")
     if settings.skills_dir is not None:
         worker.load_skills(settings.skills_dir)
-    _announce(worker, settings)
-    return trio.run(_work, worker)
+    return trio.run(_work, worker, partial(_announce, worker, settings))
 
 
 def import_worker(spec: str) -> Worker:
@@ -192,18 +192,20 @@ def _missing_tokens(settings: WorkerSettings) -> str | None:
 
 
 class _Up:
-    """Tells who has started the process once the worker is up."""
+    """Tells people, and who has started the process, that the worker is up."""
 
-    def __init__(self, notice: ServiceNotice, status: str) -> None:
+    def __init__(self, notice: ServiceNotice, status: str, announce: Callable[[], None]) -> None:
         self._notice = notice
         self._status = status
+        self._announce = announce
 
     def started(self, value: None = None) -> None:  # noqa: ARG002 - what trio calls
         """It is up."""
+        self._announce()
         self._notice.ready(self._status)
 
 
-async def _work(worker: Worker) -> int:
+async def _work(worker: Worker, announce: Callable[[], None]) -> int:
     ending, notice = Ending(), service_notice(os.environ)
 
     def stop() -> None:
@@ -213,6 +215,7 @@ async def _work(worker: Worker) -> int:
     async with trio.open_nursery() as watching:
         await watching.start(partial(watch_signals, ending, stop))
         watching.start_soon(notice.keep_alive)
-        await worker.serve(task_status=_Up(notice, f"works for skills {', '.join(worker.skills)}"))
+        status = f"works for skills {', '.join(worker.skills)}"
+        await worker.serve(task_status=_Up(notice, status, announce))
         watching.cancel_scope.cancel()
     return ending.exit

@@ -125,7 +125,10 @@ def _import_module(name: str) -> ModuleType:
     except BlueprintError:
         raise
     except ModuleNotFoundError as exc:
-        problem = f"is neither a folder, a file nor a module that can be imported ({exc})"
+        problem = (
+            f"is neither a folder, a file nor a module that can be imported ({exc});"
+            " `avtomatika init` writes a folder of one to begin with"
+        )
         raise BlueprintError(name, (problem,)) from exc
     except (Exception, SystemExit) as exc:  # the border to foreign code: name the module
         problem = f"cannot be imported: {type(exc).__name__}: {exc}"

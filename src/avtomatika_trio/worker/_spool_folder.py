@@ -186,6 +186,6 @@ def _locked(folder: Path, fd: int) -> SpoolError:
     else:
         who = (
             f"process {owner or 'unknown'} has it open; end that process, or give this worker"
-            " a folder of its own with WORKER_SPOOL_DIR"
+            " a folder of its own with --spool-dir or WORKER_SPOOL_DIR"
         )
     return SpoolError(str(folder), who)

@@ -1,0 +1,73 @@
+"""Telling somebody who waits for a job that no worker takes its tasks.
+
+Without that, a worker that was never started, or lacks a skill, looks like a job that takes long.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from avtomatika_trio._core.job import JobStatus
+from avtomatika_trio.cli._output import note
+from avtomatika_trio.cli._watching import Watching
+from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited
+
+if TYPE_CHECKING:
+    from avtomatika_trio.client import Client
+
+_Job = Mapping[str, Any]
+
+#: A worker that has room takes a task at once; one that is being started takes a little longer.
+NOBODY_SECONDS = 5.0
+
+_WAITING = frozenset({JobStatus.WAITING_FOR_WORKER, JobStatus.WAITING_FOR_PARALLEL})
+
+
+def telling_waits(
+    client: "Client", jobs: Iterator[_Job], known: Watching, clock: Callable[[], float]
+) -> Iterator[_Job]:
+    """*jobs*, one job as it changes; says once for each state of it that nobody works there.
+
+    Args:
+        client: Whom to ask for its history.
+        jobs: As it comes, also where nothing has changed.
+        known: What is known of it; is kept up to date.
+        clock: Seconds from any moment on.
+
+    Raises:
+        AvtomatikaError: as *jobs* and the client raise.
+    """
+    place: object = None
+    since = 0.0
+    told = False
+    for job in jobs:
+        here = job["state"] if job["status"] in _WAITING else None
+        if here != place:
+            place, since, told = here, clock(), False
+        elif here is not None and not told and clock() - since >= NOBODY_SECONDS:
+            read_on(client, job["id"], known)
+            since = clock()
+            if untaken := _untaken(known):
+                told = True
+                note(f"{untaken} `avtomatika worker list` shows the workers")
+        yield job
+
+
+def _untaken(known: Watching) -> str:
+    """What no worker has taken, and what to look for; nothing, if one works or is to try again."""
+    if known.running or any(it.retry_at is not None for it in known.waiting.values()):
+        return ""
+    if known.waiting:
+        named = ", ".join(sorted({known.skills.get(it, "of it") for it in known.waiting}))
+        return f"no worker takes the task; is one running that has the skill {named}?"
+    if known.fan_out is not None and known.fan_out.done < known.fan_out.total:
+        left = known.fan_out.total - known.fan_out.done
+        return f"no worker takes any of {left} branches; is one running that has their skills?"
+    return ""
+
+
+def read_on(client: "Client", job_id: str, known: Watching) -> None:
+    """Add to *known* what is new in the history of a job."""
+    # Who asks for the job tells of it; what is new is read with the next look.
+    with contextlib.suppress(OrchestratorUnavailable, RateLimited):
+        known.add(row.raw for row in client.history(job_id, after=known.last_event))
