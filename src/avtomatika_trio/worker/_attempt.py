@@ -30,6 +30,7 @@ from avtomatika_trio.worker._events import SendEvent
 from avtomatika_trio.worker._home import Home
 from avtomatika_trio.worker._hot_skills import HotSkills
 from avtomatika_trio.worker._middlewares import TaskContext, call_through
+from avtomatika_trio.worker._models import Misfit
 from avtomatika_trio.worker._outcome import (
     INVALID_INPUT,
     PERMANENT,
@@ -43,7 +44,7 @@ from avtomatika_trio.worker._outcome import (
 )
 from avtomatika_trio.worker._requests import Terms
 from avtomatika_trio.worker._seal import RefusedTask
-from avtomatika_trio.worker._shapes import Misfit, is_record, plain
+from avtomatika_trio.worker._shapes import is_record, plain
 from avtomatika_trio.worker._skills import CallHandler, Skill
 from avtomatika_trio.worker._task_files import TaskFiles
 

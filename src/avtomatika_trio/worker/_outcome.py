@@ -37,7 +37,8 @@ from avtomatika_trio._core.json_values import NotJson, copy_json
 from avtomatika_trio._wire.codec import encode
 from avtomatika_trio._wire.file_metadata import file_metadata
 from avtomatika_trio.errors import HandlerError
-from avtomatika_trio.worker._shapes import Misfit, Shape
+from avtomatika_trio.worker._models import Misfit
+from avtomatika_trio.worker._shapes import Shape
 
 TRANSIENT = "TRANSIENT_ERROR"
 PERMANENT = "PERMANENT_ERROR"
