@@ -22,7 +22,7 @@ from avtomatika_trio._config import (
     load_worker_settings,
 )
 from avtomatika_trio._config._file import CONFIG_VARIABLE
-from avtomatika_trio._service_notice import ServiceNotice, service_notice
+from avtomatika_trio._service_notice import service_notice
 from avtomatika_trio.cli._connect import generated_tokens
 from avtomatika_trio.cli._exits import CommandError, Exit
 from avtomatika_trio.cli._imports import line_of, reach_working_folder
@@ -31,7 +31,7 @@ from avtomatika_trio.cli._places import settings_file
 from avtomatika_trio.cli._signals import Ending, watch_signals
 from avtomatika_trio.worker import Worker
 from avtomatika_trio.worker._spool_folder import default_worker_id
-from avtomatika_trio.worker._start import IMPORTED
+from avtomatika_trio.worker._start import IMPORTED, telling_up
 
 _REMEDY = "give MODULE:ATTR, such as my_worker:worker for `worker = Worker()` in my_worker.py"
 
@@ -191,18 +191,6 @@ def _missing_tokens(settings: WorkerSettings) -> str | None:
     return f"none{'' if all_of_them else ' for ' + ', '.join(without)}, {_LOCKED_OUT}"
 
 
-class _Up:
-    """Tells who has started the process once the worker is up."""
-
-    def __init__(self, notice: ServiceNotice, status: str) -> None:
-        self._notice = notice
-        self._status = status
-
-    def started(self, value: None = None) -> None:  # noqa: ARG002 - what trio calls
-        """It is up."""
-        self._notice.ready(self._status)
-
-
 async def _work(worker: Worker) -> int:
     ending, notice = Ending(), service_notice(os.environ)
 
@@ -213,6 +201,6 @@ async def _work(worker: Worker) -> int:
     async with trio.open_nursery() as watching:
         await watching.start(partial(watch_signals, ending, stop))
         watching.start_soon(notice.keep_alive)
-        await worker.serve(task_status=_Up(notice, f"works for skills {', '.join(worker.skills)}"))
+        await worker.serve(task_status=telling_up(notice, lambda: worker.skills))
         watching.cancel_scope.cancel()
     return ending.exit
