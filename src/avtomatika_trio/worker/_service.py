@@ -365,6 +365,7 @@ class _Service:
             spool=self._spool,
             delivery=self._delivery,
             running=lambda: len(self._attempts),
+            is_stopping=lambda: self._stopping,
             wall_clock=self._world.wall_clock,
         )
         await serve_health(await self._world.open_health(port, settings.health_host), status.tell)
