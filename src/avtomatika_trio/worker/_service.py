@@ -311,7 +311,6 @@ class _Service:
         return Poster(
             home=branch.home,
             identity=self._identity,
-            spool=self._spool,
             delivery=self._delivery,
             settling=self._settling,
             slots=self._slots,
