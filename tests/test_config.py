@@ -459,6 +459,41 @@ def test_a_list_of_orchestrators_keeps_its_order_and_comes_before_the_single_add
     assert loaded.sources["orchestrators"] == "environment ORCHESTRATORS_CONFIG"
 
 
+@pytest.mark.parametrize("name", ["ORCHESTRATOR_URLS", "ORCHESTRATOR_URL"])
+def test_addresses_may_stand_with_commas_between(name: str) -> None:
+    environ = {name: "http://a:1/, http://b:2"}
+    loaded = load(WorkerSettings, environ)
+    assert loaded.settings.orchestrators == (Target(url="http://a:1"), Target(url="http://b:2"))
+    assert loaded.sources["orchestrators"] == f"environment {name}"
+
+
+def test_of_several_variables_the_most_telling_one_counts(tmp_path: Path) -> None:
+    environ = {"ORCHESTRATOR_URLS": "http://a:1", "ORCHESTRATOR_URL": "http://c:1"}
+    assert load(WorkerSettings, environ).settings.orchestrators == (Target(url="http://a:1"),)
+    path = write(tmp_path, 'orchestrator_urls = ["http://a:1", "http://b:2"]\n')
+    found = load(WorkerSettings, file=path).settings
+    assert [target.url for target in found.orchestrators] == ["http://a:1", "http://b:2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("http://a:1,", "[1]: it is empty"),
+        ("http://a:1,b:2", "[1]: 'b:2'"),
+        ("http://a:1,http://a:1", "[1] has the address of [0], 'http://a:1'"),
+        ("", "it is empty"),
+    ],
+)
+def test_a_mistake_between_commas_is_told_with_its_place(text: str, fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(WorkerSettings, {"ORCHESTRATOR_URLS": text})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"ORCHESTRATOR_URLS: {fault}")
+    assert problem.endswith(
+        "give addresses with commas between, such as http://a:8080,http://b:8080"
+    )
+
+
 def test_a_list_may_be_written_in_toml(tmp_path: Path) -> None:
     text = 'orchestrators_config = [{url = "http://a:1", weight = 3}, "http://b:2"]\n'
     found = load(WorkerSettings, file=write(tmp_path, text)).settings

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 import trio
@@ -55,6 +55,31 @@ class ServiceNotice:
                 sender.sendto(text.encode(), name)
         except OSError as exc:
             logger.warning("NOTIFY_SOCKET=%s was not told %r: %s", self.address, text, exc)
+
+
+class Up:
+    """Given to what starts as its `task_status`, tells who waits for the process that it is up.
+
+    Args:
+        notice: The way there.
+        status: Says what the process does.
+        announce: Tells people first.
+    """
+
+    def __init__(
+        self,
+        notice: ServiceNotice,
+        status: Callable[[], str],
+        announce: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._notice = notice
+        self._status = status
+        self._announce = announce
+
+    def started(self, value: None = None) -> None:  # noqa: ARG002 - what trio calls
+        """It is up."""
+        self._announce()
+        self._notice.ready(self._status())
 
 
 def service_notice(environ: Mapping[str, str], process_id: int | None = None) -> ServiceNotice:

@@ -1,7 +1,7 @@
 """What annotations say of params and results: values are built of them, checked and described.
 
 msgspec knows dataclasses, attrs classes, its own structs, `TypedDict`s and the types of
-Python; classes of pydantic are known by their methods, so it is never imported here.
+Python; for classes of pydantic there is `_models`.
 """
 
 import collections.abc
@@ -10,13 +10,14 @@ import pathlib
 import types
 import typing
 from functools import partial
-from typing import Any, TypeVar, Union, cast
+from typing import Any, TypeVar
 
 import attrs
 import msgspec
 import msgspec.inspect
 
 from avtomatika_trio._core.json_values import MAX_DEPTH, NotJson
+from avtomatika_trio._models import Misfit, Models, is_model, models_of, options_of
 from avtomatika_trio._wire.codec import as_problem
 from avtomatika_trio.errors import Problem
 
@@ -28,22 +29,6 @@ _RAW = (Any, object, dict, collections.abc.Mapping)
 #: Generics whose items are all of one type, and those whose values are.
 _ROWS = (list, set, frozenset, tuple, collections.abc.Sequence, collections.abc.Collection)
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
-
-#: One message tells at most this many problems.
-_MOST_PROBLEMS = 20
-
-
-class Misfit(Exception):
-    """A value does not fit; every problem carries its path."""
-
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        self.problems = problems[:_MOST_PROBLEMS]
-        super().__init__("; ".join(f"{it.path}: {it.message}" for it in self.problems))
-
-    @property
-    def details(self) -> dict[str, Any]:
-        """The problems as JSON."""
-        return {"problems": [{"path": it.path, "message": it.message} for it in self.problems]}
 
 
 class Unknown(Exception):
@@ -57,8 +42,10 @@ class Shape:
     annotation: Any
     schema: dict[str, Any]
     """JSON Schema 2020-12, self-contained."""
+    models: Models | None = None
+    """What it is as models of pydantic, if it is such or a union of them."""
     has_models: bool = False
-    """Whether there are models of pydantic in it."""
+    """Whether there are such in it."""
 
     @property
     def takes_object(self) -> bool:
@@ -71,8 +58,8 @@ class Shape:
         Raises:
             Misfit: it does not fit.
         """
-        if _is_pydantic(self.annotation):
-            return _validate_model(self.annotation, raw)
+        if self.models is not None:
+            return self.models.build(raw)
         try:
             return _convert(raw, self.annotation)
         except msgspec.ValidationError as exc:
@@ -95,16 +82,19 @@ def shape_of(annotation: Any, *, is_output: bool = False) -> Shape | None:
     if annotation in _RAW or _is_open_mapping(annotation) or isinstance(annotation, TypeVar):
         return None
     if any(
-        "__is_pydantic_dataclass__" in getattr(it, "__dict__", {}) for it in _options(annotation)
+        "__is_pydantic_dataclass__" in getattr(it, "__dict__", {}) for it in options_of(annotation)
     ):
         raise Unknown("what a dataclass of pydantic asks for would not be checked")
     try:
-        schema, has_models = _schema(annotation, is_output=is_output)
-        if not _is_pydantic(annotation):
+        models, has_models = models_of(annotation), True
+        if models is not None:
+            schema = models.schema(is_output=is_output)
+        else:
+            schema, has_models = _schema(annotation, is_output=is_output)
             msgspec.json.Decoder(annotation, dec_hook=_from_json)
     except Exception as exc:  # the border to foreign code: whatever its class makes of it
         raise Unknown(str(exc) or type(exc).__name__) from exc
-    return Shape(annotation, {"$schema": _DIALECT, **schema}, has_models)
+    return Shape(annotation, {"$schema": _DIALECT, **schema}, models, has_models)
 
 
 def _takes_object(schema: dict[str, Any], named: dict[str, Any]) -> bool:
@@ -126,10 +116,7 @@ def _is_open_mapping(annotation: Any) -> bool:
 
 
 def _schema(annotation: Any, *, is_output: bool) -> tuple[dict[str, Any], bool]:
-    """The schema, and whether there are models in it."""
-    mode = "serialization" if is_output else "validation"
-    if _is_pydantic(annotation):
-        return dict(annotation.model_json_schema(mode=mode)), True
+    """The schema of what is no model itself, and whether there are models in it."""
     inner: dict[str, Any] = {}
     has_models = False
 
@@ -137,9 +124,9 @@ def _schema(annotation: Any, *, is_output: bool) -> tuple[dict[str, Any], bool]:
         nonlocal has_models
         if issubclass(kind, pathlib.PurePath):
             return {"type": "string"}
-        if _is_pydantic(kind):
+        if (models := models_of(kind)) is not None:
             has_models = True
-            described = dict(cast("Any", kind).model_json_schema(mode=mode))
+            described = models.schema(is_output=is_output)
             inner.update(described.pop("$defs", {}))  # its references begin at the root
             return described
         raise TypeError(f"{kind.__qualname__} is no type that JSON can be made into")
@@ -150,38 +137,15 @@ def _schema(annotation: Any, *, is_output: bool) -> tuple[dict[str, Any], bool]:
     return schema, has_models
 
 
-def _is_pydantic(kind: Any) -> bool:
-    return (
-        isinstance(kind, type)
-        and callable(getattr(kind, "model_validate", None))
-        and callable(getattr(kind, "model_dump", None))
-    )
-
-
-def _validate_model(model: Any, raw: Any) -> Any:
-    try:
-        return model.model_validate(raw)
-    except Exception as exc:  # the border to foreign code: pydantic's and the model's own errors
-        errors = getattr(exc, "errors", None)
-        if not callable(errors):
-            raise Misfit((Problem("$", f"{type(exc).__name__}: {exc}"),)) from exc
-        told = tuple(Problem(_path(it["loc"]), str(it["msg"])) for it in errors())
-        raise Misfit(told) from exc
-
-
-def _path(steps: Any) -> str:
-    return "$" + "".join(f"[{it}]" if isinstance(it, int) else f".{it}" for it in steps)
-
-
 def _from_json(kind: type, raw: Any) -> Any:
     """What msgspec does not know itself."""
     if issubclass(kind, pathlib.PurePath):
         if not isinstance(raw, str):
             raise TypeError(f"Expected `str`, got `{type(raw).__name__}`")
         return kind(raw)
-    if _is_pydantic(kind):
+    if (models := models_of(kind)) is not None:
         try:
-            return _validate_model(kind, raw)
+            return models.build(raw)
         except Misfit as exc:
             raise ValueError(str(exc)) from exc
     raise TypeError(f"{kind.__qualname__} is no type that JSON can be made into")
@@ -201,7 +165,7 @@ def _all_problems(raw: Any, kind: Any) -> tuple[Problem, ...]:
 
 
 def _problems(raw: Any, kind: Any, path: str) -> list[Problem]:
-    options = _options(kind)
+    options = options_of(kind)
     for option in options:
         origin, inner = typing.get_origin(option), typing.get_args(option)
         if origin in _ROWS and isinstance(raw, list) and inner[1:] in {(), (...,)}:
@@ -213,10 +177,10 @@ def _problems(raw: Any, kind: Any, path: str) -> list[Problem]:
     records = [it for it in options if _fields(it) is not None]
     if len(records) == 1 and isinstance(raw, dict):
         return _of_record(raw, records[0], path) or _problem(raw, kind, path)
-    models = [it for it in options if _is_pydantic(it)]
+    models = [it for it in map(models_of, options) if it is not None]
     if len(models) == 1 and _is_meant_for_model(raw, options):
         try:
-            _validate_model(models[0], raw)
+            models[0].build(raw)
         except Misfit as exc:
             return [Problem(path + it.path.removeprefix("$"), it.message) for it in exc.problems]
     return _problem(raw, kind, path)
@@ -279,14 +243,6 @@ def _fields(kind: Any) -> tuple[msgspec.inspect.Field, ...] | None:
     return tuple(info.fields)
 
 
-def _options(kind: Any) -> tuple[Any, ...]:
-    if typing.get_origin(kind) is typing.Annotated:
-        return _options(typing.get_args(kind)[0])
-    if typing.get_origin(kind) in (Union, types.UnionType):
-        return typing.get_args(kind)
-    return (kind,)
-
-
 # Instances to JSON.
 
 
@@ -297,7 +253,7 @@ def is_record(value: Any) -> bool:
         dataclasses.is_dataclass(kind)
         or attrs.has(kind)
         or isinstance(value, msgspec.Struct)
-        or _is_pydantic(kind)
+        or is_model(kind)
     )
 
 
@@ -334,7 +290,7 @@ def plain(
         return {_key(key) if is_inside else key: inner(it, f".{key}") for key, it in value.items()}
     if isinstance(value, list | tuple):
         return [inner(it, f"[{at}]") for at, it in enumerate(value)]
-    if keeps_models and _is_pydantic(type(value)):
+    if keeps_models and is_model(type(value)):
         return value
     # Not by msgspec: it leaves out defaults of dataclasses that it has built itself.
     if (fields := _members(value)) is not None:
@@ -378,6 +334,6 @@ def _members(value: Any) -> dict[str, Any] | None:
 def _to_json(value: Any) -> Any:
     if isinstance(value, pathlib.PurePath):
         return str(value)
-    if _is_pydantic(type(value)):
+    if is_model(type(value)):
         return value.model_dump(mode="json", by_alias=True)
     raise TypeError(f"a {type(value).__name__} is not JSON")

@@ -213,11 +213,11 @@ def test_ids_of_attempts_are_fresh_and_in_order_however_many_are_drawn_at_a_time
 
 def test_the_python_client_tells_the_id_of_one_that_is_away() -> None:
     reply = Reply(status=503, headers={"x-request-id": "of-a-proxy"}, body=b"<html>")
-    error = error_of("http://o", reply)
+    error = error_of("http://o", reply, None, None)
     assert isinstance(error, OrchestratorUnavailable)
     assert error.request_id == "of-a-proxy"
     assert str(error).endswith(" (request of-a-proxy)")
-    unheard = error_of("http://o", Fault(reason="refused", sent=False))
+    unheard = error_of("http://o", Fault(reason="refused", sent=False), None, None)
     assert str(unheard) == "http://o is not available: refused"
 
 

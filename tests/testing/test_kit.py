@@ -491,7 +491,7 @@ async def test_what_its_author_chose_holds_but_for_where_it_connects(
 async def test_settings_that_cannot_be_used_are_told(autojump_clock: MockClock) -> None:
     worker = Worker(max_concurrent_tasks=0)
     worker.skill("greet")(forever)
-    with pytest.raises(ConfigError, match=r"max_concurrent_tasks.*from 1"):
+    with pytest.raises(ConfigError, match=r"^max_concurrent_tasks: .*from 1"):
         async with testing.cluster(greetings, workers=[worker]):
             pass
     async with testing.cluster(greetings) as c:

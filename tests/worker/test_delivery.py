@@ -244,7 +244,7 @@ async def test_a_disk_that_refuses_stops_new_work_and_loses_nothing(
 
 
 async def test_a_disk_that_refuses_keeps_free_slots_from_being_filled(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What came would be in memory only, and be done again if the process ended."""
     fake, folder = FakeOrchestrator(), MemoryFolder()
@@ -259,6 +259,7 @@ async def test_a_disk_that_refuses_keeps_free_slots_from_being_filled(
         assert fake.beats[-1].status == "full"
         folder.fault = None
         await fake.all_done()
+    assert caplog.text.count("the disk takes results again") == 1
     assert {status for status, _ in fake.results().values()} == {"success"}
 
 

@@ -103,3 +103,18 @@ async def test_a_checker_that_cannot_answer_at_once_is_an_error_at_the_start(
         async with running(worker, FakeOrchestrator()):
             pass
     assert "capacity_checker: " in str(caught.value.exceptions[0])
+
+
+async def test_a_checker_that_holds_up_the_loop_is_told_once(
+    mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    def checker(skill: str) -> bool:
+        mock_clock.jump(2 if skill == "render" else 0.1)
+        return True
+
+    groups = Groups(SKILLS, checker=checker)
+    for _ in range(2):
+        groups.look()
+    told = [it.message for it in caplog.records]
+    assert len(told) == 1
+    assert told[0].startswith("the capacity checker took 2.0 s for render, while the worker stood")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -36,9 +37,10 @@ async def tell(task_status=trio.TASK_STATUS_IGNORED):
 
 serve = worker.serve
 
-async def serve_and_tell():
+async def serve_and_tell(task_status):
     async with trio.open_nursery() as nursery:
         await nursery.start(serve)
+        task_status.started()
         nursery.start_soon(tell)
 
 worker.serve = serve_and_tell
@@ -97,6 +99,25 @@ def test_a_handler_that_changes_the_working_folder_moves_no_folder_of_the_worker
         _, errors = process.communicate(timeout=20)
     assert "cannot be used" not in errors
     assert (tmp_path / "spool" / "instances.json").exists()
+
+
+@pytest.mark.e2e
+def test_systemd_is_told_of_its_start_life_and_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(tmp_path / "n"))
+        heard.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
+        monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+        with started(tmp_path) as process:
+            assert {heard.recv(100), heard.recv(100)} == {
+                b"READY=1\nSTATUS=works for skills wait",
+                b"WATCHDOG=1",
+            }
+            process.send_signal(signal.SIGTERM)
+            assert heard.recv(100) == b"STOPPING=1"
+            process.communicate(timeout=20)
 
 
 def test_importing_the_sdk_loads_no_server_and_no_database() -> None:

@@ -109,6 +109,7 @@ def _yields() -> Iterator[int]:
         (_positional, "'params' is positional-only"),
         (_yields, "yields"),
         ("text", "cannot be called"),
+        (dict, "is a class; register a function"),
     ],
 )
 def test_a_handler_that_cannot_be_called_is_refused_when_it_is_registered(
@@ -119,11 +120,16 @@ def test_a_handler_that_cannot_be_called_is_refused_when_it_is_registered(
     assert told in str(caught.value)
 
 
+class _Service:
+    def method(self, params: Any) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("handler", "told"),
     [
         (_unknown, "did you mean 'params'?"),
         (lambda quantum: None, "there are 'params', 'task_id'"),
+        (_Service.method, "the method of an object: worker.skill('resize')(it.method)"),
     ],
 )
 async def test_a_parameter_that_nothing_fills_is_told_at_the_start(

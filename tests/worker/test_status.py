@@ -49,13 +49,14 @@ def a_delivery(spool: Spool, links: tuple[Link, ...], slots: Slots) -> Delivery:
     )
 
 
-@attrs.frozen
+@attrs.define
 class Scene:
     status: Status
     first: Link
     second: Link
     folder: MemoryFolder
     delivery: Delivery
+    is_stopping: bool = False
 
     def tell(self) -> dict[str, Any]:
         return dict(self.status.tell()[1])
@@ -74,7 +75,7 @@ async def scene(mode: str = "FAILOVER") -> AsyncIterator[Scene]:
         slots = Slots(4)
         slots.take(2)  # of what runs
         delivery = a_delivery(spool, links, slots)
-        yield Scene(
+        at = Scene(
             Status(
                 identity=IDENTITY,
                 mode=mode,
@@ -85,12 +86,14 @@ async def scene(mode: str = "FAILOVER") -> AsyncIterator[Scene]:
                 spool=spool,
                 delivery=delivery,
                 running=lambda: 2,
+                is_stopping=lambda: at.is_stopping,
                 wall_clock=lambda: EPOCH + trio.current_time(),
             ),
             *links,
             folder,
             delivery,
         )
+        yield at
 
 
 async def test_it_tells_of_each_orchestrator_how_it_is_and_since_when_and_why(
@@ -214,6 +217,15 @@ async def test_a_worker_whose_disk_takes_no_results_is_not_well_and_says_so(
         assert at.tell()["reason"] is None
         assert at.tell()["undelivered"] == 3
         nursery.cancel_scope.cancel()
+
+
+async def test_a_worker_that_stops_is_not_ready_for_more(autojump_clock: MockClock) -> None:
+    async with scene() as at:
+        at.first.succeeded(HEARTBEAT)
+        assert at.status.tell()[0] is True
+        at.is_stopping = True
+        assert at.status.tell()[0] is False
+        assert at.tell()["reason"] == "it stops, and takes no more tasks"
 
 
 async def test_that_results_are_taken_does_not_make_it_well(autojump_clock: MockClock) -> None:

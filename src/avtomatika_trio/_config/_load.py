@@ -102,7 +102,8 @@ def load_orchestrator_settings(
     Raises:
         ConfigError: with every problem of every source.
     """
-    return _load(OrchestratorSettings, environ=environ, file=file, overrides=overrides)
+    found = _resolve(OrchestratorSettings, environ, file, overrides)
+    return _loaded(OrchestratorSettings, found, environ)
 
 
 def load_worker_settings(
@@ -114,16 +115,13 @@ def load_worker_settings(
 ) -> Loaded[WorkerSettings]:
     """The settings of a worker; see `load_orchestrator_settings`.
 
-    Args:
-        environ: As there.
-        file: As there.
-        overrides: As there.
-        in_code: Whether *overrides* were written in Python, and not as options.
+    With *in_code* the *overrides* were written in Python, and not as options.
 
     Raises:
         ConfigError: with every problem of every source.
     """
-    return _load(WorkerSettings, environ=environ, file=file, overrides=overrides, in_code=in_code)
+    found = _resolve(WorkerSettings, environ, file, overrides, in_code=in_code)
+    return _loaded(WorkerSettings, found, environ)
 
 
 def check(
@@ -158,15 +156,7 @@ def _displayed(setting: Setting, value: object) -> str:
     return masked(str(value)) if setting.kind is STORAGE else str(value)
 
 
-def _load(
-    kind: type[S],
-    *,
-    environ: Mapping[str, str],
-    file: Path | None,
-    overrides: Mapping[str, object],
-    in_code: bool = False,
-) -> Loaded[S]:
-    found: _Resolution = _resolve(kind, environ, file, overrides, in_code=in_code)
+def _loaded(kind: type[S], found: _Resolution, environ: Mapping[str, str]) -> Loaded[S]:
     if found.problems:
         raise ConfigError(tuple(found.problems))
     return Loaded(

@@ -47,7 +47,13 @@ from avtomatika_trio._config._setting import (
     strict_event_validation,
 )
 from avtomatika_trio._config._settings_files import FileSettings
-from avtomatika_trio._config._targets import ONE_OR_MORE, ONE_TARGET, TARGETS, Target
+from avtomatika_trio._config._targets import (
+    ONE_OR_MORE,
+    ONE_TARGET,
+    SEVERAL_TARGETS,
+    TARGETS,
+    Target,
+)
 
 _MIB, _TIB = 1024**2, 1024**4
 
@@ -112,8 +118,13 @@ class WorkerSettings(FileSettings):
     orchestrators: tuple[Target, ...] = setting(
         ONE_OR_MORE,
         "ORCHESTRATORS_CONFIG",
+        "ORCHESTRATOR_URLS",
         "ORCHESTRATOR_URL",
-        kinds={"ORCHESTRATORS_CONFIG": TARGETS, "ORCHESTRATOR_URL": ONE_TARGET},
+        kinds={
+            "ORCHESTRATORS_CONFIG": TARGETS,
+            "ORCHESTRATOR_URLS": SEVERAL_TARGETS,
+            "ORCHESTRATOR_URL": ONE_TARGET,
+        },
         default=(Target(url="http://127.0.0.1:8080"),),
         flag="--orchestrator-url",
         doc="The orchestrators to work for: addresses, or objects of `url` and, if wanted, "

@@ -123,8 +123,22 @@ TARGETS = Kind(
     read=_targets,
 )
 
-ONE_TARGET = Kind(expects=URL.expects, read=lambda raw: (Target(url=URL.read(raw)),))
-"""A single address."""
+
+def _addresses(raw: object) -> tuple[Target, ...]:
+    """A single address, or several with commas between."""
+    if not isinstance(raw, str) or "," not in raw:
+        return (Target(url=URL.read(raw)),)
+    return _targets([it.strip() for it in raw.split(",")])
+
+
+ONE_TARGET = Kind(expects=URL.expects, read=_addresses)
+"""An address, as `ORCHESTRATOR_URL` gives it."""
+
+SEVERAL_TARGETS = Kind(
+    expects="addresses with commas between, such as http://a:8080,http://b:8080",
+    read=lambda raw: _addresses(raw) if isinstance(raw, str) else _targets(raw),
+)
+"""As `ORCHESTRATOR_URLS` gives them."""
 
 ONE_OR_MORE = Kind(
     expects="an address, or a list of them",

@@ -23,7 +23,7 @@ from avtomatika_trio._config import (
     load_worker_settings,
 )
 from avtomatika_trio._config._file import CONFIG_VARIABLE
-from avtomatika_trio._service_notice import ServiceNotice, service_notice
+from avtomatika_trio._service_notice import service_notice
 from avtomatika_trio.cli._connect import generated_tokens
 from avtomatika_trio.cli._exits import CommandError, Exit
 from avtomatika_trio.cli._imports import line_of, reach_working_folder
@@ -32,7 +32,7 @@ from avtomatika_trio.cli._places import settings_file
 from avtomatika_trio.cli._signals import Ending, watch_signals
 from avtomatika_trio.worker import Worker
 from avtomatika_trio.worker._spool_folder import default_worker_id
-from avtomatika_trio.worker._start import IMPORTED
+from avtomatika_trio.worker._start import IMPORTED, telling_up
 
 _REMEDY = "give MODULE:ATTR, such as my_worker:worker for `worker = Worker()` in my_worker.py"
 
@@ -191,20 +191,6 @@ def _missing_tokens(settings: WorkerSettings) -> str | None:
     return f"none{'' if all_of_them else ' for ' + ', '.join(without)}, {_LOCKED_OUT}"
 
 
-class _Up:
-    """Tells people, and who has started the process, that the worker is up."""
-
-    def __init__(self, notice: ServiceNotice, status: str, announce: Callable[[], None]) -> None:
-        self._notice = notice
-        self._status = status
-        self._announce = announce
-
-    def started(self, value: None = None) -> None:  # noqa: ARG002 - what trio calls
-        """It is up."""
-        self._announce()
-        self._notice.ready(self._status)
-
-
 async def _work(worker: Worker, announce: Callable[[], None]) -> int:
     ending, notice = Ending(), service_notice(os.environ)
 
@@ -215,7 +201,6 @@ async def _work(worker: Worker, announce: Callable[[], None]) -> int:
     async with trio.open_nursery() as watching:
         await watching.start(partial(watch_signals, ending, stop))
         watching.start_soon(notice.keep_alive)
-        status = f"works for skills {', '.join(worker.skills)}"
-        await worker.serve(task_status=_Up(notice, status, announce))
+        await worker.serve(task_status=telling_up(notice, lambda: worker.skills, announce))
         watching.cancel_scope.cancel()
     return ending.exit

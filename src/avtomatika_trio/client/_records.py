@@ -10,7 +10,8 @@ from typing import Any, Self, TypeVar, cast, get_origin
 import attrs
 
 from avtomatika_trio._core.job import FINAL, JobStatus
-from avtomatika_trio._shapes import Misfit, Unknown, shape_of
+from avtomatika_trio._models import Misfit
+from avtomatika_trio._shapes import Unknown, shape_of
 from avtomatika_trio.errors import InvalidMessage, JobFailed, Problem
 
 Json = dict[str, Any]

@@ -12,7 +12,8 @@ import attrs
 import trio
 
 from avtomatika_trio._core.json_values import NotJson
-from avtomatika_trio._shapes import Misfit, is_record, plain
+from avtomatika_trio._models import Misfit
+from avtomatika_trio._shapes import is_record, plain
 from avtomatika_trio._wire.messages import TaskPayload
 from avtomatika_trio._wire.tracing import span_of
 from avtomatika_trio.errors import (

@@ -203,6 +203,8 @@ class Delivery:
                 logger.warning("results wait for the disk (%d): %s", self.unwritten, exc)
                 await trio.sleep(_DISK_BACKOFF.delay_seconds(attempt=failures, noise=self._noise()))
                 continue
+            if self.disk_fault is not None:
+                logger.warning("the disk takes results again")
             failures, self.disk_fault = 0, None
             del self._finished[: len(batch)]
             for entry in entries:

@@ -32,6 +32,9 @@ CapacityChecker = Callable[[str], bool]
 #: How soon a skill that was vetoed is asked for again.
 _VETO_SECONDS = 3.0
 
+#: A checker that takes longer is not quick: all else in the loop waits for it.
+_SLOW_SECONDS = 0.5
+
 
 @attrs.define(eq=False)
 class Share:
@@ -72,6 +75,7 @@ class Groups:
         self._kept = Counter[str]()
         self._vetoed: frozenset[str] = frozenset()
         self._faults: dict[str, str] = {}
+        self._is_slow = False
         self._changed = trio.lowlevel.ParkingLot()
         self.on_change: list[Callable[[], None]] = []
         """Called when a veto has been lifted, or a request has given back what it kept."""
@@ -194,6 +198,7 @@ class Groups:
 
     def _is_able(self, skill: str) -> bool:
         assert self._checker is not None
+        began_at = trio.current_time()
         try:
             able = bool(self._checker(skill))
         except Exception as exc:  # the border to foreign code: a checker that fails is a veto
@@ -207,6 +212,15 @@ class Groups:
             self._faults[skill] = fault
             return False
         self._faults.pop(skill, None)
+        took_seconds = trio.current_time() - began_at
+        if took_seconds >= _SLOW_SECONDS and not self._is_slow:
+            self._is_slow = True
+            logger.warning(
+                "the capacity checker took %.1f s for %s, while the worker stood still;"
+                " measure in a thread of your own, and have it answer with what that has found",
+                took_seconds,
+                skill,
+            )
         return able
 
     def _tell(self) -> None:

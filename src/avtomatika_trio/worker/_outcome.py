@@ -34,7 +34,8 @@ from typing import Any
 import attrs
 
 from avtomatika_trio._core.json_values import NotJson, copy_json
-from avtomatika_trio._shapes import Misfit, Shape
+from avtomatika_trio._models import Misfit
+from avtomatika_trio._shapes import Shape
 from avtomatika_trio._wire.codec import encode
 from avtomatika_trio._wire.file_metadata import file_metadata
 from avtomatika_trio.errors import HandlerError

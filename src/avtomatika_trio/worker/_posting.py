@@ -25,7 +25,6 @@ from avtomatika_trio.worker._link import (
 from avtomatika_trio.worker._requests import Ask, Identity, Terms
 from avtomatika_trio.worker._settling import Settling
 from avtomatika_trio.worker._slots import MOST_PER_POLL, Slots
-from avtomatika_trio.worker._spool import Spool
 from avtomatika_trio.worker._spool_entry import SpoolEntry
 
 logger = logging.getLogger(__name__)
@@ -42,8 +41,7 @@ class Poster:
     Args:
         home: Where they go.
         identity: Who did the work.
-        spool: Tells whether there is room for their results.
-        delivery: Tells what to post.
+        delivery: Tells what to post, and whether there is room for more results.
         settling: Decides what is done with an entry that was answered.
         slots: The worker's.
         intake: Where tasks go.
@@ -59,7 +57,6 @@ class Poster:
         *,
         home: Home,
         identity: Identity,
-        spool: Spool,
         delivery: Delivery,
         settling: Settling,
         slots: Slots,
@@ -73,7 +70,6 @@ class Poster:
         self._home = home
         self._link = home.link
         self._identity = identity
-        self._spool = spool
         self._delivery = delivery
         self._settling = settling
         self._slots = slots

@@ -317,7 +317,6 @@ class _Service:
         return Poster(
             home=branch.home,
             identity=self._identity,
-            spool=self._spool,
             delivery=self._delivery,
             settling=self._settling,
             slots=self._slots,
@@ -371,6 +370,7 @@ class _Service:
             spool=self._spool,
             delivery=self._delivery,
             running=lambda: len(self._attempts),
+            is_stopping=lambda: self._stopping,
             wall_clock=self._world.wall_clock,
         )
         await serve_health(await self._world.open_health(port, settings.health_host), status.tell)

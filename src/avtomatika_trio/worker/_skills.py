@@ -133,6 +133,9 @@ def create_skill(
     """
     if not callable(function):
         raise ConfigError((f"skill {info.name!r}: {function!r} cannot be called",))
+    if inspect.isclass(function):
+        problem = f"skill {info.name!r}: {function!r} is a class; register a function"
+        raise ConfigError((problem,))
     # An object with `__call__` is as good as a function; a `partial` inspect looks through.
     called = function if inspect.isroutine(function) else type(function).__call__
     if inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called):
@@ -184,9 +187,17 @@ def check_provided(skills: Iterable[Skill], provides: Collection[str]) -> None:
         ConfigError: there are parameters that nothing fills.
     """
     known = (*INJECTED, *sorted(provides))
+
+    def remedy(skill: Skill, name: str) -> str:
+        if name == "self":
+            method = getattr(skill.function, "__name__", "method")
+            return f"register the method of an object: worker.skill({skill.name!r})(it.{method})"
+        hint = did_you_mean(name, known)
+        return f"{hint}, or give it a default, or add a middleware that provides it"
+
     problems = tuple(
         f"skill {skill.name!r}: nothing fills the parameter {name!r} ({place_of(skill.function)});"
-        f" {did_you_mean(name, known)}, or give it a default, or add a middleware that provides it"
+        f" {remedy(skill, name)}"
         for skill in skills
         for name in sorted(skill.provided - set(provides))
     )

@@ -4,7 +4,7 @@ import logging
 import os
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from avtomatika_trio._config import (
 )
 from avtomatika_trio._core.arguments import NAME, unknown_names
 from avtomatika_trio._ending_signals import ending_signals
+from avtomatika_trio._service_notice import ServiceNotice, Up
 from avtomatika_trio.errors import AvtomatikaError, ConfigError
 from avtomatika_trio.worker._spool import open_spool
 from avtomatika_trio.worker._spool_folder import default_worker_id
@@ -128,10 +129,24 @@ def real_world(settings: WorkerSettings, worker_id: str) -> Surroundings:
     )
 
 
+def telling_up(
+    notice: ServiceNotice,
+    skills: Callable[[], Sequence[str]],
+    announce: Callable[[], None] = lambda: None,
+) -> Up:
+    """The `task_status` for a worker with *skills*, of which *notice* tells that it is up.
+
+    *announce* tells people first.
+    """
+    return Up(notice, lambda: f"works for skills {', '.join(skills())}", announce)
+
+
 async def run_until_signalled(
-    serve: Callable[[], Awaitable[None]], stop: Callable[[], None]
+    serve: Callable[[], Awaitable[None]], stop: Callable[[], None], notice: ServiceNotice
 ) -> None:
     """*serve*, and call *stop* at SIGTERM or SIGINT; a second signal ends the process.
+
+    Who has started the process is told by *notice* that it is alive, and that it ends.
 
     Raises:
         ConfigError: it would run a second time when the module is imported.
@@ -145,7 +160,8 @@ async def run_until_signalled(
         raise ConfigError((problem,))
     failure: AvtomatikaError | None = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_stop_on_signal, stop)
+        nursery.start_soon(_stop_on_signal, stop, notice)
+        nursery.start_soon(notice.keep_alive)
         try:
             await serve()
         except AvtomatikaError as exc:  # as it is, not in the nursery's group
@@ -155,8 +171,9 @@ async def run_until_signalled(
         raise failure
 
 
-async def _stop_on_signal(stop: Callable[[], None]) -> None:
+async def _stop_on_signal(stop: Callable[[], None], notice: ServiceNotice) -> None:
     with ending_signals() as signals:
         async for _ in signals:
             logger.info("stopping; a second signal ends the worker at once")
+            notice.stopping()
             stop()

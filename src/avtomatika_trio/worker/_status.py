@@ -20,8 +20,8 @@ class Status:
     """A worker, as its health check shows it.
 
     It is well as long as some orchestrator has answered a poll or a heartbeat in the last two
-    periods, and the disk takes results.  A period is the longest time in which neither of the
-    former may happen while all is well.
+    periods, the disk takes results, and it does not stop.  A period is the longest time in which
+    neither of the answers may come while all is well.
     """
 
     identity: Identity
@@ -33,6 +33,7 @@ class Status:
     spool: Spool
     delivery: Delivery
     running: Callable[[], int]
+    is_stopping: Callable[[], bool]
     wall_clock: Callable[[], float]
 
     def tell(self) -> tuple[bool, Mapping[str, Any]]:
@@ -61,7 +62,9 @@ class Status:
 
     def _reason(self) -> str | None:
         """Why it is not well; None if it is."""
-        told = [] if self._is_heard() else [self._silence()]
+        told = ["it stops, and takes no more tasks"] if self.is_stopping() else []
+        if not self._is_heard():
+            told.append(self._silence())
         if self.delivery.disk_fault is not None:
             told.append(
                 f"no tasks are taken, since results wait for the disk ({self.delivery.unwritten}):"

@@ -1,12 +1,15 @@
 """The worker as its author sees it."""
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import trio
 
 from avtomatika_trio._config import WorkerSettings
+from avtomatika_trio._service_notice import service_notice
 from avtomatika_trio._wire.messages import SkillInfo
 from avtomatika_trio.errors import ConfigError
 from avtomatika_trio.worker._capacity import Capacity
@@ -32,6 +35,7 @@ from avtomatika_trio.worker._start import (
     checked_worker_id,
     real_world,
     run_until_signalled,
+    telling_up,
     worker_id_of,
 )
 from avtomatika_trio.worker._surroundings import Surroundings
@@ -261,12 +265,15 @@ class Worker(Talk):
         """Work until SIGTERM or SIGINT (Ctrl-C), then end gracefully.
 
         Running attempts get `shutdown_timeout_seconds`, and what is cut off is given back.  A
-        second signal ends the process at once, as if it were not handled at all.
+        second signal ends the process at once, as if it were not handled at all.  systemd is told
+        of start, life and end (`Type=notify`).
 
         Raises:
             As `serve`.
         """
-        trio.run(run_until_signalled, self.serve, self.stop)
+        notice = service_notice(os.environ)
+        serve = partial(self.serve, task_status=telling_up(notice, lambda: self.skills))
+        trio.run(run_until_signalled, serve, self.stop, notice)
 
     run_with_health_check = run
     """Older name of `run`, which always answers health checks."""

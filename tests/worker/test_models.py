@@ -1,7 +1,7 @@
-"""Instances of pydantic models as results: their classes have checked them already."""
+"""Models of pydantic: as results, which their classes have checked already, and in unions."""
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 import pytest
@@ -9,6 +9,7 @@ from tests.worker.fake_orchestrator import FakeOrchestrator
 from tests.worker.worker_cases import running
 from trio.testing import MockClock
 
+from avtomatika_trio._shapes import shape_of
 from avtomatika_trio.worker import Worker
 
 
@@ -37,12 +38,12 @@ class Room:
     walls: list[Area] = dataclasses.field(default_factory=list)
 
 
-async def outcome(handler: Any, returns: Any) -> Any:
+async def outcome(handler: Any, returns: Any, params: Any = None) -> Any:
     """What becomes of a task whose *handler* promises to return *returns*."""
     handler.__annotations__["return"] = returns
     fake, worker = FakeOrchestrator(), Worker()
     worker.skill("it")(handler)
-    (task,) = fake.submit("it", {})
+    (task,) = fake.submit("it", params or {})
     async with running(worker, fake):
         await fake.all_done()
     assert task.result is not None
@@ -94,3 +95,40 @@ async def test_what_is_no_instance_of_it_is_checked_all_the_same(
     result = await outcome(handler, returns)
     assert result.error.code == "CONTRACT_VIOLATION_ERROR"
     assert sorted(it["path"] for it in result.error.details["problems"]) == paths
+
+
+class Cat(pydantic.BaseModel):
+    kind: Literal["cat"]
+    lives: int = pydantic.Field(gt=0)
+
+
+class Dog(pydantic.BaseModel):
+    kind: Literal["dog"]
+    tricks: list[str] = []
+
+
+PETS = [Cat | Dog, Cat | Dog | None, Annotated[Cat | Dog, pydantic.Field(discriminator="kind")]]
+
+
+@pytest.mark.parametrize("pets", PETS)
+async def test_params_and_results_may_be_one_of_several_models(
+    autojump_clock: MockClock, pets: Any
+) -> None:
+    async def handler(params: Any) -> Any:
+        assert type(params).__name__.lower() == params.kind
+        return params
+
+    handler.__annotations__["params"] = pets
+    result = await outcome(handler, pets, {"kind": "dog", "tricks": ["sit"]})
+    assert (result.error, result.data) == (None, {"kind": "dog", "tricks": ["sit"]})
+    result = await outcome(handler, pets, {"kind": "cat", "lives": 0})
+    assert result.error.code == "INVALID_INPUT_ERROR"
+    paths = [it["path"] for it in result.error.details["problems"]]
+    assert any(it.endswith("at.lives") for it in paths)
+
+
+@pytest.mark.parametrize("pets", PETS)
+def test_their_schemas_are_published(pets: Any) -> None:
+    shape = shape_of(pets)
+    assert shape is not None
+    assert set(shape.schema["$defs"]) == {"Cat", "Dog"}
