@@ -210,7 +210,9 @@ def _follow(client: "Client", job_id: str, timeout_seconds: float) -> Iterator[_
             if time.monotonic() + pause > seen + _OUTAGE_SECONDS:
                 raise
             if not away:
-                note(f"{str(exc).removesuffix('.')}; waiting for it")
+                # Of which of the tries this is does not help who waits.
+                told = str(attrs.evolve(exc, request_id=None)).removesuffix(".")
+                note(f"{told}; waiting for it")
             away = True
             left = max(0.0, until - time.monotonic())
             time.sleep(min(pause, left))
