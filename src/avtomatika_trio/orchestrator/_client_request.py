@@ -129,7 +129,9 @@ def only_known(names: Sequence[str]) -> None:
     problems: list[Problem] = []
     for name, values in request.args.lists():
         if name not in names:
-            text = unknown_names("this route", [name[:80]], names or ["none"])
+            text = "this route takes no arguments"
+            if names:
+                text = unknown_names("this route", [name[:80]], names)
             problems.append(Problem(f"?{name[:80]}", text))
         elif len(values) > 1:
             problems.append(Problem(f"?{name}", "is given more than once; give it once"))
