@@ -182,6 +182,10 @@ class JobFailed(JobError):
     code: str
     """Of its error; empty if it has none."""
     message: str
+    state: str | None = attrs.field(default=None, kw_only=True)
+    """Of the blueprint, in which it has failed."""
+    details: Any = attrs.field(default=None, kw_only=True)
+    """Of its error, as they were given."""
 
     def __str__(self) -> str:
         code = f" ({self.code})" if self.code else ""

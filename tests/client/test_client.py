@@ -108,6 +108,13 @@ def test_jobs_are_listed_by_status_and_blueprint(client: Any) -> None:
     assert [job.id for job in client.list(blueprint="resize")] == [resized]
 
 
+def test_an_operator_lists_the_jobs_of_a_client(client: Any) -> None:
+    job_id = client.submit("walk")
+    for name in (None, "client", "*"):
+        assert [job.id for job in client.list(client=name)] == [job_id]
+    assert list(client.list(client="acme")) == []
+
+
 def test_labels_and_times_filter_a_list(answering: Open) -> None:
     asked: list[dict[str, str]] = []
 
@@ -227,6 +234,21 @@ def test_an_orchestrator_that_is_away_is_unavailable(status: int, answering: Ope
     ):
         client.workers()
     assert caught.value.url == URL
+
+
+def test_a_proxy_of_the_environment_is_told_without_its_password(
+    answering: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    monkeypatch.setenv("HTTP_PROXY", "http://me:secret@127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "inside")
+    for url, is_told in ((URL, True), ("http://inside:8080", False), ("http://[::1]:1", False)):
+        with answering(answer, url=url) as client, pytest.raises(OrchestratorUnavailable) as caught:
+            client.workers()
+        assert ("the environment has a proxy for it" in str(caught.value)) is is_told
+        assert "secret" not in str(caught.value)
 
 
 def test_what_is_no_orchestrator_is_told(answering: Open) -> None:

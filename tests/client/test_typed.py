@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -91,8 +92,14 @@ def test_a_result_that_does_not_fit_is_told_with_every_path(
 
 
 def test_a_job_that_failed_has_no_result_of_any_type() -> None:
-    with pytest.raises(JobFailed):
-        job({"width": 3}, "failed").result_as(Size)
+    error = {"code": "c", "message": "m", "state": "scale", "details": {"line": 3}}
+    failed = Job.read({**job_json("failed"), "error": error})
+    for ask in (failed.result_or_raise, partial(failed.result_as, Size)):
+        with pytest.raises(JobFailed) as caught:
+            ask()
+        told = caught.value
+        assert (told.code, told.message) == ("c", "m")
+        assert (told.state, told.details) == ("scale", {"line": 3})
 
 
 def test_what_json_cannot_be_made_into_is_told() -> None:

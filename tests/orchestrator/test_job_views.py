@@ -84,3 +84,27 @@ async def test_nobody_learns_of_others_jobs_by_their_tags() -> None:
     async with open_client(make_context()) as client:
         answer = await client.get("/api/v1/jobs/p00-nobodys", headers={"If-None-Match": "*"})
     assert answer.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "argument", "hint"),
+    [
+        ("", "wiat=30", "did you mean 'wait'?"),
+        ("", "field=id", "did you mean 'fields'?"),
+        ("/history", "offset=3", "it takes after, limit"),
+        ("/tasks", "nope=3", "takes no arguments"),
+        ("", "wait=0&wait=1", "more than once"),
+    ],
+)
+async def test_an_argument_that_a_route_does_not_have_is_refused(
+    path: str, argument: str, hint: str
+) -> None:
+    async with open_client(make_context()) as client:
+        url = "/api/v1/jobs/" + (await client.post(JOB)).json()["job_id"] + path
+        answer = await client.get(f"{url}?{argument}")
+        posted = await client.post(f"{JOB}?wait=1")
+    assert answer.status_code == 400
+    [error] = answer.json()["errors"]
+    assert error["path"] == "?" + argument.partition("=")[0]
+    assert hint in error["message"]
+    assert posted.status_code == 400

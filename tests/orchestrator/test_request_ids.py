@@ -223,9 +223,14 @@ def test_the_python_client_tells_the_id_of_one_that_is_away() -> None:
 
 def test_the_python_client_tells_the_id_with_its_errors() -> None:
     context = attrs.evolve(make_context(), chance=Counting())
+    transport = InProcess(context)
     with (
-        Client("http://orchestrator", TOKEN, transport=InProcess(context)) as client,
-        pytest.raises(Refused, match=r"\(request drawn-1\)$") as caught,
+        Client("http://orchestrator", TOKEN, transport=transport) as client,
+        pytest.raises(Refused, match=r"\(request [0-9a-f]{32}\)$") as caught,
     ):
         client.submit("no-such")
-    assert caught.value.request_id == "drawn-1"
+    [sent], [answer] = transport.requests, transport.answers
+    assert caught.value.request_id == sent.headers["x-request-id"]
+    assert caught.value.request_id == answer.headers["x-request-id"]
+    assert caught.value.request_id == answer.json()["request_id"]
+    assert str(caught.value).endswith(f" (request {caught.value.request_id})")

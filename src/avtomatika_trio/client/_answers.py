@@ -71,7 +71,7 @@ def problem(reply: Reply) -> tuple[str, str]:
 
 
 def error_of(
-    url: str, heard: Reply | Fault, job_id: str | None, asked_as: str | None
+    url: str, heard: Reply | Fault, job_id: str | None = None, asked_as: str | None = None
 ) -> AvtomatikaError:
     """What is raised for *heard*, which is not a success.
 

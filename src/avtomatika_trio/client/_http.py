@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -175,4 +176,15 @@ def reply_of(answer: httpx.Response, body: bytes) -> Reply:
 
 def fault_of(exc: httpx.RequestError) -> Fault:
     """What plans see of an error of the network."""
-    return Fault(reason=str(exc) or type(exc).__name__, sent=not isinstance(exc, _UNSENT))
+    sent = not isinstance(exc, _UNSENT)
+    reason = str(exc) or type(exc).__name__
+    if not sent and _goes_by_proxy(exc.request.url):
+        reason += "; the environment has a proxy for it (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY)"
+    return Fault(reason=reason, sent=sent)
+
+
+def _goes_by_proxy(url: httpx.URL) -> bool:
+    """Whether the environment names a proxy for *url*, as httpx reads it."""
+    if is_loopback(url.host) or proxy_bypass(url.host):
+        return False
+    return not getproxies().keys().isdisjoint({url.scheme, "all"})

@@ -98,8 +98,9 @@ class Job:
         """
         if self.succeeded:
             return self.result
-        if self.error is not None:
-            raise JobFailed(self.id, self.status, self.error.code, self.error.message)
+        if (error := self.error) is not None:
+            told = (error.code, error.message)
+            raise JobFailed(self.id, self.status, *told, state=error.state, details=error.details)
         why = "it has ended without an error" if self.is_final else "it has not ended yet"
         raise JobFailed(self.id, self.status, "", why)
 

@@ -206,6 +206,7 @@ def list_jobs(
     *,
     statuses: Sequence[str],
     blueprint: str | None,
+    client: str | None,
     labels: Mapping[str, str] | None,
     created_after: datetime | None,
     created_before: datetime | None,
@@ -214,8 +215,9 @@ def list_jobs(
     """Gives jobs, newest first; asks for more as they are taken."""
     wanted = [statuses] if isinstance(statuses, str) else statuses  # one is a sequence of letters
     query: dict[str, str] = {"status": ",".join(wanted)} if wanted else {}
-    if blueprint is not None:
-        query["blueprint"] = blueprint
+    for name, text in (("blueprint", blueprint), ("client", client)):
+        if text is not None:
+            query[name] = as_text(name, text)
     told = {} if labels is None else as_labels("labels", labels)
     query |= {f"label.{name}": value for name, value in told.items()}
     for name, moment in (("created_after", created_after), ("created_before", created_before)):

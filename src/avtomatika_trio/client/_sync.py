@@ -255,6 +255,7 @@ class Client:
         *,
         statuses: Sequence[str] = (),
         blueprint: str | None = None,
+        client: str | None = None,
         labels: Mapping[str, str] | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
@@ -265,6 +266,8 @@ class Client:
         Args:
             statuses: Only with one of these; empty = any.
             blueprint: Only of this one.
+            client: For operators: only of this client, `*` = of all; None = those of one's own,
+                and with `CLIENT_TOKEN` of all.
             labels: Only with all of these.
             created_after: Only later ones; aware.
             created_before: Only earlier ones; aware.
@@ -277,6 +280,7 @@ class Client:
             self._world,
             statuses=statuses,
             blueprint=blueprint,
+            client=client,
             labels=labels,
             created_after=created_after,
             created_before=created_before,

@@ -5,6 +5,7 @@ Whatever is wrong becomes an `HttpProblem` or an `InvalidMessage` that names the
 
 import math
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from quart import request
 from werkzeug.datastructures import Headers
 
 from avtomatika_trio._core.access import Role, includes
-from avtomatika_trio._core.arguments import NAME
+from avtomatika_trio._core.arguments import NAME, unknown_names
 from avtomatika_trio._core.job import Job
 from avtomatika_trio._wire.codec import decode
 from avtomatika_trio._wire.messages import CLIENT_TOKEN_HEADER
@@ -25,6 +26,9 @@ T = TypeVar("T")
 
 #: Where a token is looked for, in this order, before `Authorization: Bearer`.
 _TOKEN_HEADERS = (CLIENT_TOKEN_HEADER, "X-Avtomatika-Token")
+
+#: One answer tells at most so many faults of a query.
+_MOST_PROBLEMS = 20
 
 #: Every number of up to 18 digits fits the signed 64 bits of any storage.
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -114,6 +118,25 @@ def is_final(job: Job) -> HttpProblem:
     """409: nothing can be done to *job* any more."""
     detail = f"job {job.id!r} is {job.status} already"
     return HttpProblem(HTTPStatus.CONFLICT, "job_is_final", detail)
+
+
+def only_known(names: Sequence[str]) -> None:
+    """See that the query has no arguments but *names*, and each of them once.
+
+    Raises:
+        InvalidMessage: it has; a misspelt one would be as good as absent.
+    """
+    problems: list[Problem] = []
+    for name, values in request.args.lists():
+        if name not in names:
+            text = "this route takes no arguments"
+            if names:
+                text = unknown_names("this route", [name[:80]], names)
+            problems.append(Problem(f"?{name[:80]}", text))
+        elif len(values) > 1:
+            problems.append(Problem(f"?{name}", "is given more than once; give it once"))
+    if problems:
+        raise InvalidMessage(tuple(problems[:_MOST_PROBLEMS]))
 
 
 def whole_number(name: str, default: int, *, least: int = 0, most: int = 2**63 - 1) -> int:

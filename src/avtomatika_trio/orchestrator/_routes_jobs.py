@@ -27,6 +27,7 @@ from avtomatika_trio.orchestrator._answers import Answer, json_answer, not_modif
 from avtomatika_trio.orchestrator._client_request import (
     admit,
     is_final,
+    only_known,
     owned_job,
     read_as,
     read_body,
@@ -52,6 +53,7 @@ from avtomatika_trio.orchestrator._route import Route, served
 from avtomatika_trio.orchestrator._routes_admin import AdminRoutes, audit_row
 from avtomatika_trio.orchestrator._routes_files import FileRoutes
 from avtomatika_trio.orchestrator._table_clients import (
+    ANY_LABEL,
     CLIENT_ROUTES,
     MOST_PER_PAGE,
     MOST_REASON_CHARACTERS,
@@ -99,9 +101,14 @@ def add_job_routes(app: QuartTrio, context: Context) -> None:
 
 
 def _add_rule(app: QuartTrio, context: Context, prefix: str, route: Route, handler: View) -> None:
+    names = [it.name for it in route.parameters if it.where == "query"]
+    has_any = ANY_LABEL.name in names
+
     async def view(**named: str) -> Answer:
         is_at(route.template)
         client = await admit(context, request.headers, request.remote_addr or "", route.needed)
+        if not has_any:  # that one looks at its names itself
+            only_known(names)
         return await handler(client, **named)
 
     rule = prefix + route.rule

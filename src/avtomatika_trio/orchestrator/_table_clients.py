@@ -74,6 +74,13 @@ def _fields(shape: Any) -> Parameter:
     )
 
 
+ANY_LABEL = Parameter(
+    name="label.NAME",
+    text=(
+        "Only jobs whose label `NAME`, which stands for any name, has this value;"
+        " of several, those that have all."
+    ),
+)
 _LIMIT = Parameter(
     name="limit",
     kind=_Positive,
@@ -166,13 +173,7 @@ _JOB_ROUTES = (
                 example="running",
             ),
             Parameter(name="blueprint", text="Of this blueprint."),
-            Parameter(
-                name="label.NAME",
-                text=(
-                    "Only jobs whose label `NAME`, which stands for any name, has this value;"
-                    " of several, those that have all."
-                ),
-            ),
+            ANY_LABEL,
             Parameter(
                 name="created_after",
                 kind=_Moment,
