@@ -43,11 +43,11 @@ async def test_polls_that_hang_while_all_else_works_cost_less_and_less(
 
     a.fault = hang
     async with working(sleep_worker(), a=a, b=b, slots=1):
-        b.submit("sleep", {"seconds": 1}, count=5000)
+        b.submit("sleep", {"seconds": 10}, count=500)
         await trio.sleep(HOUR)
         hanging = sum(what.endswith("/next") for _, what in a.requests)
         assert hanging <= 6 + HOUR / 300
-        assert len(b.applied) > HOUR - hanging * 27 - 60
+        assert 10 * len(b.applied) > HOUR - hanging * 27 - 60
 
 
 @pytest.mark.parametrize("routes", [["PATCH /_worker/workers/w1"], ["/register", "/w1", "/next"]])
@@ -156,7 +156,7 @@ async def test_however_slow_its_answers_are_its_tasks_get_done(
     async with working(sleep_worker(), mode="ROUND_ROBIN", slots=4, a=a, b=b):
         await trio.sleep(8)
         a.submit("sleep", {"seconds": 1}, count=1000)
-        b.submit("sleep", {"seconds": 1}, count=5000)
+        b.submit("sleep", {"seconds": 10}, count=500)
         for task in a.tasks.values():
             task.attempts = -1000  # the fake has no patience with what is returned
         await trio.sleep(300)
