@@ -68,6 +68,11 @@ def test_help_tells_the_commands_and_the_exit_codes(run: Run) -> None:
             ["serve", "--prot", "1"],
             "avtomatika serve: error: unrecognized arguments: --prot 1; did you mean --port?",
         ),
+        (
+            ["serve", "flows"],
+            "serve: error: unrecognized arguments: flows; did you mean --blueprints flows?\n",
+        ),
+        (["serve", "--xyz", "flows"], "serve: error: unrecognized arguments: --xyz flows\n"),
         (["check", "soon"], "avtomatika check: error: unrecognized arguments: soon\n"),
         (
             ["job", "list", "--limit", "0"],

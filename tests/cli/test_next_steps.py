@@ -56,6 +56,11 @@ WITHOUT = [
         Exit.FAILED,
         "make its folder writable, or give another --file",
     ),
+    (
+        ("serve", "--storage", "redis://127.0.0.1:1"),
+        Exit.FAILED,
+        "connection refused; start it there, or name another one with --storage or STORAGE_URL",
+    ),
     (("submit", "quick"), Exit.USAGE, "did you mean `avtomatika job submit`?"),
     (("job", "list", "--config", "nosuch.toml"), Exit.USAGE, "give the path of a TOML file"),
     (("serve", "--port", "many"), Exit.USAGE, "give a whole number from 0 to 65535"),

@@ -65,6 +65,9 @@ def test_an_age_is_in_a_unit_that_says_enough(seconds: float, shown: str) -> Non
         ("", "-"),
         (0, "0"),
         ("x" * 61, "x" * 57 + "..."),
+        ("日" * 30, "日" * 30),
+        ("日" * 31, "日" * 28 + "..."),
+        ("e\u0301" * 60, "e\u0301" * 60),
     ],
 )
 def test_a_cell_is_one_short_line_that_cannot_steer_a_terminal(value: object, shown: str) -> None:

@@ -195,6 +195,21 @@ def test_a_task_that_no_worker_has_is_shown_with_why(
     assert [it for it in lines if "fetch" in it][:1] == ([] if told is None else [told])
 
 
+def test_branches_that_no_worker_takes_are_told_after_a_while() -> None:
+    told = "no worker takes them, see `avtomatika worker list`"
+    out = io.StringIO()
+    console = Console(file=out, width=80, height=24, force_terminal=False)
+    for watched, seconds, shown in (
+        (known(10), 4.9, False),
+        (known(10), 5.0, True),
+        (known(11), 9.0, False),  # one runs
+        (known(20), 99.0, True),  # two are done, and one is left
+    ):
+        console.print(screen(job(), watched, console, watched.last_at + seconds))
+        assert (told in out.getvalue()) == shown
+        out.truncate(0)
+
+
 def test_what_waits_is_shown_after_what_runs_and_within_the_same_room() -> None:
     watching = known(12)
     failed = of_task(

@@ -14,7 +14,7 @@ from typing import Any
 from avtomatika_trio._core.text_width import width_of
 from avtomatika_trio.cli._exits import CommandError, Exit
 
-#: Longer cells would push the columns after them out of sight.
+#: Columns.  Longer cells would push the columns after them out of sight.
 _MOST_IN_CELL = 60
 
 _DAY_SECONDS = 86_400
@@ -157,7 +157,12 @@ def listing(pairs: Mapping[str, object]) -> str:
 def cell(value: object) -> str:
     """*value* as it stands in a table: on one line, and not long."""
     text = "-" if value is None or value == "" else printable(value)
-    return text if len(text) <= _MOST_IN_CELL else f"{text[: _MOST_IN_CELL - 3]}..."
+    if width_of(text) <= _MOST_IN_CELL:
+        return text
+    text = text[:_MOST_IN_CELL]
+    while width_of(text) > _MOST_IN_CELL - 3:
+        text = text[:-1]
+    return f"{text}..."
 
 
 def printable(value: object) -> str:

@@ -351,4 +351,7 @@ def _hint(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> str:
         near = difflib.get_close_matches(option.partition("=")[0], known, n=1)
         if option.startswith("-") and near:
             return f"; did you mean {near[0]}?"
+    first = unknown[0]  # the others may be values of what was not known
+    if not first.startswith("-") and "--blueprints" in known:
+        return f"; did you mean --blueprints {first}?"
     return ""

@@ -37,6 +37,8 @@ _NARROW_COLUMNS = 60
 #: Lines for what is not a state or a running task.
 _FRAME_LINES = 9
 
+_SEE = "see `avtomatika worker list`"
+
 _STYLES = {"finished": "green", "failed": "red", "quarantined": "red", "cancelled": "yellow"}
 
 
@@ -121,6 +123,9 @@ def screen(job: _Job, known: Watching, console: Console, now: float) -> Renderab
     parts: list[RenderableType] = [_head(job, now), Text(), _states(known, room // 2, now)]
     if known.fan_out is not None and known.fan_out.done < known.fan_out.total:
         parts += [Text(), _branches(known)]
+        idle = not known.running and not known.waiting
+        if idle and now - known.last_at >= NOBODY_SECONDS:
+            parts.append(_text(f"no worker takes them, {_SEE}", "dim"))
     if known.running or known.waiting:
         parts += [Text(), _tasks(job, known, console.width, room - room // 2, now)]
     return Group(*parts)
@@ -209,7 +214,7 @@ def _why_waiting(held: Waiting, now: float) -> str:
         return f"again in {duration(held.retry_at - now)}{after}"
     if now - max(held.since, held.retry_at or 0.0) < NOBODY_SECONDS:
         return f"waits for a worker{after}"
-    return f"no worker takes it, see `avtomatika worker list`{after}"
+    return f"no worker takes it, {_SEE}{after}"
 
 
 def _name(one: Running, known: Watching, job: _Job) -> str:

@@ -79,7 +79,13 @@ async def open_redis(
     """
     async with AsyncExitStack() as stack:
         bridge = await stack.enter_async_context(open_bridge(address))
-        root = await open_partition(bridge, _ROOT, partitions=partitions)
+        try:
+            root = await open_partition(bridge, _ROOT, partitions=partitions)
+        except StorageUnavailable as exc:
+            if bridge.fault is None:
+                raise  # it has answered, and what it holds is wrong
+            remedy = "start it there, or name another one with --storage or STORAGE_URL"
+            raise StorageUnavailable(f"{exc.reason}; {remedy}") from exc
         if root.partitions != partitions:
             logger.info(
                 "the storage has %d partitions, as it was made (STORAGE_PARTITIONS is %d)",

@@ -89,8 +89,8 @@ def _lock(path: Path) -> Iterator[None]:
         except BlockingIOError:
             owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             raise StorageUnavailable(
-                f"{path} is in use by process {owner}; stop that one, or give this one a file of"
-                " its own (several orchestrators on one storage need redis:)"
+                f"{path} is in use by process {owner}; stop that one first, or name another file"
+                " (several orchestrators on one storage need redis:)"
             ) from None
         except OSError as exc:
             raise StorageUnavailable(
