@@ -1167,6 +1167,13 @@ def test_a_mode_is_one_of_three_in_any_case(mode: str) -> None:
     assert found.mode == mode.upper()
 
 
+@pytest.mark.parametrize(
+    ("written", "mode"), [("round-robin", "ROUND_ROBIN"), ("PRIORITY", "WATERFALL")]
+)
+def test_a_mode_may_have_a_hyphen_and_its_older_name(written: str, mode: str) -> None:
+    assert load(WorkerSettings, {"MULTI_ORCHESTRATOR_MODE": written}).settings.mode == mode
+
+
 def test_another_mode_stops_the_start() -> None:
     assert problems(WorkerSettings, {"MULTI_ORCHESTRATOR_MODE": "ALL"}) == [
         "MULTI_ORCHESTRATOR_MODE: 'ALL' is not known; give one of FAILOVER, ROUND_ROBIN, WATERFALL"

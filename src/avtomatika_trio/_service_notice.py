@@ -39,14 +39,15 @@ class ServiceNotice:
         """
         if self.address is None or self.watchdog_seconds is None:
             return
+        was_told = True
         while True:
-            self._tell("WATCHDOG=1")
+            was_told = self._tell("WATCHDOG=1", quietly=not was_told)
             await trio.sleep(self.watchdog_seconds / 2)
 
-    def _tell(self, text: str) -> None:
-        """Send it, or log why not: no program fails over a notice."""
+    def _tell(self, text: str, *, quietly: bool = False) -> bool:
+        """Send it, or log why not unless *quietly*: no program fails over a notice."""
         if self.address is None:
-            return
+            return False
         # A leading @ is how a name without a file is written.
         name = f"\0{self.address[1:]}" if self.address.startswith("@") else self.address
         try:
@@ -54,7 +55,10 @@ class ServiceNotice:
                 sender.settimeout(0)
                 sender.sendto(text.encode(), name)
         except OSError as exc:
-            logger.warning("NOTIFY_SOCKET=%s was not told %r: %s", self.address, text, exc)
+            level = logging.DEBUG if quietly else logging.WARNING
+            logger.log(level, "NOTIFY_SOCKET=%s was not told %r: %s", self.address, text, exc)
+            return False
+        return True
 
 
 class Up:

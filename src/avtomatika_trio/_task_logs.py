@@ -21,6 +21,11 @@ FIELDS = (
     "request_id",
 )
 
+#: What a record has by itself; everything else was given as `extra`.
+_OF_EVERY_RECORD = frozenset(
+    {*vars(logging.makeLogRecord({})), *FIELDS, "message", "asctime", "taskName"}
+)
+
 _HERE: ContextVar[Mapping[str, object]] = ContextVar("avtomatika_log_fields")
 
 
@@ -73,8 +78,8 @@ class TaskContextFilter(logging.Filter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people; `[job_id task_id attempt]` is behind it where there is one, or the
-    id of the request that it is about."""
+    """A line for people, with the `reason` that `extra` gave; `[job_id task_id attempt]` is
+    behind it where there is one, or the id of the request that it is about."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
@@ -84,12 +89,14 @@ class TextFormatter(logging.Formatter):
         names = ("job_id", "task_id", "attempt", "state", "request_id")
         known = [str(it) for name in names if (it := getattr(record, name, "")) != ""]
         line = super().formatMessage(record)
+        if reason := getattr(record, "reason", ""):
+            line = f"{line}: {reason}"
         return f"{line} [{' '.join(known)}]" if known else line
 
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: `ts` (RFC 3339), `level`, `logger`, `msg`, what is known of
-    `FIELDS`, `exc`, the traceback, and `stack`, if it was asked for."""
+    `FIELDS`, what `extra` gave besides, `exc`, the traceback, and `stack`, if it was asked for."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line; never with a line break in it."""
@@ -101,6 +108,8 @@ class JsonFormatter(logging.Formatter):
             "msg": _message(record),
         }
         said |= {name: it for name in FIELDS if (it := getattr(record, name, "")) != ""}
+        taken = _OF_EVERY_RECORD | said.keys()
+        said |= {name: it for name, it in vars(record).items() if name not in taken}
         if record.exc_info and record.exc_info[1] is not None:
             said["exc"] = "".join(traceback.format_exception(record.exc_info[1]))
         if record.stack_info:

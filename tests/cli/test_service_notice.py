@@ -80,3 +80,12 @@ def test_a_socket_that_is_gone_stops_nobody(
 ) -> None:
     service_notice({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready("serving")
     assert "was not told" in caplog.text
+
+
+async def test_a_watchdog_that_is_gone_is_told_once(
+    autojump_clock: MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    notice = service_notice({"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": "10000000"})
+    with trio.move_on_after(60):
+        await notice.keep_alive()
+    assert caplog.text.count("was not told") == 1

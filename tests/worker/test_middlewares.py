@@ -1,5 +1,6 @@
 """Middlewares: around every handler, and what they provide."""
 
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -306,3 +307,30 @@ async def test_a_thread_that_a_middleware_does_not_wait_for_keeps_its_slot_and_i
         await fake.until(lambda: all(task.result for task in fake.tasks.values()), seconds=5)
     assert {data for _, data in fake.results().values()} == {"too slow"}
     assert (at_once, most) == ([0], [1])
+
+
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+async def test_the_log_shows_of_an_error_what_its_author_has_written(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, level: str
+) -> None:
+    worker = Worker()
+
+    async def around(context: TaskContext, call_next: Next) -> Any:
+        return await call_next()
+
+    worker.add_middleware(around)
+
+    @worker.skill("it")
+    async def it() -> None:
+        json.loads("{")
+
+    with caplog.at_level(level):
+        await outcome(worker)
+    text = next(record.exc_text for record in caplog.records if record.exc_text)
+    assert text is not None
+    lines = [line for line in text.splitlines() if line.startswith("  File")]
+    if level == "DEBUG":
+        assert any("_middlewares.py" in line for line in lines)
+        return
+    functions = [line.rpartition(" in ")[2] for line in lines]
+    assert functions == ["around", "it", "loads", "decode", "raw_decode"]

@@ -160,6 +160,22 @@ class Mute(Exception):
                 {"exceptions": ["ValueError: a", "KeyError: 'b'"]},
             ),
         ),
+        (
+            ExceptionGroup("two", [PermanentError("a"), ExceptionGroup("", [PermanentError("b")])]),
+            failure(
+                "PERMANENT_ERROR",
+                "ExceptionGroup: two (2 sub-exceptions)",
+                {"exceptions": ["PermanentError: a", "ExceptionGroup:  (1 sub-exception)"]},
+            ),
+        ),
+        (
+            ExceptionGroup("two", [PermanentError("a"), ValueError("b")]),
+            failure(
+                "TRANSIENT_ERROR",
+                "ExceptionGroup: two (2 sub-exceptions)",
+                {"exceptions": ["PermanentError: a", "ValueError: b"]},
+            ),
+        ),
     ],
 )
 def test_what_is_raised_is_what_is_sent(raised: BaseException, expected: dict[str, Any]) -> None:

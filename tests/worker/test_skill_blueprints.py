@@ -77,6 +77,24 @@ async def test_the_skills_of_a_blueprint_are_those_of_each_worker_that_includes_
     assert [data for _, data in fake.results().values()] == list(worker.skills)
 
 
+def test_the_names_of_a_blueprint_may_get_a_prefix() -> None:
+    blueprint, worker = SkillBlueprint(), Worker()
+
+    @blueprint.skill
+    def resize() -> None: ...
+
+    @blueprint.skill("crop", type="image")
+    def whatever() -> None: ...
+
+    worker.include(blueprint, prefix="images.")
+    worker.include(blueprint)
+    assert worker.skills == ("images.resize", "images.crop", "resize", "crop")
+    types = [worker._skills[name].info.type for name in worker.skills]
+    assert types == ["images.resize", "image", "resize", "image"]
+    with pytest.raises(ConfigError, match="not 'an image/resize'"):
+        worker.include(blueprint, prefix="an image/")
+
+
 def test_a_name_that_is_taken_is_told_with_both_places() -> None:
     blueprint, worker = SkillBlueprint(), Worker()
 

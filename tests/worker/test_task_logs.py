@@ -5,6 +5,7 @@ import logging
 import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,6 +143,19 @@ def test_json_is_one_object_a_line() -> None:
         "span_id": "cd" * 8,
     }
     assert json.loads(logged(JsonFormatter())).keys() == {"ts", "level", "logger", "msg", "exc"}
+
+
+def test_what_extra_gives_is_in_it_and_takes_no_place_of_ours() -> None:
+    said = json.loads(logged(JsonFormatter(), frame=7, path=Path("/a"), ts="mine", logger="mine"))
+    assert (said["frame"], said["path"]) == (7, "/a")
+    assert (said["ts"], said["logger"]) == ("2027-01-15T08:00:00.250Z", "mine")
+    assert list(said)[:4] == ["ts", "level", "logger", "msg"]
+
+
+def test_text_has_the_reason_that_extra_gives() -> None:
+    with log_fields(job_id="j", task_id="t", attempt=2):
+        line = logged(TextFormatter(), reason="no space left", frame=7).partition("\nTrace")[0]
+    assert line.endswith("it failed\nbadly: no space left [j t 2]")
 
 
 def test_text_shows_the_attempt_behind_the_message() -> None:

@@ -205,17 +205,22 @@ def in_bytes(count: int) -> str:
     return str(count)
 
 
-def one_of(*choices: str) -> Kind[str]:
-    """One of *choices*, written in any case."""
-    known = {choice.lower(): choice for choice in choices}
+def one_of(*choices: str, **older: str) -> Kind[str]:
+    """One of *choices*, written in any case and with `-` or `_`; *older* names mean one of them."""
+    known = {_folded(name): meant for name, meant in older.items()}
+    known |= {_folded(choice): choice for choice in choices}
 
     def read(raw: object) -> str:
-        choice = known.get(text_of(raw).strip().lower())
+        choice = known.get(_folded(text_of(raw).strip()))
         if choice is None:
             raise Malformed(f"{shown(raw)} is not known")
         return choice
 
     return Kind(expects=f"one of {', '.join(choices)}", read=read)
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("-", "_")
 
 
 def _port_or_off(raw: object) -> int | None:

@@ -132,7 +132,7 @@ class WorkerSettings(FileSettings):
         "`weight` (1; its share in `ROUND_ROBIN`) and `token`.",
     )
     mode: str = setting(
-        one_of("FAILOVER", "ROUND_ROBIN", "WATERFALL"),
+        one_of("FAILOVER", "ROUND_ROBIN", "WATERFALL", PRIORITY="WATERFALL"),
         "MULTI_ORCHESTRATOR_MODE",
         default="FAILOVER",
         doc="Which of several orchestrators is asked for work: the best one that is up, each in "

@@ -47,6 +47,7 @@ from avtomatika_trio.worker._requests import Terms
 from avtomatika_trio.worker._seal import RefusedTask
 from avtomatika_trio.worker._skills import CallHandler, Skill
 from avtomatika_trio.worker._task_files import TaskFiles
+from avtomatika_trio.worker._tracebacks import of_author
 
 logger = logging.getLogger(__name__)
 
@@ -364,6 +365,8 @@ def _let_out(group: BaseExceptionGroup[BaseException]) -> None:
 
 def _failure(attempt: Attempt, exc: BaseException) -> Outcome:
     if not isinstance(exc, HandlerError) and attempt.ending is None:
+        if not logger.isEnabledFor(logging.DEBUG):
+            exc = exc.with_traceback(of_author(exc))
         logger.error(
             "the handler of %s failed (task %s of job %s)",
             attempt.task.type,

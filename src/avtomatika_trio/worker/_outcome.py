@@ -24,7 +24,8 @@ Raised:
 * `TransientError`, `PermanentError`, `InvalidInput` - failure with their code, message and
   details.
 * any other exception - `TRANSIENT_ERROR`, "ValueError: the text", and the traceback in the
-  log.  A group of one counts as that one.
+  log.  A group of one counts as that one; in a group of several the code is theirs if all of
+  them have the same.
 """
 
 import json
@@ -209,8 +210,15 @@ def outcome_of_error(exc: BaseException) -> Outcome:
         return failed(str(exc.code), _text_of(exc), _details_of(exc))
     if isinstance(exc, BaseExceptionGroup):
         details = {"exceptions": [_readable(_described(one)) for one in exc.exceptions]}
-        return failed(TRANSIENT, _described(exc), details)
+        codes = {_code_of(one) for one in exc.exceptions}
+        return failed(codes.pop() if len(codes) == 1 else TRANSIENT, _described(exc), details)
     return failed(TRANSIENT, _described(exc))
+
+
+def _code_of(exc: BaseException) -> str:
+    """Of one in a group: tasks that fail together for good have failed for good."""
+    one = unwrapped(exc)
+    return str(one.code) if isinstance(one, HandlerError) else TRANSIENT
 
 
 def _details_of(exc: HandlerError) -> dict[str, Any]:

@@ -35,6 +35,15 @@ _FIND_NAMES = (
     " under TYPE_CHECKING"
 )
 
+_USE_CLASSES = (
+    "use dict, a dataclass, an attrs class, a msgspec.Struct, a TypedDict or a pydantic model"
+)
+
+_TELL_APART = (
+    "to be told apart, each is to be a msgspec.Struct with a tag (`class Cat(Struct, tag=True)`),"
+    " or each a pydantic model"
+)
+
 #: What a handler can ask for.
 INJECTED = (
     "params",
@@ -333,10 +342,10 @@ class _Reading:
                     f" {_FIND_NAMES}"
                 )
             elif not is_output:
+                is_union = str(exc).startswith("Type unions may not contain")
                 self._tell(
                     f"the annotation of {what} is none that params can be made into: {exc};"
-                    " use dict, a dataclass, an attrs class, a msgspec.Struct, a TypedDict or"
-                    " a pydantic model"
+                    f" {_TELL_APART if is_union else _USE_CLASSES}"
                 )
         return None
 

@@ -87,6 +87,29 @@ class Choices:
         return attrs.evolve(self._settings, **self._overrides)
 
 
+def check_arguments(worker_type: object, *dicts: object) -> None:
+    """Look whether the arguments of a `Worker` that are no settings have their types.
+
+    Args:
+        worker_type: Of the worker.
+        dicts: `skill_type_limits`, `task_type_limits` and `skill_dependencies`.
+
+    Raises:
+        ConfigError: they have not.
+    """
+    names = ("skill_type_limits", "task_type_limits", "skill_dependencies")
+    examples = ('{"gpu": 1}', '{"gpu": 1}', '{"render": ["sdxl", "vae"]}')
+    faults = [
+        f"{name}: it is no dict, but {given!r}; give one such as {example}"
+        for name, given, example in zip(names, dicts, examples, strict=True)
+        if given is not None and not isinstance(given, Mapping)
+    ]
+    if worker_type is not None and not isinstance(worker_type, str):
+        faults.insert(0, f"worker_type: it is no text, but {worker_type!r}; give one such as 'gpu'")
+    if faults:
+        raise ConfigError(tuple(faults))
+
+
 def checked_worker_id(worker_id: str) -> str:
     """*worker_id*, if it can be one.
 

@@ -32,6 +32,7 @@ from avtomatika_trio.worker._skills_folder import load_skills
 from avtomatika_trio.worker._start import (
     Choices,
     anchored,
+    check_arguments,
     checked_worker_id,
     real_world,
     run_until_signalled,
@@ -88,7 +89,7 @@ class Worker(Talk):
         **overrides: Any,
     ) -> None:
         super().__init__()
-        _check_arguments(worker_type, skill_type_limits, task_type_limits, skill_dependencies)
+        check_arguments(worker_type, skill_type_limits, task_type_limits, skill_dependencies)
         self.worker_type = worker_type
         self._choices = Choices(settings)
         self._choices.override(overrides)
@@ -195,14 +196,15 @@ class Worker(Talk):
         """The older name of `skill`; *task_type* is its `type`."""
         return self.skill(name, type=task_type, **named)
 
-    def include(self, blueprint: SkillBlueprint) -> None:
-        """Register every skill of *blueprint*.
+    def include(self, blueprint: SkillBlueprint, *, prefix: str = "") -> None:
+        """Register every skill of *blueprint*, its name behind *prefix*.
 
         Raises:
             ConfigError: as `skill`.
         """
         for function, named in blueprint:
-            self.skill(**named)(function)
+            name = named["name"] or getattr(function, "__name__", "")
+            self.skill(**named | ({"name": f"{prefix}{name}"} if prefix else {}))(function)
 
     include_blueprint = include
     """The older name of `include`."""
@@ -377,17 +379,3 @@ class Worker(Talk):
         self._stop_asked = True
         if self._stop is not None:
             self._stop.set()
-
-
-def _check_arguments(worker_type: object, *dicts: object) -> None:
-    names = ("skill_type_limits", "task_type_limits", "skill_dependencies")
-    examples = ('{"gpu": 1}', '{"gpu": 1}', '{"render": ["sdxl", "vae"]}')
-    faults = [
-        f"{name}: it is no dict, but {given!r}; give one such as {example}"
-        for name, given, example in zip(names, dicts, examples, strict=True)
-        if given is not None and not isinstance(given, Mapping)
-    ]
-    if worker_type is not None and not isinstance(worker_type, str):
-        faults.insert(0, f"worker_type: it is no text, but {worker_type!r}; give one such as 'gpu'")
-    if faults:
-        raise ConfigError(tuple(faults))
