@@ -455,6 +455,9 @@ def test_a_wait_does_not_outlast_its_time_by_the_patience_of_its_client(answerin
     with answering(answer, hands, timeout_seconds=3) as client, pytest.raises(TimeoutError):
         client.wait("j", timeout_seconds=2)
     assert patience[-1] == 2 + 3
+    with answering(answer, hands, timeout_seconds=60) as client, pytest.raises(TimeoutError):
+        client.wait("j", timeout_seconds=40)
+    assert patience[-1] == 40 + 5
 
 
 async def _under_asyncio(ask: Callable[[AsyncClient], Any]) -> None:
