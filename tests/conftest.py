@@ -12,9 +12,12 @@ settings.register_profile(
 )
 settings.load_profile("any machine")
 
-# A shell lets what it starts in the background ignore Ctrl-C, and so would all that tests start.
+# A shell lets what it starts in the background ignore Ctrl-C, and nohup lets it ignore a terminal
+# that closes; so would all that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)  # what is started does not inherit a handler
 
 
 @pytest.hookimpl(wrapper=True)
