@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from avtomatika_trio import ActionFactory, Blueprint, testing
 from avtomatika_trio._core.ledger import Instance, InstanceKind
+from avtomatika_trio._wire.codec import MOST_LEVELS
 from avtomatika_trio.orchestrator import _heard_workers
 from avtomatika_trio.orchestrator._heard_workers import HeardWorkers, SlotCounts
 from avtomatika_trio.worker import Worker as RealWorker
@@ -69,6 +70,24 @@ async def test_slots_and_usage_are_those_of_the_newest_heartbeat(autojump_clock:
         await sleep(2.0)
         assert await slots(client) == {"offered": 0, "used": 0, "free": 0}
         assert await usage(client) is None
+
+
+@pytest.mark.parametrize("levels", [MOST_LEVELS + 1, 500, *range(920, 960)])
+async def test_usage_that_is_nested_too_deeply_is_not_kept_and_breaks_nothing(levels: int) -> None:
+    async with open_client(make_context()) as client:
+        worker = Worker(client)
+        await worker.register("scale", slots=2)
+        deep = f"{'[' * levels}{']' * levels}"
+        answer = await client.patch(
+            f"/_worker/workers/{worker.worker_id}",
+            content=f'{{"instance": "{worker.instance}", "beat": 1, "usage": {deep}}}',
+            headers={"X-Worker-Token": worker.token, "X-Worker-ID": worker.worker_id},
+        )
+        # Where it cannot even be read, it is refused as a whole.
+        assert answer.status_code == 200 or answer.json()["code"] == "invalid_message"
+        assert await usage(client) is None
+        await beat(worker, 2, current_tasks=[], usage=BUSY)
+        assert await usage(client) == BUSY
 
 
 async def test_who_leaves_has_no_slots(autojump_clock: MockClock) -> None:

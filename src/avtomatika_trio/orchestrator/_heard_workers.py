@@ -4,18 +4,18 @@ Each orchestrator remembers what it was told itself, for as long as the leases l
 with it.  Nothing of this decides anything.
 """
 
-import json
 from typing import Any
 
 import attrs
 
 from avtomatika_trio._core.ledger import Instance
+from avtomatika_trio._wire.codec import encode, is_shallow
 
 #: Processes that are remembered, at most: more than one orchestrator hears of.
 MOST_PROCESSES = 20_000
 
-#: What a process tells of its usage is kept up to so many letters of JSON.
-MOST_LETTERS = 4096
+#: What a process tells of its usage is kept up to so many bytes of JSON.
+MOST_BYTES = 4096
 
 
 @attrs.frozen
@@ -32,6 +32,11 @@ class SlotCounts:
 
     used: int = 0
     free: int = 0
+
+
+def _is_kept(usage: Any) -> bool:
+    """Whether it is small, and can be written wherever it is shown."""
+    return is_shallow(usage) and len(encode(usage)) <= MOST_BYTES
 
 
 class HeardWorkers:
@@ -55,7 +60,7 @@ class HeardWorkers:
             return
         if usage is None and before is not None and before.until > now:
             usage = before.usage
-        elif usage is not None and len(json.dumps(usage)) > MOST_LETTERS:
+        elif usage is not None and not _is_kept(usage):
             usage = None
         slots = instance.registration.get("slots") or 0  # those who speak no extension have none
         used = min(slots, instance.current_tasks)
