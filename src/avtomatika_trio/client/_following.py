@@ -13,7 +13,7 @@ from avtomatika_trio.client._arguments import as_count, as_seconds
 from avtomatika_trio.client._plans import Ask, Fault, Give, Pause, Plan, Read, Reply
 from avtomatika_trio.client._records import HistoryEvent, Job, Progress
 from avtomatika_trio.client._requests import Surroundings
-from avtomatika_trio.client._retry import Repeat, is_away, may_repeat, next_pause, retry_after
+from avtomatika_trio.client._retry import Repeat, is_away, may_repeat, next_pause
 from avtomatika_trio.client._sse import EventParser, ServerEvent
 from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited, WaitTimedOut
 
@@ -177,7 +177,7 @@ def _pause(
     return next_pause(
         place.failures,
         world.noise(),
-        asked_seconds=None if isinstance(heard, Fault) else retry_after(heard.headers),
+        asked_seconds=world.places.asked_pause(heard, place.failures),
         left_seconds=place.seen + outage_seconds - world.clock(),
     )
 
