@@ -251,6 +251,18 @@ def test_a_proxy_of_the_environment_is_told_without_its_password(
         assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_only_what_is_on_this_machine_is_asked_without_a_proxy(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy:9")
+    with Client([f"http://{host}:1", "http://far:1"], TOKEN) as client:
+        chosen = client._http._transport_for_url
+        direct = client._http._transport
+        assert chosen(httpx.URL(f"http://{host}:1/api")) is direct
+        assert chosen(httpx.URL("http://far:1/api")) is not direct
+
+
 def test_what_is_no_orchestrator_is_told(answering: Open) -> None:
     with (
         answering(lambda _: httpx.Response(200, text="<html>")) as client,
