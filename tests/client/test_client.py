@@ -469,6 +469,19 @@ def test_a_wait_does_not_outlast_its_time_by_the_patience_of_its_client(answerin
     assert patience[-1] == 2 + 3
 
 
+@pytest.mark.parametrize("seconds", [0, 2, 30, 31, 59, 95])
+def test_a_wait_outlasts_its_time_by_five_seconds_at_most(seconds: int, answering: Open) -> None:
+    hands = Hands()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        hands.spend(request.extensions["timeout"]["read"])
+        raise httpx.ReadTimeout("timed out")
+
+    with answering(answer, hands, timeout_seconds=30) as client, pytest.raises(TimeoutError):
+        client.wait("j", timeout_seconds=seconds, outage_seconds=1000)
+    assert seconds <= hands.now <= seconds + 5
+
+
 async def _under_asyncio(ask: Callable[[AsyncClient], Any]) -> None:
     client = AsyncClient(URL, TOKEN)
     with pytest.raises(RuntimeError, match=r"AsyncClient is for Trio.* asyncio\.to_thread"):

@@ -45,7 +45,7 @@ def wait(
     while True:
         left = until - world.clock()
         hold = max(0.0, min(left, _HOLD_SECONDS))
-        late = _LATE_SECONDS if left <= hold else math.inf
+        late = max(0.0, left - hold) + _LATE_SECONDS
         try:
             job = yield from _requests.get(
                 world, job_id, wait_seconds=hold, late_seconds=late, repeat=Repeat.NEVER
@@ -61,7 +61,8 @@ def wait(
                 raise
             left = until - world.clock()
             status = None
-            yield Pause(min(pause, max(left, _PAUSE_SECONDS)))
+            if left > 0:
+                yield Pause(min(pause, left))
         else:
             away_since = None
             if job.is_final:
