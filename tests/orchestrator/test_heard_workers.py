@@ -1,5 +1,6 @@
 """What heartbeats tell that is not stored: slots in use, and how busy machines are."""
 
+import tracemalloc
 from typing import Any
 
 import attrs
@@ -146,3 +147,22 @@ def test_a_worker_that_holds_more_than_it_has_room_for_has_none_free() -> None:
     heard.note(attrs.evolve(ONE, current_tasks=9), usage=None, until=30.0, now=0.0)
     heard.note(attrs.evolve(ONE, id="foreign", registration={}), usage=None, until=30.0, now=0.0)
     assert heard.slots(1.0) == SlotCounts(used=4, free=0)
+
+
+def test_what_a_process_tells_takes_no_more_room_than_is_promised() -> None:
+    heard = HeardWorkers()
+    tracemalloc.start()
+    try:
+        for number in range(10):
+            # Each of these takes 64 bytes, and 3 as JSON.
+            heard.note(
+                attrs.evolve(ONE, id=str(number)),
+                usage=[{} for _ in range(1300)],
+                until=30.0,
+                now=0.0,
+            )
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert heard.usage("9", 1.0) == [{}] * 1300
+    assert taken < 10 * 2 * _heard_workers.MOST_BYTES
