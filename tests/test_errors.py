@@ -44,3 +44,9 @@ def test_a_wait_that_is_over_is_an_error_of_ours_and_of_python() -> None:
     assert isinstance(error, AvtomatikaError)
     assert isinstance(error, TimeoutError)
     assert str(error) == "job j is not final after 2.5 s: nothing; the orchestrator is away"
+
+
+def test_an_error_counts_the_jobs_that_were_submitted_before() -> None:
+    told = str(Refused("http://o", 400, "no", request_id="r", submitted=("a",)))
+    assert told == "http://o refused (400): no (request r; 1 job was submitted before)"
+    assert str(InvalidMessage((), submitted=("a", "b"))) == " (2 jobs were submitted before)"

@@ -311,7 +311,9 @@ class UnsafePath(HandlerError):
 def _told(request_id: str | None, submitted: tuple[str, ...] = ()) -> str:
     parts = [] if request_id is None else [f"request {request_id}"]
     if submitted:
-        parts.append(f"{len(submitted)} jobs were submitted before")
+        count = len(submitted)
+        jobs = "1 job was" if count == 1 else f"{count} jobs were"
+        parts.append(f"{jobs} submitted before")
     return f" ({'; '.join(parts)})" if parts else ""
 
 

@@ -123,7 +123,9 @@ def test_the_orchestrator_may_come_from_the_settings_file(
     assert run("job", "list").code == Exit.OK
 
 
-@pytest.mark.parametrize("address", ["nonsense", "ftp://h", "http://", "http://h:99999"])
+@pytest.mark.parametrize(
+    "address", ["nonsense", "ftp://h", "http://", "http://h:99999", "http://a,http://b"]
+)
 def test_a_malformed_address_is_a_usage_error(run: Run, address: str) -> None:
     ran = run("job", "list", "--url", address, "--token", "x")
     assert ran.code == Exit.USAGE

@@ -251,6 +251,18 @@ def test_a_proxy_of_the_environment_is_told_without_its_password(
         assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_only_what_is_on_this_machine_is_asked_without_a_proxy(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy:9")
+    with Client([f"http://{host}:1", "http://far:1"], TOKEN) as client:
+        chosen = client._http._transport_for_url
+        direct = client._http._transport
+        assert chosen(httpx.URL(f"http://{host}:1/api")) is direct
+        assert chosen(httpx.URL("http://far:1/api")) is not direct
+
+
 def test_what_is_no_orchestrator_is_told(answering: Open) -> None:
     with (
         answering(lambda _: httpx.Response(200, text="<html>")) as client,
@@ -458,6 +470,19 @@ def test_a_wait_does_not_outlast_its_time_by_the_patience_of_its_client(answerin
     with answering(answer, hands, timeout_seconds=60) as client, pytest.raises(TimeoutError):
         client.wait("j", timeout_seconds=40)
     assert patience[-1] == 40 + 5
+
+
+@pytest.mark.parametrize("seconds", [0, 2, 30, 31, 59, 95])
+def test_a_wait_outlasts_its_time_by_five_seconds_at_most(seconds: int, answering: Open) -> None:
+    hands = Hands()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        hands.spend(request.extensions["timeout"]["read"])
+        raise httpx.ReadTimeout("timed out")
+
+    with answering(answer, hands, timeout_seconds=30) as client, pytest.raises(TimeoutError):
+        client.wait("j", timeout_seconds=seconds, outage_seconds=1000)
+    assert seconds <= hands.now <= seconds + 5
 
 
 async def _under_asyncio(ask: Callable[[AsyncClient], Any]) -> None:

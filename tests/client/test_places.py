@@ -102,6 +102,34 @@ def test_a_wait_and_a_stream_go_on_at_another(visited: Callable[..., Any]) -> No
     assert sites.asked == ["a", "b"]
 
 
+def test_a_pause_that_one_asks_for_does_not_keep_from_the_next(
+    visited: Callable[..., Any],
+) -> None:
+    busy = httpx.Response(503, headers={"retry-after": "3600"})
+    data = b"event: end\ndata: " + found().content + b"\n\n"
+    stream = httpx.Response(200, content=data, headers={"content-type": "text/event-stream"})
+    hands = Hands()
+    with visited(Sites(a=busy, c=found()), hands=hands) as client:
+        assert client.get("j").status == "finished"
+    with visited(Sites(a=busy, c=stream), hands=hands) as client:
+        assert [it.status for it in client.follow("j")] == ["finished"]
+    assert hands.now < 5
+
+
+def test_a_pause_that_all_ask_for_is_heeded(visited: Callable[..., Any]) -> None:
+    busy = httpx.Response(503, headers={"retry-after": "7"})
+    hands, sites = Hands(), Sites(a=busy, b=busy, c=busy)
+    with visited(sites, hands=hands, retry_seconds=10) as client:
+        with pytest.raises(OrchestratorUnavailable):
+            client.get("j")
+        assert sites.asked == ["a", "b", "c", "a"]
+        assert 7 < hands.now < 10
+    sites = Sites(a=httpx.Response(429, headers={"retry-after": "7"}), b=found())
+    with visited(sites, retry_seconds=5) as client, pytest.raises(Refused):
+        client.get("j")
+    assert sites.asked == ["a"]
+
+
 class Crossed(httpx.BaseTransport):
     """The first place loses its answers, the second is sound; both have one storage."""
 

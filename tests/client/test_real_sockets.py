@@ -159,3 +159,21 @@ async def test_many_waits_at_a_time_do_not_hold_up_a_question() -> None:
                     await held.acquire()
                 assert await client.blueprints() == []
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_no_proxy_is_asked_for_this_machine_though_another_orchestrator_is_far(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b'HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n{"blueprints": []}')
+
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        urls = [f"http://{host}:{port}", "http://far:8080"]
+        async with AsyncClient(urls, TOKEN, retry_seconds=0) as client:
+            assert await client.blueprints() == []
+        nursery.cancel_scope.cancel()

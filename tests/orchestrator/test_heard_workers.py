@@ -1,5 +1,6 @@
 """What heartbeats tell that is not stored: slots in use, and how busy machines are."""
 
+import tracemalloc
 from typing import Any
 
 import attrs
@@ -12,6 +13,7 @@ from trio.testing import MockClock
 
 from avtomatika_trio import ActionFactory, Blueprint, testing
 from avtomatika_trio._core.ledger import Instance, InstanceKind
+from avtomatika_trio._wire.codec import MOST_LEVELS
 from avtomatika_trio.orchestrator import _heard_workers
 from avtomatika_trio.orchestrator._heard_workers import HeardWorkers, SlotCounts
 from avtomatika_trio.worker import Worker as RealWorker
@@ -71,6 +73,24 @@ async def test_slots_and_usage_are_those_of_the_newest_heartbeat(autojump_clock:
         assert await usage(client) is None
 
 
+@pytest.mark.parametrize("levels", [MOST_LEVELS + 1, 500, *range(920, 960)])
+async def test_usage_that_is_nested_too_deeply_is_not_kept_and_breaks_nothing(levels: int) -> None:
+    async with open_client(make_context()) as client:
+        worker = Worker(client)
+        await worker.register("scale", slots=2)
+        deep = f"{'[' * levels}{']' * levels}"
+        answer = await client.patch(
+            f"/_worker/workers/{worker.worker_id}",
+            content=f'{{"instance": "{worker.instance}", "beat": 1, "usage": {deep}}}',
+            headers={"X-Worker-Token": worker.token, "X-Worker-ID": worker.worker_id},
+        )
+        # Where it cannot even be read, it is refused as a whole.
+        assert answer.status_code == 200 or answer.json()["code"] == "invalid_message"
+        assert await usage(client) is None
+        await beat(worker, 2, current_tasks=[], usage=BUSY)
+        assert await usage(client) == BUSY
+
+
 async def test_who_leaves_has_no_slots(autojump_clock: MockClock) -> None:
     async with open_client(make_context()) as client:
         worker = Worker(client)
@@ -127,3 +147,22 @@ def test_a_worker_that_holds_more_than_it_has_room_for_has_none_free() -> None:
     heard.note(attrs.evolve(ONE, current_tasks=9), usage=None, until=30.0, now=0.0)
     heard.note(attrs.evolve(ONE, id="foreign", registration={}), usage=None, until=30.0, now=0.0)
     assert heard.slots(1.0) == SlotCounts(used=4, free=0)
+
+
+def test_what_a_process_tells_takes_no_more_room_than_is_promised() -> None:
+    heard = HeardWorkers()
+    tracemalloc.start()
+    try:
+        for number in range(10):
+            # Each of these takes 64 bytes, and 3 as JSON.
+            heard.note(
+                attrs.evolve(ONE, id=str(number)),
+                usage=[{} for _ in range(1300)],
+                until=30.0,
+                now=0.0,
+            )
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert heard.usage("9", 1.0) == [{}] * 1300
+    assert taken < 10 * 2 * _heard_workers.MOST_BYTES

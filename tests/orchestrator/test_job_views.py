@@ -92,7 +92,7 @@ async def test_nobody_learns_of_others_jobs_by_their_tags() -> None:
         ("", "wiat=30", "did you mean 'wait'?"),
         ("", "field=id", "did you mean 'fields'?"),
         ("/history", "offset=3", "it takes after, limit"),
-        ("/tasks", "nope=3", "takes no arguments"),
+        ("/tasks", "nope=3", "takes no arguments; leave it out"),
         ("", "wait=0&wait=1", "more than once"),
     ],
 )

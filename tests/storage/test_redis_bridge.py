@@ -1,6 +1,7 @@
 """The bridge to Redis, against real servers that are broken in every way there is."""
 
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from tests.storage.cutting_proxy import HOST, open_cutting_proxy
 from tests.storage.redis_servers import Kind, Server, start_server, until
 
 from avtomatika_trio.errors import StorageUnavailable
+from avtomatika_trio.storage import open_storage
 from avtomatika_trio.storage._redis_bridge import RedisBridge, open_bridge
 from avtomatika_trio.storage._redis_link import PATIENCE_SECONDS
 from avtomatika_trio.storage._redis_news import open_news
@@ -352,6 +354,21 @@ async def test_a_wrong_password_is_told_at_once_and_not_shown(login: str, text: 
         async with open_bridge(parse(f"redis://:right@{HOST}:{server.port}/3")) as bridge:
             await bridge.call(("SET", "k", 1), key="k")
             assert b"db=3" in (await bridge.call(("CLIENT", "INFO"), key="k"))[0]
+
+
+async def test_who_has_no_password_is_not_told_to_start_a_server_that_answers() -> None:
+    with (
+        start_server("valkey", "--requirepass", "right") as server,
+        pytest.raises(StorageUnavailable, match=r"into the URL of the storage$"),
+    ):
+        await open_and_close(server.url)
+    with pytest.raises(StorageUnavailable, match="connection refused; start it there, or name"):
+        await open_and_close(server.url)
+
+
+async def open_and_close(url: str) -> None:
+    async with open_storage(url, now=time.time):
+        pass
 
 
 async def test_a_database_that_there_is_not_is_told_at_once(server: Server) -> None:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
@@ -113,6 +114,32 @@ def test_what_is_not_json_is_said_to_be_none(body: bytes) -> None:
         with pytest.raises(InvalidMessage) as caught:
             read(body)
         assert [problem.path for problem in caught.value.problems] == ["$"]
+
+
+MEMBERS = st.sampled_from(
+    ["initial_data", "labels", "max_transitions", "odd", r"initial\u005fdata", r"odd\ud800"]
+)
+ODD = ("5.0", "1e400", "NaN", r'"\ud800"', "[" * 1200 + "]" * 1200, '{"a b": "c"}', '{"a": NaN}')
+TWICE = ('{"a": 1, "a": "b"}', '{"a": "b", "a": 1}')
+VALUES = st.sampled_from(["{}", "null", "5", '"x"', "[]", '{"a": "b"}', *ODD, *TWICE])
+
+
+@given(st.lists(st.tuples(MEMBERS, VALUES), max_size=4))
+def test_what_is_read_at_once_is_what_would_be_read_member_by_member(
+    members: list[tuple[str, str]],
+) -> None:
+    """Also where a member comes twice: the last one counts, and none is overlooked."""
+    body = ("{" + ", ".join(f'"{name}": {value}' for name, value in members) + "}").encode()
+    fields = {it.name for it in attrs.fields(messages.Submission)}
+    refusal = refused(body, messages.Submission, closed=True)
+    try:
+        raw = msgspec.json.decode(body)
+        told = msgspec.convert(raw, messages.Submission)
+    except (msgspec.DecodeError, RecursionError):
+        assert refusal is not None
+    else:
+        assert (refusal is None) is (raw.keys() <= fields)
+        assert refusal or decode(body, messages.Submission, closed=True) == told
 
 
 @given(st.binary(), st.sampled_from(CLASSES), st.booleans())

@@ -90,13 +90,13 @@ def decode_any(body: bytes) -> Any:
             be read again where there is less room on the stack.
     """
     value = _decode_any(body)
-    if body.count(b"[") + body.count(b"{") > MOST_LEVELS and not _is_shallow(value):
+    if body.count(b"[") + body.count(b"{") > MOST_LEVELS and not is_shallow(value):
         text = f"this is nested too deeply: more than {MOST_LEVELS} levels"
         raise InvalidMessage((Problem("$", text),))
     return value
 
 
-def _is_shallow(value: Any) -> bool:
+def is_shallow(value: Any) -> bool:
     """Whether *value* has no more than `MOST_LEVELS`; goes level by level, without recursion."""
     level = [value]
     for _ in range(MOST_LEVELS + 1):

@@ -122,6 +122,7 @@ def checked_url(source: str, url: str, *, example: str = "http://127.0.0.1:8080"
     try:
         parts = urlsplit(url)
         sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        sound &= "," not in url  # a client would take it for several
     except ValueError:
         sound = False
     if not sound:

@@ -13,7 +13,7 @@ from avtomatika_trio.client._arguments import as_count, as_seconds
 from avtomatika_trio.client._plans import Ask, Fault, Give, Pause, Plan, Read, Reply
 from avtomatika_trio.client._records import HistoryEvent, Job, Progress
 from avtomatika_trio.client._requests import Surroundings
-from avtomatika_trio.client._retry import Repeat, is_away, may_repeat, next_pause, retry_after
+from avtomatika_trio.client._retry import Repeat, is_away, may_repeat, next_pause
 from avtomatika_trio.client._sse import EventParser, ServerEvent
 from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited, WaitTimedOut
 
@@ -45,7 +45,7 @@ def wait(
     while True:
         left = until - world.clock()
         hold = max(0.0, min(left, _HOLD_SECONDS))
-        late = max(0.0, left) - hold + _LATE_SECONDS
+        late = max(0.0, left - hold) + _LATE_SECONDS
         try:
             job = yield from _requests.get(
                 world, job_id, wait_seconds=hold, late_seconds=late, repeat=Repeat.NEVER
@@ -61,7 +61,8 @@ def wait(
                 raise
             left = until - world.clock()
             status = None
-            yield Pause(min(pause, max(left, _PAUSE_SECONDS)))
+            if left > 0:
+                yield Pause(min(pause, left))
         else:
             away_since = None
             if job.is_final:
@@ -177,7 +178,7 @@ def _pause(
     return next_pause(
         place.failures,
         world.noise(),
-        asked_seconds=None if isinstance(heard, Fault) else retry_after(heard.headers),
+        asked_seconds=world.places.asked_pause(heard, place.failures),
         left_seconds=place.seen + outage_seconds - world.clock(),
     )
 

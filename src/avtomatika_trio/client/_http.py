@@ -39,6 +39,7 @@ class Options(TypedDict):
     headers: dict[bytes, bytes]
     verify: ssl.SSLContext | bool
     trust_env: bool
+    mounts: dict[str, None]
     limits: httpx.Limits
 
 
@@ -58,11 +59,14 @@ def options(
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):  # it may be None, too
         fault = "it is empty, or holds a space, a line break or a character outside ASCII"
         raise ConfigError((f"token: {fault}; give it as it was printed, without any of these",))
+    hosts = [urlsplit(it).hostname or "" for it in urls]
+    near = [it for it in hosts if is_loopback(it)]
     return Options(
         headers={CLIENT_TOKEN_HEADER.encode(): token.encode()},
         verify=_trust(ca_file, cert_file, key_file),
-        # A proxy of the environment is not for loopback.
-        trust_env=not all(is_loopback(urlsplit(it).hostname or "") for it in urls),
+        # A proxy of the environment is not for loopback, also where others are far.
+        trust_env=len(near) < len(hosts),
+        mounts={f"all://[{it}]" if ":" in it else f"all://{it}": None for it in near},
         limits=_LIMITS,
     )
 

@@ -74,8 +74,18 @@ class Places:
 
     def leave(self, url: str) -> None:
         """Ask the one after *url* from now on, unless another is asked already."""
-        if url == self.now:
-            self._at = (self._at + 1) % len(self.urls)
+        at = self._at  # read once: threads may share a client
+        if url == self.urls[at]:
+            self._at = (at + 1) % len(self.urls)
+
+    def asked_pause(self, heard: Reply | Fault, tries: int) -> float | None:
+        """How long a pause *heard*, after so many failed *tries*, asks for; None = it does not.
+
+        Who is away speaks for nobody else: the others are asked once before it is heeded.
+        """
+        if isinstance(heard, Fault) or (is_away(heard) and tries < len(self.urls)):
+            return None
+        return retry_after(heard.headers)
 
 
 @attrs.frozen(kw_only=True)
@@ -156,7 +166,7 @@ def ask(
             pause = next_pause(
                 tries,
                 world.noise(),
-                asked_seconds=None if isinstance(heard, Fault) else retry_after(heard.headers),
+                asked_seconds=world.places.asked_pause(heard, tries),
                 left_seconds=until - world.clock(),
             )
         if pause is None:

@@ -129,7 +129,7 @@ def only_known(names: Sequence[str]) -> None:
     problems: list[Problem] = []
     for name, values in request.args.lists():
         if name not in names:
-            text = "this route takes no arguments"
+            text = "this route takes no arguments; leave it out"
             if names:
                 text = unknown_names("this route", [name[:80]], names)
             problems.append(Problem(f"?{name[:80]}", text))

@@ -4,18 +4,18 @@ Each orchestrator remembers what it was told itself, for as long as the leases l
 with it.  Nothing of this decides anything.
 """
 
-import json
 from typing import Any
 
 import attrs
 
 from avtomatika_trio._core.ledger import Instance
+from avtomatika_trio._wire.codec import decode_any, encode, is_shallow
 
 #: Processes that are remembered, at most: more than one orchestrator hears of.
 MOST_PROCESSES = 20_000
 
-#: What a process tells of its usage is kept up to so many letters of JSON.
-MOST_LETTERS = 4096
+#: What a process tells of its usage is kept up to so many bytes of JSON.
+MOST_BYTES = 4096
 
 
 @attrs.frozen
@@ -23,7 +23,8 @@ class _Heard:
     until: float
     slots: int
     used: int
-    usage: Any
+    usage: bytes | None
+    """As JSON: objects would take twenty times the room."""
 
 
 @attrs.frozen
@@ -32,6 +33,14 @@ class SlotCounts:
 
     used: int = 0
     free: int = 0
+
+
+def _kept(usage: Any) -> bytes | None:
+    """*usage* as JSON, if it is small and can be written wherever it is shown."""
+    if usage is None or not is_shallow(usage):
+        return None
+    text = encode(usage)
+    return text if len(text) <= MOST_BYTES else None
 
 
 class HeardWorkers:
@@ -53,13 +62,12 @@ class HeardWorkers:
         before = self._heard.pop(instance.id, None)
         if instance.gone:
             return
+        kept = _kept(usage)
         if usage is None and before is not None and before.until > now:
-            usage = before.usage
-        elif usage is not None and len(json.dumps(usage)) > MOST_LETTERS:
-            usage = None
+            kept = before.usage
         slots = instance.registration.get("slots") or 0  # those who speak no extension have none
         used = min(slots, instance.current_tasks)
-        self._heard[instance.id] = _Heard(until, slots, used, usage)
+        self._heard[instance.id] = _Heard(until, slots, used, kept)
         self._forget(now)
 
     def _forget(self, now: float) -> None:
@@ -73,7 +81,9 @@ class HeardWorkers:
     def usage(self, instance_id: str, now: float) -> Any:
         """What a process has told last of its machine; None if that is not known."""
         heard = self._heard.get(instance_id)
-        return None if heard is None or heard.until <= now else heard.usage
+        if heard is None or heard.until <= now or heard.usage is None:
+            return None
+        return decode_any(heard.usage)
 
     def slots(self, now: float) -> SlotCounts:
         """Those of all processes, as of their newest heartbeats."""

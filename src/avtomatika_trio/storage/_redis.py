@@ -35,6 +35,7 @@ from avtomatika_trio.storage._redis_export import (
     export,
     restore,
 )
+from avtomatika_trio.storage._redis_faults import tells_remedy
 from avtomatika_trio.storage._redis_keys import Keys
 from avtomatika_trio.storage._redis_news import open_news
 from avtomatika_trio.storage._redis_partition import RedisPartition
@@ -82,8 +83,8 @@ async def open_redis(
         try:
             root = await open_partition(bridge, _ROOT, partitions=partitions)
         except StorageUnavailable as exc:
-            if bridge.fault is None:
-                raise  # it has answered, and what it holds is wrong
+            if bridge.fault is None or tells_remedy(exc.reason):
+                raise  # it has answered: what it holds is wrong, or it does not let us
             remedy = "start it there, or name another one with --storage or STORAGE_URL"
             raise StorageUnavailable(f"{exc.reason}; {remedy}") from exc
         if root.partitions != partitions:

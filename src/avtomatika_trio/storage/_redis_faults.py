@@ -58,3 +58,9 @@ def judge(error: ResponseError) -> tuple[Verdict, str]:
     if any(known in text for known in _WRONG_PASSWORD):
         return Verdict.DENIED, _DENIED["WRONGPASS"]
     return Verdict.ANSWER, text
+
+
+def tells_remedy(reason: str) -> bool:
+    """Whether *reason* has the text of a server that has answered, which says what helps."""
+    texts = (*_AGAIN.values(), *_DENIED.values(), NOT_MASTER_TEXT)
+    return any(text in reason for text in texts)
