@@ -114,7 +114,20 @@ class JsonFormatter(logging.Formatter):
             said["exc"] = "".join(traceback.format_exception(record.exc_info[1]))
         if record.stack_info:
             said["stack"] = record.stack_info
-        return json.dumps(said, default=str)
+        try:
+            return json.dumps(said, default=str, allow_nan=False)
+        except Exception:  # noqa: BLE001 - the border to foreign code: keys, cycles and `__str__`
+            return json.dumps({name: _told(it) for name, it in said.items()})
+
+
+def _told(value: object) -> object:
+    """Of a value that may be no JSON."""
+    if isinstance(value, str | int):
+        return value
+    try:
+        return str(value)
+    except Exception as exc:  # noqa: BLE001 - as above
+        return f"<{type(value).__name__} of which str() fails: {type(exc).__name__}>"
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import re
 import threading
 from collections.abc import Iterator
@@ -150,6 +151,30 @@ def test_what_extra_gives_is_in_it_and_takes_no_place_of_ours() -> None:
     assert (said["frame"], said["path"]) == (7, "/a")
     assert (said["ts"], said["logger"]) == ("2027-01-15T08:00:00.250Z", "mine")
     assert list(said)[:4] == ["ts", "level", "logger", "msg"]
+
+
+class Untold:
+    def __str__(self) -> str:
+        raise LookupError("mine")
+
+
+def test_no_extra_keeps_a_line_from_being_json() -> None:
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    given = {"keys": {(1, 2): 3}, "cycle": cycle, "untold": Untold(), "nan": math.nan, "size": 7}
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    said = json.loads(logged(JsonFormatter(), **given), parse_constant=refuse)
+    assert said["msg"] == "it failed\nbadly"
+    assert {name: said[name] for name in given} == {
+        "keys": "{(1, 2): 3}",
+        "cycle": "[[...]]",
+        "untold": "<Untold of which str() fails: LookupError>",
+        "nan": "nan",
+        "size": 7,
+    }
 
 
 def test_text_has_the_reason_that_extra_gives() -> None:
