@@ -263,6 +263,26 @@ async def test_a_disk_that_refuses_keeps_free_slots_from_being_filled(
     assert {status for status, _ in fake.results().values()} == {"success"}
 
 
+async def test_results_that_the_disk_never_takes_are_told_and_their_tasks_done_again(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake, folder = FakeOrchestrator(), MemoryFolder()
+    fake.submit("sleep", {"seconds": 5})
+    async with running(sleep_worker(), fake, folder=folder):
+        await trio.sleep(1)
+        folder.fault = "no space left on device"
+        await trio.sleep(60)
+    assert fake.results() == {}
+    (told,) = [it.getMessage() for it in caplog.records if "are lost" in it.getMessage()]
+    assert told.startswith("1 results are lost, since the disk takes none: ")
+    assert "no space left on device" in told
+    folder.fault = None
+    async with running(sleep_worker(), fake, folder=folder, instance="i2"):
+        await fake.all_done()
+    assert fake.granted == ["k0-1", "k0-2"]
+    assert {status for status, _ in fake.results().values()} == {"success"}
+
+
 async def test_a_large_batch_is_split_to_fit_requests(autojump_clock: MockClock) -> None:
     fake = FakeOrchestrator()
     sizes: list[int] = []

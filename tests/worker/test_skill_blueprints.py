@@ -1,5 +1,6 @@
 """Skills that are collected without a worker, and those of a folder."""
 
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,15 @@ def test_the_names_of_a_blueprint_may_get_a_prefix() -> None:
     assert types == ["images.resize", "image", "resize", "image"]
     with pytest.raises(ConfigError, match="not 'an image/resize'"):
         worker.include(blueprint, prefix="an image/")
+
+
+@pytest.mark.parametrize("prefix", ["", "images."])
+def test_a_prefix_is_no_name_for_what_has_none(prefix: str) -> None:
+    blueprint, worker = SkillBlueprint(), Worker()
+    blueprint.skill()(functools.partial(lambda params: params))
+    with pytest.raises(ConfigError, match="not ''; give one"):
+        worker.include(blueprint, prefix=prefix)
+    assert worker.skills == ()
 
 
 def test_a_name_that_is_taken_is_told_with_both_places() -> None:

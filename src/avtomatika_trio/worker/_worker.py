@@ -204,7 +204,8 @@ class Worker(Talk):
         """
         for function, named in blueprint:
             name = named["name"] or getattr(function, "__name__", "")
-            self.skill(**named | ({"name": f"{prefix}{name}"} if prefix else {}))(function)
+            # A prefix alone is no name: that there is none is told as without it.
+            self.skill(**named | ({"name": f"{prefix}{name}"} if name else {}))(function)
 
     include_blueprint = include
     """The older name of `include`."""
