@@ -184,7 +184,11 @@ def test_what_is_no_file_is_told(files: Any, error: type[Exception], text: str) 
         testing.run_job(films, {"source": FILM}, skills={"cut": cut}, files=files)
 
 
-async def test_time_stands_still_for_threads(autojump_clock: MockClock) -> None:
+async def test_time_stands_still_for_threads(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A clock that went on standing still would cost this, of real time, at each jump.
+    monkeypatch.setattr(_threads, "_PATIENCE_SECONDS", 40.0)
     threaded = Blueprint("threaded")
 
     @threaded.handler(is_start=True)
@@ -214,7 +218,7 @@ async def test_time_stands_still_for_threads(autojump_clock: MockClock) -> None:
             (await within.run()).assert_finished()
         (await c.run()).assert_finished()
     assert autojump_clock.autojump_threshold == usual
-    assert time.monotonic() - began < 4.0, "the clock jumps again as soon as threads have ended"
+    assert time.monotonic() - began < 30.0, "the clock jumps again as soon as threads have ended"
 
 
 async def test_a_thread_that_waits_for_time_is_not_waited_for(autojump_clock: MockClock) -> None:
@@ -275,7 +279,7 @@ def test_a_thread_that_never_ends_does_not_keep_the_test_from_it() -> None:
     began = time.monotonic()
     try:
         with pytest.raises(TimeoutError, match="its handler has not returned"):
-            testing.run_job(films, {"source": "a"}, skills={"cut": hang}, timeout_seconds=7200.0)
+            testing.run_job(films, {"source": "a"}, skills={"cut": hang}, timeout_seconds=600.0)
         assert time.monotonic() - began < 20.0
     finally:
         end.set()
