@@ -43,6 +43,10 @@ def one_skill(name: str) -> str:
     )
 
 
+class Own(Worker):
+    """Of an author who adds to it."""
+
+
 async def test_the_skills_of_a_blueprint_are_those_of_each_worker_that_includes_it(
     autojump_clock: MockClock,
 ) -> None:
@@ -258,11 +262,12 @@ def test_an_argument_that_there_is_not_is_told_where_it_is_written(tmp_path: Pat
 OTHER_WORKER = "from avtomatika_trio.worker import Worker\nother = Worker()\n"
 
 
-def test_a_file_with_a_worker_of_its_own_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [Worker, Own])
+def test_a_file_with_a_worker_of_its_own_is_named(tmp_path: Path, kind: type[Worker]) -> None:
     """Nobody would get its skills, and nobody would be told."""
     write(tmp_path, a=one_skill("a"), b=f"{OTHER_WORKER}other.skill('b')(lambda: None)\n")
     with pytest.raises(ConfigError, match=r"b\.py: cannot be loaded: its 'other' is a Worker"):
-        Worker().load_skills(tmp_path)
+        kind().load_skills(tmp_path)
 
 
 def test_files_that_bring_no_skill_are_told(tmp_path: Path) -> None:
