@@ -221,6 +221,28 @@ async def test_time_stands_still_for_threads(
     assert time.monotonic() - began < 30.0, "the clock jumps again as soon as threads have ended"
 
 
+async def test_it_does_as_long_as_any_cluster_is_open(autojump_clock: MockClock) -> None:
+    """They need not be closed in the order in which they were opened."""
+
+    async def open_and_close(opened: trio.Event, close: trio.Event) -> None:
+        async with testing.cluster(films, skills={"cut": cut}):
+            opened.set()
+            await close.wait()
+
+    first, second = [(trio.Event(), trio.Event()) for _ in range(2)]
+    async with trio.open_nursery() as nursery:
+        for events in (first, second):
+            nursery.start_soon(open_and_close, *events)
+            await events[0].wait()
+        first[1].set()
+        await trio.sleep(10.0)
+        began = trio.current_time()
+        await trio.to_thread.run_sync(time.sleep, 0.05)
+        assert trio.current_time() == began
+        second[1].set()
+    assert autojump_clock.autojump_threshold == 0.0
+
+
 async def test_a_thread_that_waits_for_time_is_not_waited_for(autojump_clock: MockClock) -> None:
     def wait(params: dict[str, Any], task_files: TaskFiles) -> dict[str, Any]:
         trio.from_thread.run(trio.sleep, 1.0)
