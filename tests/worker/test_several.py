@@ -329,7 +329,7 @@ async def test_nobody_is_asked_while_the_disk_takes_no_results_and_all_are_again
     autojump_clock: MockClock, mode: str, limits: dict[str, int] | None
 ) -> None:
     """In every mode, and with a poll beside that which is parked."""
-    folder, fakes = MemoryFolder(), {"a": FakeOrchestrator(), "b": FakeOrchestrator()}
+    folder, a, b = MemoryFolder(), FakeOrchestrator(), FakeOrchestrator()
     worker = Worker(skill_type_limits=limits)
 
     @worker.skill
@@ -339,22 +339,22 @@ async def test_nobody_is_asked_while_the_disk_takes_no_results_and_all_are_again
     @worker.skill
     async def other(params: dict[str, Any]) -> None: ...
 
-    async with working(worker, mode=mode, folder=folder, slots=4, **fakes):
-        fakes["a"].submit("sleep", {"seconds": 1})
+    async with working(worker, mode=mode, folder=folder, slots=4, a=a, b=b):
+        a.submit("sleep", {"seconds": 1})
         await trio.sleep(0.5)
         folder.fault = "no space left on device"
         await trio.sleep(60)  # the polls that were parked have ended
-        for fake in fakes.values():
+        for fake in (a, b):
             fake.submit("sleep", {"seconds": 1})
             fake.submit("other")
         await trio.sleep(300)
-        assert [len(fake.granted) for fake in fakes.values()] == [1, 0]
+        assert [len(fake.granted) for fake in (a, b)] == [1, 0]
         folder.fault = None
-        await fakes["a"].until(lambda: fakes["a"].applied)
+        await a.until(lambda: a.applied)
         at = trio.current_time()
-        await fakes["a"].all_done()
+        await a.all_done()
         if mode != "FAILOVER":
-            await fakes["b"].all_done()
+            await b.all_done()
         assert trio.current_time() - at < 3.0
 
 
