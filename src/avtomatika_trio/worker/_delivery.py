@@ -205,11 +205,11 @@ class Delivery:
                 logger.warning("results wait for the disk (%d): %s", self.unwritten, exc)
                 await trio.sleep(_DISK_BACKOFF.delay_seconds(attempt=failures, noise=self._noise()))
                 continue
-            failures = 0
+            failures, most = 0, min(2 * most, MOST_PER_REQUEST)
             del self._finished[: len(batch)]
             if not self._finished and self.disk_fault is not None:
                 logger.warning("the disk takes results again")
-                most, self.disk_fault = MOST_PER_REQUEST, None
+                self.disk_fault = None
             for entry in entries:
                 self._queue(entry).append(entry)
                 desk = self.desks.get(entry.orchestrator)
