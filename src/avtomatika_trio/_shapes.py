@@ -111,8 +111,8 @@ def _is_open_mapping(annotation: Any) -> bool:
     """Whether it is `dict[str, Any]` or the like."""
     if typing.get_origin(annotation) not in _RAW:
         return False
-    values = typing.get_args(annotation)[-1:]
-    return values in {(Any,), (object,)}
+    values = typing.get_args(annotation)[-1:]  # of `Annotated` it may have no hash
+    return values in ((Any,), (object,))
 
 
 def _schema(annotation: Any, *, is_output: bool) -> tuple[dict[str, Any], bool]:

@@ -44,6 +44,9 @@ def fail(): raise KeyError("first\\nsecond")
 thread = threading.Thread(target=fail, name="reader")
 thread.start()
 thread.join()
+quiet = threading.Thread(target=exit)
+quiet.start()
+quiet.join()
 raise ExceptionGroup("both", [ValueError("a"), OSError("b")])
 """
 

@@ -18,9 +18,9 @@ from tests.cli.commands import TOKENS, Run
 from tests.client.orchestrators import job_json
 
 from avtomatika_trio.cli import Exit, _jobs
-from avtomatika_trio.cli._waits import NOBODY_SECONDS, telling_waits
+from avtomatika_trio.cli._waits import telling_waits
 from avtomatika_trio.cli._watch_screen import screen, summary
-from avtomatika_trio.cli._watching import Watching, duration, unix_seconds
+from avtomatika_trio.cli._watching import NOBODY_SECONDS, Watching, duration, unix_seconds
 from avtomatika_trio.client import Client
 
 JOB = "j1"
@@ -420,6 +420,13 @@ def test_plain_lines_tell_how_many_branches_are_done(capsys: pytest.CaptureFixtu
 
 DISPATCHED = of_task(2, "task_dispatched", "begin", "1", details={"skill": "fetch"})
 
+LAST_LOOK = "2026-01-31T12:00:20.000Z"
+
+
+def failed_until(retry_at: str) -> dict[str, Any]:
+    at = unix_seconds(f"2026-01-31T{retry_at}Z")
+    return of_task(3, "attempt_failed", "begin", "1", details={"retry_at": at})
+
 
 @pytest.mark.parametrize(
     ("status", "rows", "told"),
@@ -435,10 +442,11 @@ DISPATCHED = of_task(2, "task_dispatched", "begin", "1", details={"skill": "fetc
             "no worker takes the task; is one running that has the skill fetch?",
         ),
         ("waiting_for_worker", [DISPATCHED, of_task(3, "attempt_leased", "begin", "1")], ""),
+        ("waiting_for_worker", [DISPATCHED, failed_until("12:01:00")], ""),
         (
             "waiting_for_worker",
-            [DISPATCHED, of_task(3, "attempt_failed", "begin", "1", details={"retry_at": 1.0})],
-            "",
+            [DISPATCHED, failed_until("12:00:09")],
+            "no worker takes the task; is one running that has the skill fetch?",
         ),
         (
             "waiting_for_parallel",
@@ -446,6 +454,9 @@ DISPATCHED = of_task(2, "task_dispatched", "begin", "1", details={"skill": "fetc
             "no worker takes any of 2 branches; is one running that has their skills?",
         ),
         ("waiting_for_parallel", ROWS[:8], ""),
+        # They have ended just now, and the next ones are about to begin.
+        ("waiting_for_worker", [DISPATCHED, of_task(21, "attempt_lost", "begin", "1")], ""),
+        ("waiting_for_parallel", [*ROWS[:7], {**ROWS[9], "timestamp": LAST_LOOK}], ""),
         ("running", [DISPATCHED], ""),
     ],
 )
@@ -456,7 +467,8 @@ def test_who_waits_is_told_once_that_nobody_works(
         after = int(request.url.params["after"])
         return httpx.Response(200, json=[row for row in rows if row["event_id"] > after])
 
-    times = iter(n * NOBODY_SECONDS / 2 for n in range(20))
+    last = unix_seconds(LAST_LOOK)
+    times = iter(last - n * NOBODY_SECONDS / 2 for n in reversed(range(9)))
     transport = httpx.MockTransport(history)
     with Client("http://there", "t", transport=transport, retry_seconds=0) as client:
         jobs = iter([job(status=status)] * 9)

@@ -108,6 +108,12 @@ async def test_a_class_may_be_written_below_the_handler(
         assert [it["path"] for it in result.error.details["problems"]] == ["$.line.n"]
 
 
+def test_files_that_are_asked_for_so_are_there_in_tests(imported: Any) -> None:
+    worker = imported(FILES_BELOW)
+    assert not worker._skills["it"].is_complete
+    assert worker.wants_files
+
+
 async def test_one_that_never_comes_is_told_at_the_start(
     autojump_clock: MockClock, imported: Any
 ) -> None:

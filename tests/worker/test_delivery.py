@@ -263,6 +263,42 @@ async def test_a_disk_that_refuses_keeps_free_slots_from_being_filled(
     assert {status for status, _ in fake.results().values()} == {"success"}
 
 
+async def test_a_disk_that_has_room_for_some_results_takes_these(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And nothing is asked for before."""
+    fake, folder = FakeOrchestrator(), MemoryFolder(room=3)
+    fake.submit("sleep", {"seconds": 5}, count=8)
+    async with running(sleep_worker(), fake, folder=folder, max_concurrent_tasks=8):
+        await trio.sleep(1)
+        fake.submit("sleep", {"seconds": 5})
+        await trio.sleep(4.5)
+        assert len(fake.granted) == 8
+        await fake.all_done()
+    assert {status for status, _ in fake.results().values()} == {"success"}
+    assert caplog.text.count("the disk takes results again") == 1
+
+
+async def test_results_that_the_disk_never_takes_are_told_and_their_tasks_done_again(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake, folder = FakeOrchestrator(), MemoryFolder()
+    fake.submit("sleep", {"seconds": 5})
+    async with running(sleep_worker(), fake, folder=folder):
+        await trio.sleep(1)
+        folder.fault = "no space left on device"
+        await trio.sleep(60)
+    assert fake.results() == {}
+    (told,) = [it.getMessage() for it in caplog.records if "are lost" in it.getMessage()]
+    assert told.startswith("1 results are lost, since the disk takes none: ")
+    assert "no space left on device" in told
+    folder.fault = None
+    async with running(sleep_worker(), fake, folder=folder, instance="i2"):
+        await fake.all_done()
+    assert fake.granted == ["k0-1", "k0-2"]
+    assert {status for status, _ in fake.results().values()} == {"success"}
+
+
 async def test_a_large_batch_is_split_to_fit_requests(autojump_clock: MockClock) -> None:
     fake = FakeOrchestrator()
     sizes: list[int] = []

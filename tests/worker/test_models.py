@@ -127,6 +127,13 @@ async def test_params_and_results_may_be_one_of_several_models(
     assert any(it.endswith("at.lives") for it in paths)
 
 
+def test_values_of_a_dict_may_be_constrained() -> None:
+    shape = shape_of(dict[str, Annotated[int, pydantic.Field(gt=0)]])
+    assert shape is not None
+    assert shape.build({"a": 1}) == {"a": 1}
+    assert shape_of(dict[str, Annotated[Any, ["no hash"]]]) is not None
+
+
 @pytest.mark.parametrize("pets", PETS)
 def test_their_schemas_are_published(pets: Any) -> None:
     shape = shape_of(pets)

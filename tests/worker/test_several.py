@@ -323,6 +323,41 @@ async def test_who_was_not_asked_for_a_full_spool_is_asked_as_soon_as_there_is_r
         assert trio.current_time() - at < 1.5
 
 
+@pytest.mark.parametrize("mode", ["FAILOVER", "ROUND_ROBIN", "WATERFALL"])
+@pytest.mark.parametrize("limits", [None, {"sleep": 3}])
+async def test_nobody_is_asked_while_the_disk_takes_no_results_and_all_are_again_at_once(
+    autojump_clock: MockClock, mode: str, limits: dict[str, int] | None
+) -> None:
+    """In every mode, and with a poll beside that which is parked."""
+    folder, a, b = MemoryFolder(), FakeOrchestrator(), FakeOrchestrator()
+    worker = Worker(skill_type_limits=limits)
+
+    @worker.skill
+    async def sleep(params: dict[str, Any]) -> None:
+        await trio.sleep(params["seconds"])
+
+    @worker.skill
+    async def other(params: dict[str, Any]) -> None: ...
+
+    async with working(worker, mode=mode, folder=folder, slots=4, a=a, b=b):
+        a.submit("sleep", {"seconds": 1})
+        await trio.sleep(0.5)
+        folder.fault = "no space left on device"
+        await trio.sleep(60)  # the polls that were parked have ended
+        for fake in (a, b):
+            fake.submit("sleep", {"seconds": 1})
+            fake.submit("other")
+        await trio.sleep(300)
+        assert [len(fake.granted) for fake in (a, b)] == [1, 0]
+        folder.fault = None
+        await a.until(lambda: a.applied)
+        at = trio.current_time()
+        await a.all_done()
+        if mode != "FAILOVER":
+            await b.all_done()
+        assert trio.current_time() - at < 3.0
+
+
 @pytest.mark.parametrize("route", ["/next", "/result"])
 async def test_what_a_lost_answer_brought_comes_back_at_once(
     autojump_clock: MockClock, route: str

@@ -1,5 +1,6 @@
 """Skills that are collected without a worker, and those of a folder."""
 
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,10 @@ def one_skill(name: str) -> str:
         "async def it(params: dict) -> str:\n"
         f"    return {name!r}\n"
     )
+
+
+class Own(Worker):
+    """Of an author who adds to it."""
 
 
 async def test_the_skills_of_a_blueprint_are_those_of_each_worker_that_includes_it(
@@ -93,6 +98,15 @@ def test_the_names_of_a_blueprint_may_get_a_prefix() -> None:
     assert types == ["images.resize", "image", "resize", "image"]
     with pytest.raises(ConfigError, match="not 'an image/resize'"):
         worker.include(blueprint, prefix="an image/")
+
+
+@pytest.mark.parametrize("prefix", ["", "images."])
+def test_a_prefix_is_no_name_for_what_has_none(prefix: str) -> None:
+    blueprint, worker = SkillBlueprint(), Worker()
+    blueprint.skill()(functools.partial(lambda params: params))
+    with pytest.raises(ConfigError, match="not ''; give one"):
+        worker.include(blueprint, prefix=prefix)
+    assert worker.skills == ()
 
 
 def test_a_name_that_is_taken_is_told_with_both_places() -> None:
@@ -248,11 +262,12 @@ def test_an_argument_that_there_is_not_is_told_where_it_is_written(tmp_path: Pat
 OTHER_WORKER = "from avtomatika_trio.worker import Worker\nother = Worker()\n"
 
 
-def test_a_file_with_a_worker_of_its_own_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [Worker, Own])
+def test_a_file_with_a_worker_of_its_own_is_named(tmp_path: Path, kind: type[Worker]) -> None:
     """Nobody would get its skills, and nobody would be told."""
     write(tmp_path, a=one_skill("a"), b=f"{OTHER_WORKER}other.skill('b')(lambda: None)\n")
     with pytest.raises(ConfigError, match=r"b\.py: cannot be loaded: its 'other' is a Worker"):
-        Worker().load_skills(tmp_path)
+        kind().load_skills(tmp_path)
 
 
 def test_files_that_bring_no_skill_are_told(tmp_path: Path) -> None:

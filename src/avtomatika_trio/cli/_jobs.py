@@ -92,7 +92,7 @@ def _submit(client: "Client", options: Namespace) -> int:
         try:
             note(f"job {job_id}")
             changes = _follow(client, job_id, options.timeout)
-            *_, job = telling_waits(client, changes, Watching(), time.monotonic)
+            *_, job = telling_waits(client, changes, Watching(), time.time)
         except KeyboardInterrupt:
             return _detached(job_id)
         _print_job(options.output, job)
@@ -168,7 +168,7 @@ def _told(client: "Client", output: str, changes: Iterator[_Job]) -> _Job:
     said = ""
     known = Watching()
     job: _Job = {}
-    for job in telling_waits(client, changes, known, time.monotonic):
+    for job in telling_waits(client, changes, known, time.time):
         if output == "table" and job["status"] == JobStatus.WAITING_FOR_PARALLEL:
             read_on(client, job["id"], known)
         line = json.dumps(job) if output == "jsonl" else _change(job, known.fan_out)

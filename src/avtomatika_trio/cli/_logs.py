@@ -49,6 +49,8 @@ def _leave_nothing_beside_it() -> None:
         logger.critical("the process ends: %s", kind.__name__, exc_info=(kind, exc, trace))
 
     def log_of_thread(args: threading.ExceptHookArgs) -> None:
+        if args.exc_type is SystemExit:
+            return  # `sys.exit` ends a thread without a word
         name = None if args.thread is None else args.thread.name
         logger.error(
             "thread %s has ended: %s", name, args.exc_type.__name__, exc_info=args.exc_value

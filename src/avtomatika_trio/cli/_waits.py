@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from avtomatika_trio._core.job import JobStatus
 from avtomatika_trio.cli._output import note
-from avtomatika_trio.cli._watching import Watching
+from avtomatika_trio.cli._watching import NOBODY_SECONDS, Watching
 from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited
 
 if TYPE_CHECKING:
     from avtomatika_trio.client import Client
 
 _Job = Mapping[str, Any]
-
-#: A worker that has room takes a task at once; one that is being started takes a little longer.
-NOBODY_SECONDS = 5.0
 
 _WAITING = frozenset({JobStatus.WAITING_FOR_WORKER, JobStatus.WAITING_FOR_PARALLEL})
 
@@ -32,7 +29,7 @@ def telling_waits(
         client: Whom to ask for its history.
         jobs: As it comes, also where nothing has changed.
         known: What is known of it; is kept up to date.
-        clock: Seconds from any moment on.
+        clock: Unix time.
 
     Raises:
         AvtomatikaError: as *jobs* and the client raise.
@@ -41,26 +38,27 @@ def telling_waits(
     since = 0.0
     told = False
     for job in jobs:
+        now = clock()
         here = job["state"] if job["status"] in _WAITING else None
         if here != place:
-            place, since, told = here, clock(), False
-        elif here is not None and not told and clock() - since >= NOBODY_SECONDS:
+            place, since, told = here, now, False
+        elif here is not None and not told and now - since >= NOBODY_SECONDS:
             read_on(client, job["id"], known)
-            since = clock()
-            if untaken := _untaken(known):
+            since = now
+            if untaken := _untaken(known, now):
                 told = True
                 note(f"{untaken} `avtomatika worker list` shows the workers")
         yield job
 
 
-def _untaken(known: Watching) -> str:
-    """What no worker has taken, and what to look for; nothing, if one works or is to try again."""
-    if known.running or any(it.retry_at is not None for it in known.waiting.values()):
+def _untaken(known: Watching, now: float) -> str:
+    """What no worker takes, and what to look for; nothing, if one works or is to try again."""
+    if known.running or not all(it.is_left(now) for it in known.waiting.values()):
         return ""
     if known.waiting:
         named = ", ".join(sorted({known.skills.get(it, "of it") for it in known.waiting}))
         return f"no worker takes the task; is one running that has the skill {named}?"
-    if known.fan_out is not None and known.fan_out.done < known.fan_out.total:
+    if known.fan_out is not None and known.are_branches_left(now):
         left = known.fan_out.total - known.fan_out.done
         return f"no worker takes any of {left} branches; is one running that has their skills?"
     return ""

@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from avtomatika_trio.cli._output import is_utf8, printable, table
-from avtomatika_trio.cli._waits import NOBODY_SECONDS
 from avtomatika_trio.cli._watching import Running, Waiting, Watching, duration, unix_seconds
 from avtomatika_trio.errors import OrchestratorUnavailable, RateLimited
 
@@ -123,8 +122,7 @@ def screen(job: _Job, known: Watching, console: Console, now: float) -> Renderab
     parts: list[RenderableType] = [_head(job, now), Text(), _states(known, room // 2, now)]
     if known.fan_out is not None and known.fan_out.done < known.fan_out.total:
         parts += [Text(), _branches(known)]
-        idle = not known.running and not known.waiting
-        if idle and now - known.last_at >= NOBODY_SECONDS:
+        if known.are_branches_left(now):
             parts.append(_text(f"no worker takes them, {_SEE}", "dim"))
     if known.running or known.waiting:
         parts += [Text(), _tasks(job, known, console.width, room - room // 2, now)]
@@ -212,7 +210,7 @@ def _why_waiting(held: Waiting, now: float) -> str:
     after = f"; {held.why}" if held.why else ""
     if held.retry_at is not None and held.retry_at > now:
         return f"again in {duration(held.retry_at - now)}{after}"
-    if now - max(held.since, held.retry_at or 0.0) < NOBODY_SECONDS:
+    if not held.is_left(now):
         return f"waits for a worker{after}"
     return f"no worker takes it, {_SEE}{after}"
 

@@ -22,6 +22,9 @@ _MOST_EVENT_CHARACTERS = 200
 
 _RUNS = frozenset({"attempt_leased", "attempt_retaken"})
 
+#: A worker that has room takes a task at once; one that is being started takes a little longer.
+NOBODY_SECONDS = 5.0
+
 
 @attrs.define(kw_only=True)
 class Passage:
@@ -59,6 +62,10 @@ class Waiting:
     """Before that no worker is given it."""
     why: str = ""
     """What became of the attempt before, if there was one."""
+
+    def is_left(self, now: float) -> bool:
+        """Whether no worker takes it though it could be given to one; *now* is in Unix seconds."""
+        return now - max(self.since, self.retry_at or 0.0) >= NOBODY_SECONDS
 
 
 @attrs.define(kw_only=True)
@@ -152,6 +159,12 @@ class Watching:
             self.skills.pop(task_id, None)
             if self.fan_out is not None and event["state"] == self.fan_out.state:
                 self.fan_out.done = min(self.fan_out.done + 1, self.fan_out.total)
+
+    def are_branches_left(self, now: float) -> bool:
+        """Whether no worker takes a branch of those that wait; *now* is in Unix seconds."""
+        waits = self.fan_out is not None and self.fan_out.done < self.fan_out.total
+        idle = not self.running and not self.waiting
+        return waits and idle and now - self.last_at >= NOBODY_SECONDS
 
     @property
     def lacks_skills(self) -> bool:

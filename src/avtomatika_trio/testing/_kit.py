@@ -62,7 +62,8 @@ async def cluster(
     middle, or, in a list, a function of the params.
 
     A handler that is not `async` runs in the loop here, not in a thread, unless it asks for
-    `task_files`.  While a handler or a thread is at work time stands still.
+    `task_files`, or in a blueprint for `context`.  While a handler or a thread is at work time
+    stands still.
 
     At the end of the block everything is killed, and what is stored is looked through: a job
     that nothing moves on, or a result that counts twice, fails the test.

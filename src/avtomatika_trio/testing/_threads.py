@@ -19,8 +19,6 @@ _PATIENCE_SECONDS = 2.0
 #: For those that are waited for no longer: one that has waited for virtual time may go on.
 _GRACE_SECONDS = 0.005
 
-_heeds: trio.lowlevel.RunVar[bool] = trio.lowlevel.RunVar("avtomatika_heeds_threads")
-
 
 @attrs.define(eq=False)
 class _Brake(trio.abc.Instrument):
@@ -29,6 +27,8 @@ class _Brake(trio.abc.Instrument):
     clock: MockClock
     usual: float
     token: trio.lowlevel.TrioToken
+    users: int = 0
+    """The blocks that want it; they need not end in the order in which they have begun."""
     _count: int = 0
     """The threads that were at work when it was last asked."""
     _since: float = 0.0
@@ -57,6 +57,9 @@ class _Brake(trio.abc.Instrument):
         return max(self.usual, _GRACE_SECONDS) if count else self.usual
 
 
+_brakes: trio.lowlevel.RunVar[_Brake | None] = trio.lowlevel.RunVar("avtomatika_brake")
+
+
 def _nothing() -> None: ...
 
 
@@ -67,17 +70,18 @@ def threads_heeded(clock: MockClock) -> Iterator[None]:
     When no thread has begun or ended for some seconds of real time, those that are at work are
     heeded no longer.
     """
-    if _heeds.get(False):
-        yield
-        return
-    usual = clock.autojump_threshold
-    brake = _Brake(clock, usual, trio.lowlevel.current_trio_token())
-    trio.lowlevel.add_instrument(brake)
-    _heeds.set(True)
+    brake = _brakes.get(None)
+    if brake is None or not brake.users:
+        usual = clock.autojump_threshold
+        brake = _Brake(clock, usual, trio.lowlevel.current_trio_token())
+        trio.lowlevel.add_instrument(brake)
+        _brakes.set(brake)
+    brake.users += 1
     try:
         yield
     finally:
-        _heeds.set(False)
-        with suppress(KeyError):  # Trio itself removes one in which a signal has raised
-            trio.lowlevel.remove_instrument(brake)
-        clock.autojump_threshold = usual
+        brake.users -= 1
+        if not brake.users:
+            with suppress(KeyError):  # Trio itself removes one in which a signal has raised
+                trio.lowlevel.remove_instrument(brake)
+            clock.autojump_threshold = brake.usual

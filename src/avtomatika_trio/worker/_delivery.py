@@ -190,23 +190,26 @@ class Delivery:
 
     async def _keep_spooling(self) -> NoReturn:
         failures = 0
+        most = MOST_PER_REQUEST
         while True:
             while not self._finished:
                 await self._changed.park()
-            batch = self._finished[:MOST_PER_REQUEST]
+            batch = self._finished[:most]
             try:
                 entries = await self._spool.append_many(batch)
             except SpoolError as exc:
                 # Their slots stay taken: a worker that cannot keep results takes no tasks.
                 failures += 1
+                most = max(1, len(batch) // 2)  # there may be room for some of them
                 self.disk_fault = str(exc)
                 logger.warning("results wait for the disk (%d): %s", self.unwritten, exc)
                 await trio.sleep(_DISK_BACKOFF.delay_seconds(attempt=failures, noise=self._noise()))
                 continue
-            if self.disk_fault is not None:
-                logger.warning("the disk takes results again")
-            failures, self.disk_fault = 0, None
+            failures, most = 0, min(2 * most, MOST_PER_REQUEST)
             del self._finished[: len(batch)]
+            if not self._finished and self.disk_fault is not None:
+                logger.warning("the disk takes results again")
+                self.disk_fault = None
             for entry in entries:
                 self._queue(entry).append(entry)
                 desk = self.desks.get(entry.orchestrator)

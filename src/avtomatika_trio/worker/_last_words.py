@@ -51,6 +51,12 @@ async def say_last_words(
     undelivered = len(spool.pending())
     if undelivered:
         logger.warning("%d results stay in the spool for the next run", undelivered)
+    if delivery.unwritten:
+        logger.error(
+            "%d results are lost, since the disk takes none: %s; their tasks will be done again",
+            delivery.unwritten,
+            delivery.disk_fault or "it has taken too long",
+        )
     async with trio.open_nursery() as ending:  # a thread may wait for an answer just now
         for renewal in renewals:
             ending.start_soon(renewal.end)

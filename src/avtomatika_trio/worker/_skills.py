@@ -41,7 +41,7 @@ _USE_CLASSES = (
 
 _TELL_APART = (
     "to be told apart, each is to be a msgspec.Struct with a tag (`class Cat(Struct, tag=True)`),"
-    " or each a pydantic model"
+    " or each a pydantic model, and the union all of the annotation or within a pydantic model"
 )
 
 #: What a handler can ask for.

@@ -8,11 +8,12 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from avtomatika_trio.errors import ConfigError
 from avtomatika_trio.worker._skill_blueprint import SkillBlueprint
 from avtomatika_trio.worker._start import IMPORTED
+from avtomatika_trio.worker._talk import Talk
 
 if TYPE_CHECKING:
     from avtomatika_trio.worker._worker import Worker
@@ -106,7 +107,8 @@ def _blueprints_of(module: ModuleType) -> list[SkillBlueprint]:
 def _refuse_others(module: ModuleType, worker: "Worker") -> None:
     """Raise `ConfigError` if there is another worker, whose skills would be lost."""
     for name, it in vars(module).items():
-        if isinstance(it, type(worker)) and it is not worker and it.skills:
+        # Every Worker is a Talk, also beside one of a class of the author's own.
+        if isinstance(it, Talk) and it is not worker and cast("Worker", it).skills:
             problem = (
                 f"its {name!r} is a Worker other than the one that loads it, which would not get"
                 " its skills; put them into a SkillBlueprint, or register them in setup(worker)"

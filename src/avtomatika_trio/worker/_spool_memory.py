@@ -5,6 +5,7 @@ other, as a folder outlives the processes of a worker.  It keeps the promises of
 loses nothing that was appended, and lets one in at a time.
 """
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -31,6 +32,8 @@ class MemoryFolder:
     """How long each append, setting aside and forgetting takes."""
     fault: str | None = None
     """While it is set, everything that must be durable fails with this reason."""
+    room: float = math.inf
+    """How many entries fit; for more there is no space."""
     entries: dict[int, SpoolEntry] = attrs.field(factory=dict)
     instances: list[str] = attrs.field(factory=list)
     set_aside: list[tuple[SpoolEntry, str]] = attrs.field(factory=list)
@@ -114,6 +117,8 @@ class _MemorySpool:
         )
         self._folder.next_id += len(entries)
         await self._folder.sync()
+        if len(self._folder.entries) + len(entries) > self._folder.room:
+            raise SpoolError(self._folder.name, "no space left on device")
         self._folder.entries.update((entry.id, entry) for entry in entries)
         self._pending.add(entries)
         return entries

@@ -204,7 +204,8 @@ class Worker(Talk):
         """
         for function, named in blueprint:
             name = named["name"] or getattr(function, "__name__", "")
-            self.skill(**named | ({"name": f"{prefix}{name}"} if prefix else {}))(function)
+            # A prefix alone is no name: that there is none is told as without it.
+            self.skill(**named | ({"name": f"{prefix}{name}"} if name else {}))(function)
 
     include_blueprint = include
     """The older name of `include`."""
@@ -260,8 +261,12 @@ class Worker(Talk):
 
     @property
     def wants_files(self) -> bool:
-        """Whether one of its handlers asks for `task_files`.  For tests."""
-        return any("task_files" in skill.wants for skill in self._skills.values())
+        """Whether one of its handlers asks for `task_files`.  For tests.
+
+        Raises:
+            ConfigError: as `serve`, of a class that is not there.
+        """
+        return any("task_files" in completed(it).wants for it in self._skills.values())
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT (Ctrl-C), then end gracefully.
