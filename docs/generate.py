@@ -84,7 +84,7 @@ def _argument(action: argparse.Action) -> tuple[str, str]:
     value = ""
     if action.nargs != 0:
         choices = "|".join(map(str, action.choices)) if action.choices else None
-        value = choices or str(action.metavar or action.dest.upper())
+        value = str(action.metavar or choices or action.dest.upper())
     names = [f"{name} {value}".strip() for name in action.option_strings] or [value]
     return ", ".join(f"`{name}`" for name in names), action.help or ""
 
