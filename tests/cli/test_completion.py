@@ -110,7 +110,7 @@ def pressed(shell: str, script: Path, typed: str) -> str:
     """What a real *shell* calls `avtomatika` with when *typed*, keys and TABs, is entered."""
     path = shutil.which(shell)
     if path is None:
-        pytest.skip(f"{shell} is not installed")
+        pytest.fail(f"no {shell}; install it: apt-get install {shell}")
     ours, theirs = pty.openpty()
     # The terminal that the leader of a session opens first is its own; fish needs one.
     process = subprocess.Popen(
@@ -146,7 +146,16 @@ def _shown(terminal: int) -> str:
     return f"nothing: {shown[-2000:]!r}"
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize(
+    "shell",
+    [
+        "bash",
+        # They come from the system alone.
+        pytest.param("zsh", marks=pytest.mark.e2e),
+        pytest.param("fish", marks=pytest.mark.e2e),
+    ],
+)
 @pytest.mark.parametrize(
     ("typed", "called_with"),
     [
