@@ -1,6 +1,7 @@
 """Skills that are collected without a worker, and those of a folder."""
 
 import functools
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -276,3 +277,18 @@ def test_files_that_bring_no_skill_are_told(tmp_path: Path) -> None:
         Worker().load_skills(tmp_path)
     write(tmp_path, b="def setup(worker): ...\n")
     Worker().load_skills(tmp_path)
+
+
+def test_a_blueprint_takes_every_argument_that_a_worker_takes() -> None:
+    named = [
+        it.name
+        for it in inspect.signature(Worker.skill).parameters.values()
+        if it.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    assert named
+    for name in named:
+        SkillBlueprint().skill(**{name: None})
+    with pytest.raises(ConfigError) as caught:
+        SkillBlueprint().skill(nosuch=None)
+    for name in named:
+        assert name in str(caught.value)
